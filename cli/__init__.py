@@ -1,0 +1,1 @@
+"""``swarmctl``: the tool of people and scripts."""

@@ -1,0 +1,68 @@
+"""What a node has, as its sidecar reports it and as routes are compiled from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from swarmplane.ids import BackendName, ModelName
+
+
+class ModelState(Enum):
+    """How far a backend is with a model."""
+
+    LOADED = "loaded"
+    LOADING = "loading"
+    COLD = "cold"
+    """Served on demand: the backend loads it when asked."""
+    FAILED = "failed"
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request may be sent."""
+        return self in {ModelState.LOADED, ModelState.COLD}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendModel:
+    """A model at a backend."""
+
+    name: str
+    """The backend's own spelling."""
+    canonical: ModelName | None = None
+    """The name users ask for; None: the same."""
+    state: ModelState = ModelState.LOADED
+    context_length: int = 0
+    """Tokens; 0 where unknown, as every figure here."""
+    size_bytes: int = 0
+    capabilities: tuple[str, ...] = ()
+    digest: str = ""
+    quantization: str = ""
+
+    @property
+    def model(self) -> ModelName:
+        """The canonical name."""
+        return self.canonical or ModelName(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """An inference server of a node."""
+
+    name: BackendName
+    kind: str
+    """``openai``, ``llama-server``, ``xllamacpp``, ``ollama``, ``vllm``…"""
+    healthy: bool = True
+    reason: str = ""
+    """Why it is not healthy, for people; no addresses, no secrets."""
+    models: tuple[BackendModel, ...] = ()
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a node has."""
+
+    backends: tuple[Backend, ...] = ()
+    memory_bytes: int = 0
+    cpus: int = 0

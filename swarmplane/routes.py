@@ -1,0 +1,174 @@
+"""The route table: what a sidecar needs to know to forward a request, as one immutable value.
+
+Suspicion, load and residency are overlays kept elsewhere (PROTOCOL section 3); a row changes only when the
+store's compiled routes change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """What a table is a picture of. Comparable only within one ``generation`` of the store."""
+
+    generation: int = 0
+    revision: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One replica of a model at one backend of one node."""
+
+    id: EndpointId
+    node: NodeId
+    backend: BackendName
+    model: str
+    """The backend's own spelling."""
+    ready: bool = True
+    draining: bool = False
+    slots: int = 0
+    """Requests served at a time; 0 where unknown."""
+    context_length: int = 0
+    """Tokens; 0 where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoute:
+    """Where a model is served. No endpoints: it is known, but nobody has it now (503, never 404)."""
+
+    name: ModelName
+    endpoints: tuple[Endpoint, ...] = ()
+    aliases: tuple[str, ...] = ()
+    strategy: str = ""
+    """Balancing strategy for this model; empty: the swarm's default."""
+    revision: int = 0
+
+
+class NodeState(Enum):
+    """What the control plane holds of a node."""
+
+    LIVE = "live"
+    SUSPECT = "suspect"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEntry:
+    """How other sidecars reach a node."""
+
+    id: NodeId
+    name: str
+    peer_addresses: tuple[str, ...] = ()
+    """``host:port`` of its peer listener, most preferred first; IPv6 hosts in brackets."""
+    session: int = 0
+    """Store revision of the Connect that started its present session."""
+    cordoned: bool = False
+    revision: int = 0
+
+
+_NO_MODELS: Final[Mapping[ModelName, ModelRoute]] = MappingProxyType({})
+_NO_NODES: Final[Mapping[NodeId, NodeEntry]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """Everything a sidecar routes by. Replaced whole, never changed in place."""
+
+    swarm: SwarmId
+    version: Version = field(default_factory=Version)
+    models: Mapping[ModelName, ModelRoute] = _NO_MODELS
+    nodes: Mapping[NodeId, NodeEntry] = _NO_NODES
+    denied: frozenset[SubjectId] = frozenset()
+    default_strategy: str = "local_spillover"
+
+    def find(self, asked: str) -> ModelRoute | None:
+        """The route for a name as a client wrote it: exact, ``name:latest``, any case, alias."""
+        route = self.models.get(ModelName(asked)) or self.models.get(ModelName(f"{asked}:latest"))
+        if route is not None:
+            return route
+        folded = asked.casefold()
+        for candidate in self.models.values():
+            if candidate.name.casefold() in {folded, f"{folded}:latest"} or asked in candidate.aliases:
+                return candidate
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDelta:
+    """The difference between two tables of one generation."""
+
+    version: Version
+    models: tuple[ModelRoute, ...] = ()
+    removed_models: tuple[ModelName, ...] = ()
+    nodes: tuple[NodeEntry, ...] = ()
+    removed_nodes: tuple[NodeId, ...] = ()
+    denied: frozenset[SubjectId] | None = None
+    """The whole new deny list, or None for no change."""
+    default_strategy: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing but the version changes."""
+        return not (
+            self.models
+            or self.removed_models
+            or self.nodes
+            or self.removed_nodes
+            or self.denied is not None
+            or self.default_strategy is not None
+        )
+
+
+def apply_delta(table: RouteTable, delta: RouteDelta) -> RouteTable:
+    """``table`` with ``delta`` applied; the old table is untouched.
+
+    Raises:
+        ValueError: The delta is of another generation or older than the table.
+    """
+    if delta.version.generation != table.version.generation:
+        raise ValueError(f"delta of generation {delta.version.generation} on table {table.version}")
+    if delta.version < table.version:
+        raise ValueError(f"delta {delta.version} is older than table {table.version}")
+    return replace(
+        table,
+        version=delta.version,
+        models=_changed(table.models, {m.name: m for m in delta.models}, delta.removed_models),
+        nodes=_changed(table.nodes, {n.id: n for n in delta.nodes}, delta.removed_nodes),
+        denied=table.denied if delta.denied is None else delta.denied,
+        default_strategy=delta.default_strategy or table.default_strategy,
+    )
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _changed(old: Mapping[K, V], put: Mapping[K, V], removed: Iterable[K]) -> Mapping[K, V]:
+    merged = {**old, **put}
+    for key in removed:
+        merged.pop(key, None)
+    return MappingProxyType(merged)
+
+
+def difference(old: RouteTable, new: RouteTable) -> RouteDelta:
+    """What turns ``old`` into ``new``. O(models + nodes)."""
+    return RouteDelta(
+        version=new.version,
+        models=tuple(m for name, m in new.models.items() if old.models.get(name) != m),
+        removed_models=tuple(name for name in old.models if name not in new.models),
+        nodes=tuple(n for key, n in new.nodes.items() if old.nodes.get(key) != n),
+        removed_nodes=tuple(key for key in old.nodes if key not in new.nodes),
+        denied=None if old.denied == new.denied else new.denied,
+        default_strategy=None if old.default_strategy == new.default_strategy else new.default_strategy,
+    )

@@ -1,0 +1,230 @@
+"""Everything an operator can set; units are in the names.
+
+One file serves every process of a host. The names are the paths of ``config.toml``, of the environment
+(``SWARMPLANE_CLIENT__LISTEN``) and of ``--set client.listen=...``. Components derive frozen policy values for
+their cores from these models; the cores never see pydantic.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+CLIENT_PORT = 11400
+CONTROL_PORT = 11401
+ADMIN_PORT = 11402
+PEER_PORT = 11403
+CONSOLE_PORT = 11404
+JOIN_PORT = 11405
+
+
+class Section(BaseModel):
+    """A table of ``config.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NodeSettings(Section):
+    """This host."""
+
+    name: str = ""
+    """Wished name, a DNS label; empty: from the host name."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Free labels, for placement."""
+    advertise: tuple[str, ...] = ()
+    """Hosts (names or addresses, without port) told to others; empty: found out."""
+    lan: bool = False
+    """Whether the client, control and enrolment listeners default to all interfaces."""
+
+
+class SwarmSettings(Section):
+    """The swarm this host founds."""
+
+    name: str = "swarm"
+    """Name people see."""
+    secret_file: Path | None = None
+    """The swarm secret, for an instance on a host that was not enrolled as one."""
+
+
+class ClientSettings(Section):
+    """The client listener."""
+
+    listen: tuple[str, ...] = ()
+    """``host:port``; empty: 127.0.0.1:11400, or all interfaces with ``node.lan``."""
+    head_timeout_s: PositiveFloat = 10.0
+    """Longest time from a connection's first byte to the end of a request's head."""
+    body_timeout_s: PositiveFloat = 60.0
+    """Longest silence while a request's body arrives."""
+    idle_timeout_s: PositiveFloat = 300.0
+    """Idle keep-alive connections are closed after this."""
+    max_connections: PositiveInt = 10_000
+    """More are closed at accept."""
+    max_head_bytes: PositiveInt = 64 * 1024
+    max_json_bytes: PositiveInt = 64 * 1024 * 1024
+    max_multipart_bytes: PositiveInt = 256 * 1024 * 1024
+    max_buffered_bytes: PositiveInt = 512 * 1024 * 1024
+    """Bodies held by the process at a time."""
+    hosts: tuple[str, ...] = ()
+    """Further values of Host that are ours on a loopback bind."""
+    origins: tuple[str, ...] = ()
+    """Further Origins that may act."""
+
+
+class UpstreamSettings(Section):
+    """Requests to backends and to peers."""
+
+    connect_timeout_s: PositiveFloat = 2.0
+    first_byte_timeout_s: PositiveFloat = 600.0
+    """Hard limit of the wait for the first byte of an answer that is running."""
+    stall_timeout_s: PositiveFloat = 300.0
+    """Longest silence within an answer."""
+    idle_backend_s: PositiveFloat = 4.0
+    """Idle connections to backends live this long (cpp-httplib closes at 5 s)."""
+    idle_peer_s: PositiveFloat = 60.0
+    max_idle: PositiveInt = 256
+    """Idle connections kept per backend or peer."""
+    retry_budget_min: NonNegativeInt = 3
+    retry_budget_ratio: NonNegativeFloat = 0.2
+    """Failures retried at a time: at least the minimum, at most this share of active requests."""
+
+
+class PeerSettings(Section):
+    """The peer listener."""
+
+    listen: str = ""
+    """``host:port``; empty: port 11403 at the address that reaches the control plane."""
+
+
+class AdminSettings(Section):
+    """The sidecar's admin listener."""
+
+    listen: str = f"127.0.0.1:{ADMIN_PORT}"
+
+
+class ControlSettings(Section):
+    """The control plane's listeners, and how nodes are counted."""
+
+    listen: str = ""
+    """gRPC, ``host:port``; empty: 127.0.0.1:11401, or all interfaces with ``node.lan``."""
+    join_listen: str = ""
+    """Enrolment, ``host:port``; empty: as ``listen``, port 11405."""
+    console_listen: str = f"127.0.0.1:{CONSOLE_PORT}"
+    heartbeat_s: PositiveFloat = 2.0
+    suspect_s: PositiveFloat = 5.0
+    """Silence after which a node is suspected: it costs more, it is not excluded."""
+    lease_ttl_s: PositiveFloat = 10.0
+    """Silence after which a node's lease ends."""
+    removal_hold_s: NonNegativeFloat = 60.0
+    """Removals wait this long after a mass loss or an outage of our own."""
+    load_interval_s: PositiveFloat = 0.25
+    """Least time between two load reports of a sidecar."""
+    forget_models_s: NonNegativeFloat = 86_400.0
+    """A gone node's model names stay known this long (503, not 404)."""
+    debounce_s: NonNegativeFloat = 0.1
+    """Route pushes are gathered this long; removals go at once."""
+
+
+class BackendSettings(Section):
+    """An inference server on this host."""
+
+    url: str
+    """``http://host:port[/base]``; without ``/v1``."""
+    name: str = ""
+    """Unique on this host; empty: from the URL."""
+    key_file: Path | None = None
+    """API key sent as ``Authorization: Bearer``."""
+    slots: NonNegativeInt = 0
+    """Requests served at a time; 0: unknown."""
+
+
+class EngineSettings(Section):
+    """Engines that the sidecar runs itself."""
+
+    models: tuple[str, ...] = ()
+    """Models to serve: GGUF paths, or names found in ``models_dir``."""
+    models_dir: Path | None = None
+    kind: Literal["auto", "llama-server", "xllamacpp", "llama-cpp-python"] = "auto"
+    binary: Path | None = None
+    """A ``llama-server`` to use; empty: found."""
+    context_length: NonNegativeInt = 0
+    """Tokens per slot; 0: the model's own, at most 8,192."""
+    slots: PositiveInt = 4
+    threads: NonNegativeInt = 0
+    """0: the number of physical cores."""
+    gpu_layers: int = -1
+    """Layers on the accelerator; -1: all that fit."""
+    memory_headroom_ratio: NonNegativeFloat = 0.1
+    """Share of the estimate that must stay free besides it."""
+    start_timeout_s: PositiveFloat = 600.0
+    """Longest time from start to ready."""
+    stop_timeout_s: PositiveFloat = 10.0
+
+
+class DiscoverySettings(Section):
+    """What is looked for without being named."""
+
+    backends: bool = True
+    mdns: bool = True
+
+
+class LogSettings(Section):
+    """What is written where."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    access: str = ""
+    """Access log: a path, ``-`` for stdout, empty for none."""
+
+
+class ConfigSettings(Section):
+    """How this configuration itself is read."""
+
+    lenient: bool = False
+    """Unknown keys warn instead of failing."""
+
+
+class Settings(Section):
+    """All of it. Given as ``[section]`` tables; ``drain_s`` stands at the top."""
+
+    drain_s: NonNegativeFloat = 60.0
+    """How long running streams may take to finish when a sidecar stops."""
+    node: NodeSettings = NodeSettings()
+    swarm: SwarmSettings = SwarmSettings()
+    client: ClientSettings = ClientSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    peer: PeerSettings = PeerSettings()
+    admin: AdminSettings = AdminSettings()
+    control: ControlSettings = ControlSettings()
+    backends: tuple[BackendSettings, ...] = ()
+    engine: EngineSettings = EngineSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
+    log: LogSettings = LogSettings()
+    config: ConfigSettings = ConfigSettings()
+
+    def client_listeners(self) -> tuple[str, ...]:
+        """Addresses of the client listener, with the defaults filled in."""
+        return self.client.listen or (_default(CLIENT_PORT, lan=self.node.lan),)
+
+    def control_listener(self) -> str:
+        """Address of the control listener, with the default filled in."""
+        return self.control.listen or _default(CONTROL_PORT, lan=self.node.lan)
+
+    def join_listener(self) -> str:
+        """Address of the enrolment listener: by default the control listener's host, port 11405."""
+        if self.control.join_listen:
+            return self.control.join_listen
+        return f"{self.control_listener().rpartition(':')[0]}:{JOIN_PORT}"
+
+
+def _default(port: int, *, lan: bool) -> str:
+    return f"0.0.0.0:{port}" if lan else f"127.0.0.1:{port}"
