@@ -1,0 +1,98 @@
+# Two commands need to be known: `make demo` and `make test`. Each does its own set-up in .venv; they need
+# nothing but make (3.81 or newer) and Python 3.11 or newer. `make help` lists the rest.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
+
+# Workers of pytest. Tests marked `process` all run on one of them, one after another (tests/conftest.py).
+WORKERS ?= 2
+TEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+UV_VERSION := 0.13.8
+
+.PHONY: help demo test bench lint format types imports proto lock docs references check clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## Two nodes, one real model, one question. DEMO_ARGS=--once ends after the answer.
+	@$(BIN)/swarmctl demo $(DEMO_ARGS)
+
+test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+	  --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TEST_ARGS)
+
+bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
+	@$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+lint: $(READY) ## Style: ruff's rules and its format.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY) ## Rewrite the sources in ruff's format.
+	@$(BIN)/ruff format .
+
+types: $(READY) ## mypy, strict.
+	@$(BIN)/mypy
+	@$(BIN)/mypy --follow-imports=silent scripts
+
+imports: $(READY) ## Who may import whom.
+	@$(BIN)/lint-imports --no-logo
+
+proto: $(READY) ## Generate the protobuf code anew.
+	@$(BIN)/python scripts/generate_proto.py
+
+references: $(READY) ## Write the reference pages that are made from the code.
+	@$(BIN)/python scripts/generate_settings_reference.py
+	@$(BIN)/python scripts/generate_cli_reference.py
+
+lock: $(READY) ## Pin the requirements of pyproject.toml anew. LOCK_ARGS=--upgrade takes newer versions.
+	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@$(BIN)/python scripts/lock.py $(LOCK_ARGS)
+
+docs: $(DOCS_READY) ## Build the documentation into site/.
+	@$(BIN)/python -m mkdocs build --strict --quiet
+
+check: lint types imports docs ## Everything .ci/run checks beside the tests.
+	@$(BIN)/python scripts/generate_proto.py --check
+	@$(BIN)/python scripts/generate_settings_reference.py --check
+	@$(BIN)/python scripts/generate_cli_reference.py --check
+	@$(BIN)/python scripts/lock.py --check
+
+clean: ## Remove .venv and everything that was built.
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+
+# The first suitable Python; ensurepip is what Debian leaves out of its python3 package.
+$(BIN)/python:
+	@set -eu; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+	  found="$$python"; \
+	  "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || continue; \
+	  echo "setting up $(VENV) with $$("$$python" --version)"; \
+	  rm -rf $(VENV); \
+	  exec "$$python" -m venv $(VENV); \
+	done; \
+	if [ -n "$${found-}" ]; then \
+	  echo "$$found has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	else \
+	  echo "Python 3.11 or newer is needed (none found on PATH; or say: make PYTHON=/path/to/python3)" >&2; \
+	fi; \
+	exit 1
+
+# pip uses whatever index the machine is configured for.
+$(READY): $(BIN)/python requirements/dev.txt pyproject.toml
+	@echo "installing what requirements/dev.txt pins"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(DOCS_READY): $(READY) requirements/docs.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
