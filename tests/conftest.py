@@ -18,6 +18,7 @@ settings.load_profile(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of whole processes run one after another on one worker (``--dist loadgroup``)."""
     for item in items:
