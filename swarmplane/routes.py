@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 
@@ -77,8 +77,11 @@ class NodeEntry:
     revision: int = 0
 
 
-_NO_MODELS: Final[Mapping[ModelName, ModelRoute]] = MappingProxyType({})
-_NO_NODES: Final[Mapping[NodeId, NodeEntry]] = MappingProxyType({})
+_EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+def _none() -> Mapping[Any, Any]:
+    return _EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +90,26 @@ class RouteTable:
 
     swarm: SwarmId
     version: Version = field(default_factory=Version)
-    models: Mapping[ModelName, ModelRoute] = _NO_MODELS
-    nodes: Mapping[NodeId, NodeEntry] = _NO_NODES
+    models: Mapping[ModelName, ModelRoute] = field(default_factory=_none)
+    nodes: Mapping[NodeId, NodeEntry] = field(default_factory=_none)
     denied: frozenset[SubjectId] = frozenset()
     default_strategy: str = "local_spillover"
 
     def find(self, asked: str) -> ModelRoute | None:
-        """The route for a name as a client wrote it: exact, ``name:latest``, any case, alias."""
+        """The route for a name as a client wrote it: exact, ``name:latest``, either in any case, alias.
+
+        Where spellings clash, a name wins over an alias and the first in the table over later ones.
+        """
         route = self.models.get(ModelName(asked)) or self.models.get(ModelName(f"{asked}:latest"))
         if route is not None:
             return route
         folded = asked.casefold()
-        for candidate in self.models.values():
-            if candidate.name.casefold() in {folded, f"{folded}:latest"} or asked in candidate.aliases:
-                return candidate
-        return None
+        routes = self.models.values()
+        for wanted in (folded, f"{folded}:latest"):
+            for candidate in routes:
+                if candidate.name.casefold() == wanted:
+                    return candidate
+        return next((candidate for candidate in routes if asked in candidate.aliases), None)
 
 
 @dataclass(frozen=True, slots=True)

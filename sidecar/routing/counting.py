@@ -1,0 +1,66 @@
+"""Exact counts of what runs where, by the node at which it entered."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+
+from swarmplane.ids import EndpointId
+
+
+class Counts:
+    """In-flight and queued requests per endpoint. A count never goes below zero."""
+
+    def __init__(self) -> None:
+        self._by_origin: dict[EndpointId, dict[str, int]] = {}
+        self._queued: dict[EndpointId, int] = {}
+        self._own: Container[EndpointId] = ()
+        self.revision = 0
+
+    @property
+    def seen(self) -> Iterable[EndpointId]:
+        """Endpoints that have, or had, something to count."""
+        return tuple(self._by_origin.keys() | self._queued.keys())
+
+    def begin(self, endpoint: EndpointId, origin: str) -> None:
+        """One more."""
+        origins = self._by_origin.setdefault(endpoint, {})
+        origins[origin] = origins.get(origin, 0) + 1
+        self.revision += 1
+
+    def end(self, endpoint: EndpointId, origin: str) -> None:
+        """One fewer; nothing where none was begun."""
+        origins = self._by_origin.get(endpoint, {})
+        left = origins.get(origin, 0) - 1
+        if left > 0:
+            origins[origin] = left
+        else:
+            origins.pop(origin, None)
+            if not origins and endpoint not in self._own:
+                self._by_origin.pop(endpoint, None)
+        self.revision += 1
+
+    def set_queued(self, endpoint: EndpointId, queued: int) -> None:
+        """So many wait."""
+        if self._queued.get(endpoint, 0) != queued:
+            self._queued[endpoint] = queued
+            self.revision += 1
+
+    def total(self, endpoint: EndpointId) -> int:
+        """In flight, whoever sent them."""
+        origins = self._by_origin.get(endpoint)
+        return sum(origins.values()) if origins else 0
+
+    def by_origin(self, endpoint: EndpointId) -> Mapping[str, int]:
+        """In flight, by the node they entered at; a copy."""
+        return dict(self._by_origin.get(endpoint, {}))
+
+    def queued(self, endpoint: EndpointId) -> int:
+        """Waiting."""
+        return self._queued.get(endpoint, 0)
+
+    def keep_own(self, own: Container[EndpointId]) -> None:
+        """Endpoints outside ``own`` are counted only while something runs there."""
+        self._own = own
+        self._by_origin = {k: v for k, v in self._by_origin.items() if v or k in own}
+        self._queued = {k: v for k, v in self._queued.items() if v or k in own}
+        self.revision += 1

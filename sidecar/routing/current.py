@@ -1,0 +1,283 @@
+"""The routes in use, and the counts of what runs where. Lives on the event loop; nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from sidecar.core import overlay as overlays
+from sidecar.core.candidate import Candidate
+from sidecar.core.load import EndpointLoad, Estimate, Seen, estimate
+from sidecar.core.overlay import Overlay
+from sidecar.routing.counting import Counts
+from sidecar.routing.listing import ModelListing, listings
+from sidecar.routing.resolution import Resolution, State
+from sidecar.routing.view import LONE, View, build_view, own_endpoints
+from swarmplane.ids import EndpointId, NodeId, SwarmId
+from swarmplane.inventory import Inventory
+from swarmplane.routes import Endpoint, ModelRoute, RouteTable
+
+_NO_SWARM = RouteTable(SwarmId(""))
+
+
+class CurrentRoutes:
+    """Holds one :class:`View` and swaps it whole; answers what a request may be sent to.
+
+    Args:
+        node_id: None on a host that joined no swarm.
+        node_name: Of this host; empty: as the table names it.
+    """
+
+    def __init__(self, node_id: NodeId | None, *, node_name: str = "") -> None:
+        self._node = node_id or LONE
+        self._view = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
+        self._overlay = Overlay()
+        self._counts = Counts()
+        self._seen: dict[EndpointId, Seen] = {}
+        self._subscribers: list[Callable[[], None]] = []
+
+    @property
+    def view(self) -> View:
+        """The present picture. Take it once per request."""
+        return self._view
+
+    @property
+    def node_id(self) -> NodeId:
+        """This node; ``local`` on a lone host. Our own requests are counted under it."""
+        return self._node
+
+    @property
+    def overlay(self) -> Overlay:
+        """What was learned since the table came; for admin."""
+        return self._overlay
+
+    @property
+    def load_revision(self) -> int:
+        """Counts up with every change of :meth:`load_report`."""
+        return self._counts.revision
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every change of :attr:`view`."""
+        self._subscribers.append(callback)
+
+    # -- what others tell ---------------------------------------------------------------------------------
+
+    def install(self, table: RouteTable, *, stale: bool = False) -> None:
+        """Use ``table`` from now on. ``stale``: it comes from disk.
+
+        Raises:
+            ValueError: It is older than the present table of the same generation.
+        """
+        old = self._view.table
+        if table.version.generation == old.version.generation and table.version < old.version:
+            raise ValueError(f"table {table.version} is older than {old.version}")
+        for node, entry in table.nodes.items():
+            before = old.nodes.get(node)
+            # A new session is a new life of that sidecar: what failed before says nothing about it.
+            if before is not None and before.session != entry.session:
+                self._overlay = overlays.reached(self._overlay, node)
+        self._show(table=table, stale=stale)
+
+    def confirm(self) -> None:
+        """An instance said that the present table is current."""
+        if self._view.stale:
+            self._show(stale=False)
+
+    def set_own(self, inventory: Inventory) -> None:
+        """This host's backends show ``inventory``."""
+        own = own_endpoints(self._node, inventory)
+        if own == self._view.own:
+            return
+        for key, found in own.items():
+            before = self._view.own.get(key)
+            if before != found:
+                # Our own observation is newer than what a request learned.
+                self._overlay = overlays.forget(self._overlay, key)
+        self._counts.keep_own(own)
+        self._show(own=own)
+
+    def set_suspects(self, suspects: frozenset[NodeId]) -> None:
+        """These nodes are suspected now; replaces the last set."""
+        if suspects != self._view.suspects:
+            self._show(suspects=suspects)
+
+    def set_draining(self, *, draining: bool) -> None:
+        """Whether this host's own endpoints take no new requests."""
+        if draining != self._view.draining:
+            self._show(draining=draining)
+
+    def set_load(
+        self,
+        endpoint: EndpointId,
+        in_flight_by_origin: Mapping[str, int],
+        queued: int,
+        slots: int,
+        received_s: float,
+    ) -> None:
+        """An owner reports what ``endpoint`` carries.
+
+        ``received_s`` is this clock's time less the figure's age when it was sent.
+        Reports about own endpoints, and ones older than the last, are ignored.
+        """
+        before = self._seen.get(endpoint)
+        if endpoint in self._view.own or (before is not None and before.received_s > received_s):
+            return
+        load = EndpointLoad(endpoint, dict(in_flight_by_origin), queued, slots)
+        self._seen[endpoint] = Seen(load, received_s)
+        if slots and sum(in_flight_by_origin.values()) + queued < slots:
+            self._overlay = overlays.has_room(self._overlay, endpoint)
+
+    def _show(self, **changes: object) -> None:
+        view = replace(self._view, **changes)  # type: ignore[arg-type]
+        if changes.keys() & {"table", "own"}:
+            view = build_view(
+                view.node,
+                view.table,
+                view.own,
+                suspects=view.suspects,
+                stale=view.stale,
+                draining=view.draining,
+                own_name=view.own_name,
+            )
+        self._view = view
+        for callback in self._subscribers:
+            callback()
+
+    # -- what requests learn ------------------------------------------------------------------------------
+
+    def learn_gone(self, endpoint: EndpointId, now_s: float) -> None:
+        """``endpoint`` does not have its model: leave it out until a newer table (or inventory, if own)."""
+        self._overlay = overlays.learn_gone(self._overlay, endpoint, self._view.table.version, now_s)
+
+    def hold_full(self, endpoint: EndpointId, until_s: float) -> None:
+        """``endpoint`` is full until ``until_s``, or until its owner reports room."""
+        self._overlay = overlays.hold_full(self._overlay, endpoint, until_s)
+
+    def eject(self, target: EndpointId | NodeId, until_s: float) -> None:
+        """Leave an endpoint or a whole node out until ``until_s`` while others can serve."""
+        self._overlay = overlays.eject(self._overlay, target, until_s)
+
+    def connect_failed(self, target: EndpointId | NodeId, now_s: float, draw: float) -> None:
+        """Eject ``target`` for a time that grows with every failure in a row."""
+        self._overlay = overlays.connect_failed(self._overlay, target, now_s, draw)
+
+    def reached(self, target: EndpointId | NodeId) -> None:
+        """``target`` answered; cheap to call for every answer."""
+        self._overlay = overlays.reached(self._overlay, target)
+
+    def admits(self, target: EndpointId | NodeId, now_s: float) -> bool:
+        """Whether ``target`` is not ejected."""
+        return self._overlay.admits(target, now_s)
+
+    def housekeep(self, now_s: float) -> None:
+        """Forget overlays and reports without effect; call every few seconds."""
+        self._overlay = overlays.pruned(self._overlay, self._view.table.version, now_s)
+        nodes = self._view.table.nodes
+        self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
+
+    # -- counting -----------------------------------------------------------------------------------------
+
+    def begin(self, endpoint: EndpointId, origin: str) -> None:
+        """A request that entered at node ``origin`` is now with ``endpoint``."""
+        self._counts.begin(endpoint, origin)
+
+    def end(self, endpoint: EndpointId, origin: str) -> None:
+        """It is not any more: the backend is idle again."""
+        self._counts.end(endpoint, origin)
+
+    def in_flight(self, endpoint: EndpointId) -> int:
+        """Requests of ours (at own endpoints: of everybody's) that ``endpoint`` serves."""
+        return self._counts.total(endpoint)
+
+    def set_queued(self, endpoint: EndpointId, queued: int) -> None:
+        """So many requests wait for a slot of the own ``endpoint``."""
+        self._counts.set_queued(endpoint, queued)
+
+    def load_report(self) -> tuple[EndpointLoad, ...]:
+        """What own endpoints carry: every one that served anything since it appeared."""
+        return tuple(load for key in self._counts.seen if (load := self.load_of(key)) is not None)
+
+    def load_of(self, endpoint: EndpointId) -> EndpointLoad | None:
+        """What the own ``endpoint`` carries; None if it is not ours."""
+        own = self._view.own.get(endpoint)
+        if own is None:
+            return None
+        return EndpointLoad(
+            endpoint, self._counts.by_origin(endpoint), self._counts.queued(endpoint), own.endpoint.slots
+        )
+
+    # -- resolving ----------------------------------------------------------------------------------------
+
+    def names(self) -> tuple[ModelListing, ...]:
+        """Every known model, by name."""
+        return listings(self._view)
+
+    def resolve(self, asked: str, now_s: float, *, local_only: bool = False) -> Resolution:
+        """What may serve the model that a client calls ``asked``.
+
+        ``local_only`` leaves other nodes' endpoints out: the owner's side of a hop, and clients who want it.
+        Endpoints known to be gone or full are left out; ejected ones too, unless nothing else is left.
+        """
+        view = self._view
+        route = view.find(asked)
+        if route is None:
+            return Resolution(None)
+        ready: list[Endpoint] = []
+        waits: list[float] = []
+        loading = draining = False
+        for endpoint in route.endpoints:
+            own = endpoint.node == self._node
+            if (own and endpoint.id not in view.own) or (local_only and not own):
+                continue
+            if endpoint.draining or (own and view.draining):
+                draining = True
+            elif not endpoint.ready:
+                loading |= not own or view.own[endpoint.id].loading
+            elif self._overlay.is_gone(endpoint.id, view.table.version, now_s):
+                continue
+            elif wait_s := self._overlay.full_for_s(endpoint.id, now_s):
+                waits.append(wait_s)
+            else:
+                ready.append(endpoint)
+        if ready:
+            return Resolution(route, self._candidates(view, ready, now_s), "ready")
+        return _unready(route, waits, loading=loading, draining=draining)
+
+    def _candidates(self, view: View, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
+        overlay = self._overlay
+        admitted = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
+        # Never the last candidates: a wrong belief about all of them must not become an outage.
+        return tuple(self._candidate(view, endpoint, now_s) for endpoint in admitted or ready)
+
+    def _candidate(self, view: View, endpoint: Endpoint, now_s: float) -> Candidate:
+        own_count = self._counts.total(endpoint.id)
+        if endpoint.node == self._node:
+            load = Estimate(own_count, self._counts.queued(endpoint.id), endpoint.slots, known=True)
+            addresses: tuple[str, ...] = ()
+        else:
+            seen = self._seen.get(endpoint.id)
+            load = estimate(seen, own=own_count, origin=self._node, now_s=now_s)
+            entry = view.table.nodes.get(endpoint.node)
+            addresses = entry.peer_addresses if entry is not None else ()
+        return Candidate(
+            endpoint,
+            endpoint.node == self._node,
+            addresses,
+            view.node_name(endpoint.node),
+            load.in_flight,
+            load.queued,
+            load.slots or endpoint.slots,
+            endpoint.node in view.suspects,
+            load.known,
+        )
+
+
+def _unready(route: ModelRoute, waits: list[float], *, loading: bool, draining: bool) -> Resolution:
+    state: State = "absent"
+    if waits:
+        state = "saturated"
+    elif loading:
+        state = "loading"
+    elif draining:
+        state = "draining"
+    return Resolution(route, (), state, min(waits, default=0.0))

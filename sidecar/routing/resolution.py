@@ -1,0 +1,48 @@
+"""What a name resolves to: endpoints to ask, or the reason why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sidecar.core.candidate import Candidate
+from swarmplane.errors import Code
+from swarmplane.ids import ModelName
+from swarmplane.routes import ModelRoute, RouteTable
+
+State = Literal["ready", "loading", "absent", "draining", "saturated"]
+
+_CODES: Final[dict[State, Code]] = {
+    "loading": Code.MODEL_LOADING,
+    "absent": Code.NO_REPLICA,
+    "draining": Code.DRAINING,
+    "saturated": Code.SATURATED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """``candidates`` in no order; empty unless ``state`` is ``ready``."""
+
+    route: ModelRoute | None
+    """None: nobody knows the name."""
+    candidates: tuple[Candidate, ...] = ()
+    state: State = "absent"
+    wait_s: float = 0.0
+    """With ``saturated``: the least time until an endpoint may be asked again."""
+
+    @property
+    def model(self) -> ModelName | None:
+        """The canonical name."""
+        return None if self.route is None else self.route.name
+
+    @property
+    def code(self) -> Code | None:
+        """The error to answer where there is no candidate; None where there is one."""
+        if self.candidates:
+            return None
+        return Code.MODEL_NOT_FOUND if self.route is None else _CODES.get(self.state, Code.NO_REPLICA)
+
+    def strategy(self, table: RouteTable) -> str:
+        """The model's own balancing strategy, or the swarm's."""
+        return (self.route.strategy if self.route is not None else "") or table.default_strategy

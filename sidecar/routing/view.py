@@ -1,0 +1,110 @@
+"""One consistent picture of the routes; a request works on the one it started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from sidecar.core.lookup import RouteIndex
+from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
+from swarmplane.inventory import Inventory, ModelState
+from swarmplane.routes import Endpoint, ModelRoute, RouteTable
+
+LONE: Final = NodeId("local")
+"""Node id of a host that joined no swarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEndpoint:
+    """An endpoint of this host, as its backends show it now."""
+
+    endpoint: Endpoint
+    canonical: ModelName
+    state: ModelState
+    healthy: bool
+
+    @property
+    def loading(self) -> bool:
+        """Whether it will be ready without anybody's doing."""
+        return self.state is ModelState.LOADING
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The table with this host's own truth laid over it (PROTOCOL section 3). Replaced whole."""
+
+    node: NodeId
+    table: RouteTable
+    """As pushed; rows about this node in it are ignored, use :attr:`models`."""
+    models: Mapping[ModelName, ModelRoute]
+    """Every known model with other nodes' endpoints from the table and our own from observation."""
+    index: RouteIndex
+    own: Mapping[EndpointId, OwnEndpoint]
+    suspects: frozenset[NodeId] = frozenset()
+    stale: bool = False
+    """Whether the table came from disk and no instance has confirmed it yet."""
+    draining: bool = False
+    """Whether this host takes no new requests at its own endpoints."""
+    own_name: str = ""
+    """Name of this node; empty: as the table has it."""
+
+    def node_name(self, node: NodeId) -> str:
+        """Its name as people know it; the id where the table has none."""
+        entry = self.table.nodes.get(node)
+        if node == self.node and self.own_name:
+            return self.own_name
+        return entry.name if entry is not None and entry.name else str(node)
+
+    def find(self, asked: str) -> ModelRoute | None:
+        """See :meth:`swarmplane.routes.RouteTable.find`; own models included."""
+        return self.index.find(asked)
+
+
+def own_endpoints(node: NodeId, inventory: Inventory) -> Mapping[EndpointId, OwnEndpoint]:
+    """The endpoints that ``inventory`` shows on ``node``, in its order."""
+    own: dict[EndpointId, OwnEndpoint] = {}
+    for backend in inventory.backends:
+        for model in backend.models:
+            key = endpoint_id(node, backend.name, model.name)
+            endpoint = Endpoint(
+                id=key,
+                node=node,
+                backend=backend.name,
+                model=model.name,
+                ready=backend.healthy and model.state.ready,
+                slots=backend.slots,
+                context_length=model.context_length,
+            )
+            own[key] = OwnEndpoint(endpoint, model.model, model.state, backend.healthy)
+    return MappingProxyType(own)
+
+
+def build_view(
+    node: NodeId,
+    table: RouteTable,
+    own: Mapping[EndpointId, OwnEndpoint],
+    *,
+    suspects: frozenset[NodeId] = frozenset(),
+    stale: bool = False,
+    draining: bool = False,
+    own_name: str = "",
+) -> View:
+    """Merge ``table`` and ``own``. O(models).
+
+    Rows of ``table`` about ``node`` that ``own`` does not replace are dropped where they are read.
+    """
+    by_model: dict[ModelName, list[Endpoint]] = {}
+    for found in own.values():
+        by_model.setdefault(found.canonical, []).append(found.endpoint)
+    models = dict(table.models)
+    for name, endpoints in by_model.items():
+        route = models.get(name, ModelRoute(name))
+        models[name] = replace(route, endpoints=(*_of_others(route, node), *endpoints))
+    frozen = MappingProxyType(models)
+    return View(node, table, frozen, RouteIndex(frozen), own, suspects, stale, draining, own_name)
+
+
+def _of_others(route: ModelRoute, node: NodeId) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in route.endpoints if endpoint.node != node)
