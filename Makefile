@@ -25,7 +25,7 @@ demo: $(READY) ## Two nodes, one real model, one question. DEMO_ARGS=--once ends
 	@$(BIN)/swarmctl demo $(DEMO_ARGS)
 
 test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+	@$(BIN)/python -m pytest -n $(WORKERS) \
 	  --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TEST_ARGS)
 
 bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
