@@ -28,7 +28,8 @@ class EventServiceServicer(object):
     """
 
     def Watch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Events from a revision on, in the order in which they happened.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
