@@ -70,8 +70,11 @@ class ClientSettings(Section):
     max_connections: PositiveInt = 10_000
     """More are closed at accept."""
     max_head_bytes: PositiveInt = 64 * 1024
+    """Request line and headers together; more is 431."""
     max_json_bytes: PositiveInt = 64 * 1024 * 1024
+    """Largest body; more is 413."""
     max_multipart_bytes: PositiveInt = 256 * 1024 * 1024
+    """Largest body of kind multipart; more is 413."""
     max_buffered_bytes: PositiveInt = 512 * 1024 * 1024
     """Bodies held by the process at a time."""
     hosts: tuple[str, ...] = ()
@@ -84,6 +87,7 @@ class UpstreamSettings(Section):
     """Requests to backends and to peers."""
 
     connect_timeout_s: PositiveFloat = 2.0
+    """Longest wait for a connection."""
     first_byte_timeout_s: PositiveFloat = 600.0
     """Hard limit of the wait for the first byte of an answer that is running."""
     stall_timeout_s: PositiveFloat = 300.0
@@ -91,9 +95,11 @@ class UpstreamSettings(Section):
     idle_backend_s: PositiveFloat = 4.0
     """Idle connections to backends live this long (cpp-httplib closes at 5 s)."""
     idle_peer_s: PositiveFloat = 60.0
+    """Idle connections to peers live this long."""
     max_idle: PositiveInt = 256
     """Idle connections kept per backend or peer."""
     retry_budget_min: NonNegativeInt = 3
+    """Failures that may always be retried at a time."""
     retry_budget_ratio: NonNegativeFloat = 0.2
     """Failures retried at a time: at least the minimum, at most this share of active requests."""
 
@@ -109,6 +115,7 @@ class AdminSettings(Section):
     """The sidecar's admin listener."""
 
     listen: str = f"127.0.0.1:{ADMIN_PORT}"
+    """``host:port``."""
 
 
 class ControlSettings(Section):
@@ -119,7 +126,9 @@ class ControlSettings(Section):
     join_listen: str = ""
     """Enrolment, ``host:port``; empty: as ``listen``, port 11405."""
     console_listen: str = f"127.0.0.1:{CONSOLE_PORT}"
+    """Console and control-plane admin, ``host:port``."""
     heartbeat_s: PositiveFloat = 2.0
+    """Time between two signs of life of a sidecar."""
     suspect_s: PositiveFloat = 5.0
     """Silence after which a node is suspected: it costs more, it is not excluded."""
     lease_ttl_s: PositiveFloat = 10.0
@@ -153,12 +162,15 @@ class EngineSettings(Section):
     models: tuple[str, ...] = ()
     """Models to serve: GGUF paths, or names found in ``models_dir``."""
     models_dir: Path | None = None
+    """Folder with GGUF files."""
     kind: Literal["auto", "llama-server", "xllamacpp", "llama-cpp-python"] = "auto"
+    """Which engine serves models; ``auto``: the first that is found, in this order."""
     binary: Path | None = None
     """A ``llama-server`` to use; empty: found."""
     context_length: NonNegativeInt = 0
     """Tokens per slot; 0: the model's own, at most 8,192."""
     slots: PositiveInt = 4
+    """Requests served at a time, per model."""
     threads: NonNegativeInt = 0
     """0: the number of physical cores."""
     gpu_layers: int = -1
@@ -168,20 +180,25 @@ class EngineSettings(Section):
     start_timeout_s: PositiveFloat = 600.0
     """Longest time from start to ready."""
     stop_timeout_s: PositiveFloat = 10.0
+    """Time to stop by itself; then it is killed."""
 
 
 class DiscoverySettings(Section):
     """What is looked for without being named."""
 
     backends: bool = True
+    """Whether inference servers on this host are looked for."""
     mdns: bool = True
+    """Whether swarms are advertised and browsed on the local network."""
 
 
 class LogSettings(Section):
     """What is written where."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
     format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
     access: str = ""
     """Access log: a path, ``-`` for stdout, empty for none."""
 
