@@ -1,0 +1,217 @@
+"""Strategies: mutants each test was seen to kill are named in its docstring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.candidate import Candidate, permitted
+from sidecar.core.strategies import is_known, least_load, load_cost, local_spillover, order
+from swarmplane.ids import BackendName, EndpointId, NodeId
+from swarmplane.routes import Endpoint
+
+
+def candidate(
+    name: str,
+    *,
+    local: bool = False,
+    in_flight: int = 0,
+    queued: int = 0,
+    slots: int = 4,
+    suspect: bool = False,
+    node_name: str = "",
+) -> Candidate:
+    endpoint = Endpoint(EndpointId(f"{name}/x/m"), NodeId(name), BackendName("x"), "m")
+    return Candidate(
+        endpoint,
+        local,
+        node_name=node_name or f"name-{name}",
+        in_flight=in_flight,
+        queued=queued,
+        slots=slots,
+        suspect=suspect,
+        load_known=True,
+    )
+
+
+candidates = st.lists(
+    st.builds(
+        candidate,
+        st.sampled_from("abcdefghij"),
+        local=st.booleans(),
+        in_flight=st.integers(0, 20),
+        queued=st.integers(0, 5),
+        slots=st.integers(0, 8),
+        suspect=st.booleans(),
+    ),
+    unique_by=lambda c: c.endpoint.id,
+    max_size=8,
+)
+draws = st.floats(0, 1, exclude_max=True)
+strategies = st.sampled_from(["local_spillover", "least_load", "", "least_cost"])
+
+
+def nodes(ordered: tuple[Candidate, ...]) -> str:
+    return "".join(c.endpoint.node for c in ordered)
+
+
+@given(candidates, strategies, draws)
+def test_every_candidate_is_kept_exactly_once(given_: list[Candidate], strategy: str, draw: float) -> None:
+    """Kills: dropping suspects, dropping full ones, `left.pop(0)` beside the chosen one."""
+    ordered = order(given_, strategy, draw)
+    assert sorted(c.endpoint.id for c in ordered) == sorted(c.endpoint.id for c in given_)
+
+
+@given(candidates, strategies, draws)
+def test_input_order_does_not_matter(given_: list[Candidate], strategy: str, draw: float) -> None:
+    """Kills: sorting without the id as the second key."""
+    assert order(given_, strategy, draw) == order(given_[::-1], strategy, draw)
+
+
+@given(candidates, draws)
+def test_least_load_never_asks_a_clearly_busier_one_first(given_: list[Candidate], draw: float) -> None:
+    """Kills: reversed sort, NEAR_RATIO of 3, cost without `queued`, cost not divided by slots."""
+    ordered = least_load(given_, draw)
+    for before, after in pairwise(ordered):
+        assert load_cost(before) <= load_cost(after) * 1.1 + 1e-9
+
+
+@given(candidates, draws)
+def test_local_spillover_keeps_requests_at_home_while_there_is_room(
+    given_: list[Candidate], draw: float
+) -> None:
+    """Kills: local group after remote, suspects counted as local with room, ignoring `has_room`."""
+    ordered = local_spillover(given_, draw)
+    groups = [
+        3 if not c.has_room else 2 if c.suspect else 0 if c.local else 1
+        for c in ordered
+    ]  # fmt: skip
+    assert groups == sorted(groups)
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        pytest.param(
+            [candidate("a", in_flight=1), candidate("b", local=True, in_flight=3)], "ba", id="room-at-home"
+        ),
+        pytest.param(
+            [candidate("a", in_flight=1), candidate("b", local=True, in_flight=4)], "ab", id="home-is-full"
+        ),
+        pytest.param(
+            [candidate("a", in_flight=1), candidate("b", local=True, in_flight=3, queued=1)],
+            "ab",
+            id="a-queue-at-home-is-no-room",
+        ),
+        pytest.param(
+            [candidate("a", in_flight=8), candidate("b", local=True, in_flight=5)],
+            "ba",
+            id="all-full-least-loaded-first",
+        ),
+        pytest.param(
+            [candidate("a", in_flight=3), candidate("b", local=True, suspect=True)],
+            "ab",
+            id="a-suspect-comes-after-others-with-room",
+        ),
+        pytest.param(
+            [candidate("a", in_flight=4), candidate("b", suspect=True)],
+            "ba",
+            id="a-suspect-with-room-beats-a-full-one",
+        ),
+        pytest.param(
+            [candidate("a"), candidate("b", local=True, in_flight=3, slots=0)],
+            "ba",
+            id="unknown-slots-at-home-count-as-four",
+        ),
+        pytest.param(
+            [candidate("a"), candidate("b", local=True, in_flight=4, slots=0)],
+            "ab",
+            id="unknown-slots-at-home-fill-up",
+        ),
+        pytest.param([], "", id="none"),
+    ],
+)
+def test_local_spillover(given_: list[Candidate], expected: str) -> None:
+    """Kills: `<=` in has_room, ASSUMED_SLOTS of 3 and of 5, groups 2 and 3 swapped."""
+    assert nodes(local_spillover(given_, 0.0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        pytest.param([candidate("a", in_flight=2), candidate("b", in_flight=1)], "ba", id="fewer-in-flight"),
+        pytest.param(
+            [candidate("a", in_flight=2, slots=8), candidate("b", in_flight=1, slots=2)],
+            "ab",
+            id="for-each-slot",
+        ),
+        pytest.param([candidate("a", queued=2), candidate("b", in_flight=1)], "ba", id="queued-count-too"),
+        pytest.param(
+            [candidate("a", suspect=True), candidate("b", in_flight=12)], "ba", id="suspicion-costs-four-sets"
+        ),
+        pytest.param(
+            [candidate("a", suspect=True), candidate("b", in_flight=20)],
+            "ab",
+            id="suspicion-never-excludes",
+        ),
+        pytest.param(
+            [candidate("a", in_flight=1), candidate("b", local=True, in_flight=2)],
+            "ab",
+            id="home-has-no-advantage",
+        ),
+    ],
+)
+def test_least_load(given_: list[Candidate], expected: str) -> None:
+    """Kills: SUSPECT_COST of 2 and of 6, a bonus for local ones."""
+    assert nodes(least_load(given_, 0.0)) == expected
+
+
+def test_ties_are_spread_evenly_by_the_draw_in_every_place() -> None:
+    """Kills: rotation instead of permutation, the same draw for every pick, ties by id only."""
+    equal = [candidate(name) for name in "abcd"]
+    seen = Counter(nodes(least_load(equal, i / 2400 + 1e-9)) for i in range(2400))
+    assert len(seen) == 24
+    assert set(seen.values()) == {100}
+
+
+def test_near_ties_count_as_ties_but_clear_differences_do_not() -> None:
+    """Kills: NEAR_RATIO of 1.0, NEAR_RATIO of 1.2, a limit that grows with the last pick's cost."""
+    given_ = [candidate(n, in_flight=f, slots=100) for n, f in [("a", 100), ("b", 109), ("c", 118)]]
+    firsts = {nodes(least_load(given_, i / 100))[0] for i in range(100)}
+    assert firsts == {"a", "b"}
+
+
+def test_a_draw_of_one_is_tolerated() -> None:
+    """Kills: `chosen = int(scaled)` without its bound."""
+    assert nodes(least_load([candidate("a"), candidate("b")], 1.0)) == "ba"
+
+
+def test_unknown_strategies_are_told_and_fall_back_to_the_default() -> None:
+    given_ = [candidate("a", in_flight=1), candidate("b", local=True, in_flight=3)]
+    assert not is_known("least_cost")
+    assert is_known("least_load")
+    assert is_known("local_spillover")
+    assert nodes(order(given_, "least_cost", 0.5)) == "ba"
+    assert nodes(order(given_, "least_load", 0.5)) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("pin", "local_only", "expected"),
+    [
+        ("", False, "abc"),
+        ("", True, "b"),
+        ("name-a", False, "a"),
+        ("c", False, "c"),
+        ("name-a", True, ""),
+        ("nobody", False, ""),
+        ("b", True, "b"),
+    ],
+)
+def test_permitted(pin: str, local_only: bool, expected: str) -> None:
+    """Kills: pin by name only, by id only, `or` for `and`, ignoring local_only under a pin."""
+    given_ = (candidate("a"), candidate("b", local=True), candidate("c"))
+    assert nodes(permitted(given_, pin=pin, local_only=local_only)) == expected
