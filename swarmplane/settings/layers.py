@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarmplane.errors import InvalidRequestError
-from swarmplane.settings.keys import Shape, find_key, is_section, known_keys, normal_value, value_of_text
+from swarmplane.settings.keys import find_key, is_section, known_keys, normal_value, value_of_text
 
 PREFIX: Final = "SWARMPLANE_"
 NOT_SETTINGS: Final = frozenset({"DATA_DIR", "CONTEXT", "JOIN_TOKEN"})

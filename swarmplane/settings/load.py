@@ -69,12 +69,20 @@ def load_with_origins(
     env = process_environment() if environ is None else environ
     file = config_file(data_dir, env)
     found = [*from_file(file), *from_environment(env), *from_overrides(overrides)]
-    known = [one for one in found if isinstance(one, Found)]
-    complaints = _complaints(one for one in found if isinstance(one, Unknown))
-    values = _merged(known)
-    settings = _validated(values, complaints, {one.path: one.origin for one in known})
-    origins = {path: origin for path, (_, origin) in values.items()}
-    return Loaded(settings, file, origins, tuple(complaints))
+    settings, complaints = settings_of(found)
+    origins = {path: origin for path, (_, origin) in _merged(found).items()}
+    return Loaded(settings, file, origins, complaints)
+
+
+def settings_of(found: Sequence[Found | Unknown]) -> tuple[Settings, tuple[str, ...]]:
+    """Settings made of values found, later ones over earlier ones, and what ``config.lenient`` forgave.
+
+    Raises:
+        InvalidRequestError: A key is unknown or a value is wrong.
+    """
+    complaints = tuple(_complaints(one for one in found if isinstance(one, Unknown)))
+    origins = {one.path: one.origin for one in found if isinstance(one, Found)}
+    return _validated(_merged(found), complaints, origins), complaints
 
 
 def _complaints(unknown: Iterable[Unknown]) -> list[str]:
@@ -94,9 +102,11 @@ def _names_beside(path: str) -> list[str] | None:
     return [f"{key.path}.{name}" for name in key.section.model_fields]
 
 
-def _merged(found: Iterable[Found]) -> dict[str, tuple[object, Origin]]:
+def _merged(found: Iterable[Found | Unknown]) -> dict[str, tuple[object, Origin]]:
     values: dict[str, tuple[object, Origin]] = {}
     for one in found:
+        if isinstance(one, Unknown):
+            continue
         resolved = find_key(one.path)
         if resolved is None:  # the layers let nothing else through
             continue
