@@ -39,17 +39,15 @@ def least_load(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate,
 def local_spillover(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate, ...]:
     """This host while it has room, then whoever has, then the full ones; each group least loaded first.
 
-    Suspected endpoints with room come after all others with room.
+    A suspected host is not at home: with its cost it comes after all others with room.
     """
 
     def group(candidate: Candidate) -> int:
         if not candidate.has_room:
-            return 3
-        if candidate.suspect:
             return 2
-        return 0 if candidate.local else 1
+        return 0 if candidate.local and not candidate.suspect else 1
 
-    groups: list[list[Candidate]] = [[], [], [], []]
+    groups: list[list[Candidate]] = [[], [], []]
     for candidate in candidates:
         groups[group(candidate)].append(candidate)
     return tuple(c for members in groups for c in least_load(members, draw))

@@ -244,6 +244,15 @@ def test_budget(retrying: int, active: int, free: bool) -> None:
     assert budget_free(retrying, active) is free
 
 
+def test_a_replay_is_remembered_until_the_next_endpoint_is_asked() -> None:
+    """Kills: `replayed` never set (an endless replay), kept for the next endpoint."""
+    replayed = decide(FRESH, Outcome.REUSED_CONNECTION_LOST, OTHERS).progress
+    assert replayed == Progress(replayed=True)
+    moved = decide(replayed, Outcome.REUSED_CONNECTION_LOST, OTHERS)
+    assert moved.act is Act.RETRY
+    assert decide(moved.progress, Outcome.REUSED_CONNECTION_LOST, OTHERS).act is Act.REPLAY
+
+
 def test_budget_follows_its_settings() -> None:
     assert not budget_free(0, 100, least=0, ratio=0.0)
     assert budget_free(49, 100, least=0, ratio=0.5)

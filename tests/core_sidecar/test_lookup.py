@@ -43,6 +43,12 @@ def test_spellings() -> None:
         assert index.find(asked) is None
 
 
+def test_the_same_case_wins_with_the_suffix_too() -> None:
+    """Kills: `:latest` looked up in the folded index only."""
+    of = [ModelRoute(ModelName(name)) for name in ("foo:latest", "Foo:latest")]
+    assert RouteIndex(table(*of).models).find("Foo") == of[1]
+
+
 def test_an_exact_name_needs_no_folded_index() -> None:
     """Kills: building the folded index for every table."""
     index = RouteIndex(table(ModelRoute(ModelName("m"))).models)
