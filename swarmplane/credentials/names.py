@@ -1,0 +1,101 @@
+"""Who a certificate names, and the names that callers verify (PROTOCOL section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from swarmplane.errors import InvalidRequestError
+from swarmplane.ids import NodeId, SubjectId, SwarmId, is_node_name
+
+CONTROL_NAME: Final = "control.swarmplane.internal"
+"""On every instance's certificate, so that control-plane addresses may change."""
+JOIN_NAME: Final = "join.swarmplane"
+"""On every instance's certificate, for callers that do not know the swarm yet."""
+_USER: Final = "user:"
+_CONTROL: Final = "control"
+
+
+class Profile(Enum):
+    """What kind of subject a certificate names."""
+
+    NODE = "node"
+    CONTROL = "control"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One node, the control plane (all instances are one subject), or one person, of one swarm."""
+
+    profile: Profile
+    name: str
+    """The node's id, the person's name, or nothing for the control plane."""
+    swarm: SwarmId
+
+    @property
+    def san(self) -> str:
+        """The DNS name that stands for it in a certificate."""
+        if self.profile is Profile.CONTROL:
+            return f"{_CONTROL}.{self.swarm}"
+        return f"{self.name}.{self.profile.value}.{self.swarm}"
+
+    @property
+    def id(self) -> SubjectId:
+        """As in records, audit and the deny list: a node id, ``control``, or ``user:<name>``."""
+        if self.profile is Profile.CONTROL:
+            return SubjectId(_CONTROL)
+        return SubjectId(f"{_USER}{self.name}" if self.profile is Profile.USER else self.name)
+
+
+def node_subject(node: NodeId, swarm: SwarmId) -> Subject:
+    """The subject of a node."""
+    return Subject(Profile.NODE, node, swarm)
+
+
+def control_subject(swarm: SwarmId) -> Subject:
+    """The subject that all instances of ``swarm`` share."""
+    return Subject(Profile.CONTROL, "", swarm)
+
+
+def user_subject(name: str, swarm: SwarmId) -> Subject:
+    """The subject of a person."""
+    return Subject(Profile.USER, name, swarm)
+
+
+def node_server_name(node: NodeId, swarm: SwarmId) -> str:
+    """The name to verify when calling ``node``: ``server_hostname`` of a TLS connection to a peer."""
+    return node_subject(node, swarm).san
+
+
+def parse_san(text: str) -> Subject | None:
+    """The subject a DNS name stands for; None for other names, as :data:`CONTROL_NAME`."""
+    labels = text.split(".")
+    if not all(is_node_name(label) for label in labels):
+        return None
+    match labels:
+        case ["control", swarm]:
+            return control_subject(SwarmId(swarm))
+        case [name, "node", swarm]:
+            return node_subject(NodeId(name), SwarmId(swarm))
+        case [name, "user", swarm]:
+            return user_subject(name, SwarmId(swarm))
+        case _:
+            return None
+
+
+def subject_of_id(subject: SubjectId, swarm: SwarmId) -> Subject:
+    """The inverse of :attr:`Subject.id`.
+
+    Raises:
+        InvalidRequestError: No subject can have this id.
+    """
+    name = subject.removeprefix(_USER)
+    if subject == _CONTROL:
+        return control_subject(swarm)
+    if not is_node_name(name):
+        raise InvalidRequestError(f"{subject!r} is no subject; write a node id, control, or user:NAME")
+    if subject.startswith(_USER):
+        return user_subject(name, swarm)
+    return node_subject(NodeId(name), swarm)
