@@ -240,16 +240,18 @@ class CurrentRoutes:
             else:
                 ready.append(endpoint)
         if ready:
-            return Resolution(route, self._candidates(view, ready, now_s), "ready")
+            return Resolution(route, self._candidates(ready, now_s), "ready")
         return _unready(route, waits, loading=loading, draining=draining)
 
-    def _candidates(self, view: View, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
+    def _candidates(self, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
         overlay = self._overlay
         admitted = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
         # Never the last candidates: a wrong belief about all of them must not become an outage.
-        return tuple(self._candidate(view, endpoint, now_s) for endpoint in admitted or ready)
+        return tuple(self.candidate(endpoint, now_s) for endpoint in admitted or ready)
 
-    def _candidate(self, view: View, endpoint: Endpoint, now_s: float) -> Candidate:
+    def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
+        """``endpoint`` of the present view with what is known of it at ``now_s``."""
+        view = self._view
         own_count = self._counts.total(endpoint.id)
         if endpoint.node == self._node:
             load = Estimate(own_count, self._counts.queued(endpoint.id), endpoint.slots, known=True)

@@ -1,0 +1,169 @@
+"""The admin listener (INTERFACE "Sidecar admin"): documents by GET, acts by POST from this machine only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from sidecar.admin import documents, exposition, guard, metrics
+from sidecar.admin.sources import Sources
+from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_STOP_S: Final = 1.0
+_MOST_BODY_BYTES: Final = 64 * 1024
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminServer:
+    """Serves ``sources`` on a socket that listens already.
+
+    Args:
+        sources: What is shown.
+        bound: Closed when :meth:`run` ends.
+    """
+
+    def __init__(self, sources: Sources, bound: socket.socket) -> None:
+        self._sources = sources
+        self._socket = bound
+        self._names = guard.own_names()
+        self.serving = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled; :attr:`serving` is set once requests are answered."""
+        runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=_STOP_S)
+        await runner.setup()
+        try:
+            site = web.SockSite(runner, self._socket)
+            await site.start()
+            self.serving.set()
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    def application(self) -> web.Application:
+        """The application, also for tests."""
+        app = web.Application(middlewares=[self._guarded], client_max_size=_MOST_BODY_BYTES)
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/routes", self._routes),
+                web.get("/endpoints", self._endpoints),
+                web.get("/config", self._config),
+                web.get("/control", self._control),
+                web.get("/requests", self._requests),
+                web.post("/drain", self._drain),
+                web.post("/undrain", self._undrain),
+                web.post("/logging", self._logging),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            self._admit(request)
+            return await handler(request)
+        except SwarmError as error:
+            return _error(error)
+        except web.HTTPException as refusal:
+            code = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.REQUEST_TOO_LARGE}.get(
+                refusal.status, Code.INVALID_REQUEST
+            )
+            response = _error(SwarmError(f"{request.method} {request.path}: {refusal.reason}", code=code))
+            if hdrs.ALLOW in refusal.headers:
+                response.headers[hdrs.ALLOW] = refusal.headers[hdrs.ALLOW]
+            return response
+
+    def _admit(self, request: web.Request) -> None:
+        """Refuse what a web page on this machine's browser could send, and acts from elsewhere."""
+        if not guard.admits_host(request.headers.get(hdrs.HOST, ""), own_names=self._names):
+            raise ForbiddenError("this Host is not this machine's; use 127.0.0.1 or localhost")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and not guard.admits_origin(origin):
+            raise ForbiddenError("pages of other origins may not use the admin listener")
+        forwarded = request.headers.keys() & {"Forwarded", "X-Forwarded-For"}
+        if request.method == hdrs.METH_POST and (forwarded or not guard.is_loopback(request.remote or "")):
+            raise ForbiddenError("this takes effect from the machine itself only; run it there")
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _document({"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reasons = self._unready()
+        return _document({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    def _unready(self) -> list[str]:
+        view = self._sources.routes.view
+        reasons = []
+        if self._sources.joined and view.table.version.generation == 0:
+            reasons.append("no route table yet: no control-plane instance has answered and none is on disk")
+        if view.draining:
+            reasons.append("draining")
+        return reasons
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        text = exposition.render(metrics.families(self._sources))
+        return web.Response(body=text.encode(), headers={hdrs.CONTENT_TYPE: exposition.CONTENT_TYPE})
+
+    async def _routes(self, _request: web.Request) -> web.Response:
+        return _document(documents.routes_document(self._sources.routes.view))
+
+    async def _endpoints(self, _request: web.Request) -> web.Response:
+        sources = self._sources
+        return _document(documents.endpoints_document(sources.routes, sources.clock.now_s()))
+
+    async def _config(self, _request: web.Request) -> web.Response:
+        return _document({"schema": "sidecar.config/v1", "settings": self._sources.config})
+
+    async def _control(self, _request: web.Request) -> web.Response:
+        return _document({"schema": "sidecar.control/v1", **self._sources.control()})
+
+    async def _requests(self, _request: web.Request) -> web.Response:
+        return _document({"schema": "sidecar.requests/v1", "items": list(self._sources.requests())})
+
+    async def _drain(self, _request: web.Request) -> web.Response:
+        return self._set_draining(draining=True)
+
+    async def _undrain(self, _request: web.Request) -> web.Response:
+        return self._set_draining(draining=False)
+
+    def _set_draining(self, *, draining: bool) -> web.Response:
+        self._sources.routes.set_draining(draining=draining)
+        log.info("sidecar.drain_set", draining=draining)
+        return _document({"draining": draining, "in_flight": len(self._sources.requests())})
+
+    async def _logging(self, request: web.Request) -> web.Response:
+        level = request.query.get("level", "") or _level_of(await request.text())
+        self._sources.set_log_level(level)
+        return _document({"level": level})
+
+
+def _level_of(body: str) -> str:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("level"), str):
+        raise InvalidRequestError('say which level: ?level=debug, or {"level": "debug"}')
+    return str(document["level"])
+
+
+def _document(document: Mapping[str, Any], *, status: int = 200) -> web.Response:
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return web.Response(text=text + "\n", status=status, content_type="application/json")
+
+
+def _error(error: SwarmError) -> web.Response:
+    code = error.code
+    body = {"message": error.message, "type": code.openai_type, "code": code.slug, "param": None}
+    return _document({"error": body}, status=code.http_status)

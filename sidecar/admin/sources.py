@@ -1,0 +1,33 @@
+"""What the admin listener shows, as the parts of this process offer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.admin.exposition import Family
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.clock import Clock
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Read on demand, on the event loop; none of them waits."""
+
+    routes: CurrentRoutes
+    clock: Clock
+    config: Document
+    """Settings without secrets."""
+    version: str
+    joined: bool
+    requests: Callable[[], Sequence[Document]]
+    """Requests in flight."""
+    control: Callable[[], Document]
+    """State of the control stream: at least ``connected``."""
+    metrics: Callable[[], Sequence[Family]]
+    """Families of the data plane's counters."""
+    set_log_level: Callable[[str], None]
+    """Raises InvalidRequestError for a level that does not exist."""
