@@ -1,0 +1,1 @@
+"""The console's listener: health, readiness and metrics of an instance."""

@@ -1,0 +1,1 @@
+"""What an instance does: the store's keys and values behind typed acts."""
