@@ -57,7 +57,7 @@ lock: $(READY) ## Pin the requirements of pyproject.toml anew. LOCK_ARGS=--upgra
 	@$(BIN)/python scripts/lock.py $(LOCK_ARGS)
 
 docs: $(DOCS_READY) ## Build the documentation into site/.
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 check: lint types imports docs ## Everything .ci/run checks beside the tests.
 	@$(BIN)/python scripts/generate_proto.py --check
