@@ -1,7 +1,7 @@
 """Who may speak to the admin listener.
 
 It has no credentials: on a loopback bind its callers are this machine's own. A web page is no such caller,
-though its browser is: by DNS rebinding or a plain form it could reach the port, so Host and Origin are checked.
+though its browser is: by DNS rebinding or a plain form it could reach the port, so Host and Origin count.
 """
 
 from __future__ import annotations
