@@ -1,0 +1,48 @@
+"""What is said, and which status is returned, when a command fails."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+from cli.output import say
+from swarmplane.errors import Code, SwarmError
+
+# gRPC's ABORTED, RESOURCE_EXHAUSTED and UNAVAILABLE: the same command may succeed later.
+_TRY_AGAIN: Final = frozenset({8, 10, 14})
+TRY_AGAIN_STATUS: Final = 75
+FAILED_STATUS: Final = 1
+
+
+def exit_status(code: Code) -> int:
+    """Of a command that failed with ``code``."""
+    return TRY_AGAIN_STATUS if code.grpc_status in _TRY_AGAIN else FAILED_STATUS
+
+
+def report(error: BaseException, *, verbose: bool = False) -> int:
+    """Say what failed, on stderr; the exit status.
+
+    Raises:
+        BaseException: Something in ``error`` is not ours, so it is a defect and goes on up.
+    """
+    errors = list(_leaves(error))
+    ours = [one for one in errors if isinstance(one, SwarmError)]
+    if len(ours) < len(errors) or not ours:
+        raise error
+    if verbose:
+        say("".join(traceback.format_exception(error)))
+    for one in ours:
+        say(f"error: {one.message}")
+    if any(one.code is Code.FORBIDDEN for one in ours):
+        say("someone with the role admin can help: swarmctl token create --role operator")
+        say("then here: swarmctl login ADDRESS --token-file FILE")
+    return max(exit_status(one.code) for one in ours)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
