@@ -1,0 +1,1 @@
+"""Inference servers of this host: where they are, whether they answer, which models they have."""

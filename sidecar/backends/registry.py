@@ -1,0 +1,130 @@
+"""Every backend of this host, as the data plane and the control plane see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sidecar.backends.poller import Poller
+from sidecar.backends.probe import Prober, client_session
+from sidecar.backends.target import BackendSpec, Target
+from swarmplane.errors import AlreadyExistsError
+from swarmplane.ids import BackendName
+from swarmplane.inventory import Backend, Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class _Announced:
+    """A backend whose state its owner observes."""
+
+    backend: Backend
+    target: Target | None
+    check: Callable[[], None]
+
+
+class BackendRegistry:
+    """Backends that are polled, and engines that announce themselves. Lives on one event loop.
+
+    ``memory_bytes`` and ``cpus`` are this host's, for the inventory.
+    """
+
+    def __init__(self, *, memory_bytes: int = 0, cpus: int = 0) -> None:
+        self._hardware = (memory_bytes, cpus)
+        self._polled: dict[BackendName, Poller] = {}
+        self._announced: dict[BackendName, _Announced] = {}
+        self._running: dict[BackendName, asyncio.Task[None]] = {}
+        self._start: Callable[[Poller], asyncio.Task[None]] | None = None
+        self._callbacks: list[Callable[[Inventory], None]] = []
+        self._inventory = Inventory((), memory_bytes, cpus)
+        self._targets: Mapping[BackendName, Target] = MappingProxyType({})
+
+    @property
+    def targets(self) -> Mapping[BackendName, Target]:
+        """How to call each backend that was ever found to answer. Replaced whole, never changed."""
+        return self._targets
+
+    def inventory(self) -> Inventory:
+        """All backends, ordered by name."""
+        return self._inventory
+
+    def subscribe(self, callback: Callable[[Inventory], None]) -> None:
+        """Call ``callback`` on the loop, with the new inventory, after every change of it."""
+        self._callbacks.append(callback)
+
+    def add(self, spec: BackendSpec) -> None:
+        """Watch a backend that somebody else runs. Adding the same one again changes nothing.
+
+        Raises:
+            AlreadyExistsError: Another backend has this name.
+        """
+        known = self._polled.get(spec.name)
+        if known is not None and known.spec == spec:
+            return
+        if known is not None or spec.name in self._announced:
+            raise AlreadyExistsError(f"two backends are called {spec.name}; give one of them another name")
+        poller = self._polled[spec.name] = Poller(spec, self._refresh)
+        if self._start is not None:
+            self._running[spec.name] = self._start(poller)
+        self._refresh()
+
+    def announce(self, backend: Backend, target: Target | None, check: Callable[[], None]) -> None:
+        """Put or replace a backend whose owner observes it; ``check`` asks the owner to look again now.
+
+        Raises:
+            AlreadyExistsError: A polled backend has this name.
+        """
+        if backend.name in self._polled:
+            raise AlreadyExistsError(f"two backends are called {backend.name}; give one of them another name")
+        self._announced[backend.name] = _Announced(backend, target, check)
+        self._refresh()
+
+    def remove(self, name: BackendName) -> None:
+        """Forget a backend and its models; nothing happens where there is none."""
+        task = self._running.pop(name, None)
+        if task is not None:
+            task.cancel()
+        self._polled.pop(name, None)
+        self._announced.pop(name, None)
+        self._refresh()
+
+    def report_failure(self, name: BackendName) -> None:
+        """A request could not reach it: check it now."""
+        if name in self._polled:
+            self._polled[name].wake()
+        elif name in self._announced:
+            self._announced[name].check()
+
+    def report_missing_model(self, name: BackendName, model: str) -> None:  # noqa: ARG002
+        """It answered 404 for ``model``, which it listed: list again now."""
+        self.report_failure(name)
+
+    async def run(self) -> None:
+        """Poll until cancelled. Backends may be added and removed meanwhile."""
+        async with client_session() as session, asyncio.TaskGroup() as group:
+            prober = Prober(session)
+
+            def start(poller: Poller) -> asyncio.Task[None]:
+                return group.create_task(poller.run(prober), name=f"backend {poller.spec.name}")
+
+            self._running = {name: start(poller) for name, poller in self._polled.items()}
+            self._start = start
+            try:
+                await asyncio.get_running_loop().create_future()  # backends may come later
+            finally:
+                self._start = None
+                self._running = {}
+
+    def _refresh(self) -> None:
+        backends = {name: poller.backend for name, poller in self._polled.items()}
+        backends |= {name: one.backend for name, one in self._announced.items()}
+        targets = {name: poller.target for name, poller in self._polled.items()}
+        targets |= {name: one.target for name, one in self._announced.items()}
+        self._targets = MappingProxyType({name: one for name, one in targets.items() if one is not None})
+        inventory = Inventory(tuple(backends[name] for name in sorted(backends)), *self._hardware)
+        if inventory == self._inventory:
+            return
+        self._inventory = inventory
+        for callback in self._callbacks:
+            callback(inventory)

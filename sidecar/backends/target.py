@@ -1,0 +1,110 @@
+"""Where a backend is, as the data plane needs to know to call it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from swarmplane.addresses import Address
+from swarmplane.errors import InvalidRequestError
+from swarmplane.ids import BackendName
+from swarmplane.settings.schema import BackendSettings
+
+_PORTS: Final = {"http": 80, "https": 443}
+_UNSAFE: Final = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One backend. ``host`` is as written; the connection pool resolves it."""
+
+    name: BackendName
+    kind: str
+    host: str
+    """A name or an IP, without brackets."""
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    """Stands before ``/v1``: empty, or begins with a slash and ends without one."""
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    """Sent with every request: credentials, so never shown."""
+    slots: int = 0
+
+    @property
+    def url(self) -> str:
+        """What requests' paths are appended to."""
+        return f"{'https' if self.tls else 'http'}://{Address(self.host, self.port)}{self.base_path}"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A backend as an operator names it."""
+
+    name: BackendName
+    host: str
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    key_file: Path | None = None
+    slots: int = 0
+    """Requests served at a time; 0: as the backend tells."""
+
+    @classmethod
+    def from_settings(cls, settings: BackendSettings) -> BackendSpec:
+        """Read one ``[[backends]]`` table.
+
+        Raises:
+            InvalidRequestError: Its URL is none that can be called, or its name can't be used.
+        """
+        return cls.from_url(
+            settings.url, name=settings.name, key_file=settings.key_file, slots=settings.slots
+        )
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, name: str = "", key_file: Path | None = None, slots: int = 0
+    ) -> BackendSpec:
+        """Read ``http://host:port[/base]``, with or without ``/v1`` at its end.
+
+        Raises:
+            InvalidRequestError: It is no such URL, carries credentials, or ``name`` can't be used.
+        """
+        parts, port = _split(url)
+        host = parts.hostname or ""
+        if name and (len(name) > 64 or "/" in name or not name.isprintable() or not name.isascii()):  # noqa: PLR2004
+            raise InvalidRequestError(f"{name!r} can't name a backend: at most 64 ASCII characters, no slash")
+        return cls(
+            name=BackendName(name or _derived_name(host, port)),
+            host=host,
+            port=port,
+            tls=parts.scheme == "https",
+            base_path=parts.path.rstrip("/").removesuffix("/v1").rstrip("/"),
+            key_file=key_file,
+            slots=slots,
+        )
+
+
+def _split(url: str) -> tuple[SplitResult, int]:
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError as error:
+        raise InvalidRequestError(f"{url!r} is no URL: {error}") from error
+    if parts.username is not None:
+        raise InvalidRequestError("a backend's URL must not carry credentials; put its key into a key file")
+    if not port or not parts.hostname or parts.query or parts.fragment:
+        raise InvalidRequestError(f"{url!r} is no backend; write http://HOST:PORT, as http://127.0.0.1:8080")
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise InvalidRequestError(f"{url!r} is no URL: it has characters that need escaping")
+    return parts, port
+
+
+def _derived_name(host: str, port: int) -> str:
+    """A name that tells people where it is without being an address: clients see it."""
+    if Address(host, port).loopback:
+        return f"local-{port}"
+    return f"{_UNSAFE.sub('-', host.lower()).strip('-')}-{port}"
