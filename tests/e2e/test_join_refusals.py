@@ -76,7 +76,14 @@ def test_a_used_up_token(founder: Host, refuse, tmp_path: Path) -> None:
     file.chmod(0o600)
     address = f"127.0.0.1:{founder.ports['join']}"
     done = swarmctl(
-        "join", address, "--token-file", str(file), "--enroll-only", "--name", "first", data_dir=tmp_path / "first"
+        "join",
+        address,
+        "--token-file",
+        str(file),
+        "--enroll-only",
+        "--name",
+        "first",
+        data_dir=tmp_path / "first",
     )
     assert done.returncode == 0, done.stderr
     assert "used" in refuse(token)

@@ -96,7 +96,10 @@ def test_a_bad_body_leaves_the_connection_usable(entry: Host) -> None:
     assert document["error"]["type"] == "invalid_request_error"
     socket_before = connection.sock
     connection.request(
-        "POST", "/v1/chat/completions", body=json.dumps({"model": TRAINED, "messages": QUESTION}), headers=headers
+        "POST",
+        "/v1/chat/completions",
+        body=json.dumps({"model": TRAINED, "messages": QUESTION}),
+        headers=headers,
     )
     good = connection.getresponse()
     assert good.status == 200
