@@ -47,14 +47,15 @@ def adopted_socket(descriptor: int) -> socket.socket:
     """The listening socket that the parent process passed as ``descriptor``.
 
     Raises:
-        UnavailableError: It is no listening socket.
+        UnavailableError: It is no listening socket; it is closed then.
     """
     try:
         adopted = socket.socket(fileno=descriptor)
-        if not adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise UnavailableError(f"descriptor {descriptor} is a socket that does not listen")
     except OSError as error:
         raise UnavailableError(f"descriptor {descriptor} is no socket: {_reason(error)}") from None
+    if not _listens(adopted):
+        adopted.close()
+        raise UnavailableError(f"descriptor {descriptor} is a socket that does not listen")
     adopted.setblocking(False)
     return adopted
 
@@ -78,6 +79,14 @@ def holder_of(port: int) -> str:
         # macOS shows other processes' sockets to root only.
         return ""
     return ""
+
+
+def _listens(bound: socket.socket) -> bool:
+    try:
+        return bool(bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        # macOS cannot tell; accept() will.
+        return True
 
 
 def _prepare(bound: socket.socket, family: int) -> None:
