@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.hosts import Host, Swarm, swarmctl
+
+Refuse = Callable[..., str]
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -20,7 +23,9 @@ def founder(shared_swarm: Swarm) -> Host:
 
 
 @pytest.fixture
-def refuse(founder: Host, tmp_path: Path):
+def refuse(founder: Host, tmp_path: Path) -> Refuse:
+    """Try to join; the words of the refusal."""
+
     def attempt(token: str, address: str = "") -> str:
         before = founder.json("node", "list")["items"]
         file = tmp_path / "token"
@@ -50,26 +55,26 @@ def _changed_secret(token: str) -> str:
     return ".".join([prefix, token_id, ("b" if secret[0] == "a" else "a") + secret[1:], fingerprint])
 
 
-def test_a_wrong_secret(founder: Host, refuse) -> None:
+def test_a_wrong_secret(founder: Host, refuse: Refuse) -> None:
     assert "wrong" in refuse(_changed_secret(founder.token())).lower()
 
 
-def test_an_unknown_token(founder: Host, refuse) -> None:
+def test_an_unknown_token(founder: Host, refuse: Refuse) -> None:
     prefix, _, secret, fingerprint = founder.token().split(".")
     assert "swarmctl token create" in refuse(f"{prefix}.aaaaaaaaaaaaa.{secret}.{fingerprint}")
 
 
-def test_text_that_is_no_token(refuse) -> None:
+def test_text_that_is_no_token(refuse: Refuse) -> None:
     assert "swp1." in refuse("hello")
 
 
-def test_an_expired_token(founder: Host, refuse) -> None:
+def test_an_expired_token(founder: Host, refuse: Refuse) -> None:
     token = founder.token("--ttl", "1s")
     time.sleep(2.1)
     assert "expired" in refuse(token)
 
 
-def test_a_used_up_token(founder: Host, refuse, tmp_path: Path) -> None:
+def test_a_used_up_token(founder: Host, refuse: Refuse, tmp_path: Path) -> None:
     token = founder.token("--uses", "1")
     file = tmp_path / "good"
     file.write_text(token)
@@ -89,13 +94,13 @@ def test_a_used_up_token(founder: Host, refuse, tmp_path: Path) -> None:
     assert "used" in refuse(token)
 
 
-def test_a_revoked_token(founder: Host, refuse) -> None:
+def test_a_revoked_token(founder: Host, refuse: Refuse) -> None:
     token = founder.token()
     assert founder.ctl("token", "revoke", token.split(".")[1]).returncode == 0
     assert "revoked" in refuse(token)
 
 
-def test_a_fingerprint_of_another_authority(founder: Host, refuse) -> None:
+def test_a_fingerprint_of_another_authority(founder: Host, refuse: Refuse) -> None:
     prefix, token_id, secret, fingerprint = founder.token().split(".")
     other = fingerprint[:-4] + ("aaaa" if fingerprint[-4:] != "aaaa" else "bbbb")
     token = f"{prefix}.{token_id}.{secret}.{other}"
@@ -103,14 +108,14 @@ def test_a_fingerprint_of_another_authority(founder: Host, refuse) -> None:
     assert next(t for t in founder.json("token", "list")["items"] if t["id"] == token_id)["used"] == 0
 
 
-def test_another_swarm_is_an_impostor(founder: Host, refuse, swarm: Swarm) -> None:
+def test_another_swarm_is_an_impostor(founder: Host, refuse: Refuse, swarm: Swarm) -> None:
     impostor = swarm.host("x")
     impostor.up()
     words = refuse(founder.token(), f"127.0.0.1:{impostor.ports['join']}")
     assert "fingerprint" in words.lower()
 
 
-def test_nobody_listens(founder: Host, refuse) -> None:
+def test_nobody_listens(founder: Host, refuse: Refuse) -> None:
     from tests.e2e.hosts import free_ports
 
     words = refuse(founder.token(), f"127.0.0.1:{free_ports(1)[0]}")

@@ -127,7 +127,7 @@ def test_the_join_line_pasted_alone_joins_and_serves(tmp_path: Path, proxied: bo
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     dead = "http://10.77.0.99:3128"
-    env = {name: dead for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy")}
+    env = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"), dead)
     env = env if proxied else {}
     with _namespaces() as (a, b):
         founder = _Terminal(
@@ -155,8 +155,8 @@ def test_the_join_line_pasted_alone_joins_and_serves(tmp_path: Path, proxied: bo
                     every_s=0.5,
                 )
                 assert "The lion eats meat." in json.loads(answer)["choices"][0]["message"]["content"]
-            except BaseException:
-                print("A:", founder.text()[-3000:], "\nB:", member.text()[-3000:])
+            except BaseException as error:
+                error.add_note(f"A: {founder.text()[-3000:]}\nB: {member.text()[-3000:]}")
                 raise
             finally:
                 member.close()

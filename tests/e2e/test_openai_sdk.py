@@ -113,14 +113,13 @@ def test_the_async_client_too(entry: Host) -> None:
 
     async def ask() -> str:
         async with openai.AsyncOpenAI(base_url=f"{entry.url}/v1", api_key="none", max_retries=0) as client:
-            answers = []
             async with asyncio.TaskGroup() as group:
-                for _ in range(6):
-                    answers.append(
-                        group.create_task(
-                            client.chat.completions.create(model=TRAINED, messages=QUESTION, temperature=0)
-                        )
+                answers = [
+                    group.create_task(
+                        client.chat.completions.create(model=TRAINED, messages=QUESTION, temperature=0)
                     )
+                    for _ in range(6)
+                ]
             return "|".join((a.result().choices[0].message.content or "").strip() for a in answers)
 
     assert asyncio.run(ask()) == "|".join(["The lion eats meat."] * 6)
