@@ -1,0 +1,400 @@
+"""The server's end of a connection: from bytes to whole requests, in order, and their answers back.
+
+Reading is never paused once a request is complete: a FIN is seen only while reading, and a FIN means that the
+client left (PROTOCOL section 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from sidecar.dataplane.answers import CONTINUE
+from sidecar.dataplane.headers import Header
+from sidecar.dataplane.reading import examine, sort_headers, too_large
+from sidecar.dataplane.request import Fault, Request
+from swarmplane.errors import Code
+from swarmplane.ids import NodeId
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.exchange import Exchange
+    from sidecar.dataplane.listener import Listener
+    from sidecar.dataplane.server import DataPlane
+
+_IDLE: Final = 0
+_HEAD: Final = 1
+_BODY: Final = 2
+_CHUNK_OVERHEAD: Final = 16
+"""Bytes of framing allowed for each byte of a chunked body, besides the head's allowance."""
+_DEAF_BYTES: Final = 4 * 1024 * 1024
+"""A client that goes on sending this much after a refusal is cut off."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One accepted connection, of a client or of a peer."""
+
+    __slots__ = (
+        "_active",
+        "_body_limit",
+        "_deadline_s",
+        "_deaf",
+        "_discarded",
+        "_fed",
+        "_first",
+        "_framing",
+        "_headers",
+        "_length",
+        "_listener",
+        "_parser",
+        "_plane",
+        "_queue",
+        "_queued_bytes",
+        "_reading",
+        "_request",
+        "_timed",
+        "_url",
+        "paused",
+        "peer",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, plane: DataPlane, listener: Listener) -> None:
+        self._plane = plane
+        self._listener = listener
+        self._parser = httptools.HttpRequestParser(self)
+        self._active: Exchange | None = None
+        self._queue: deque[Request] = deque()
+        self._queued_bytes = 0
+        self._request: Request | None = None
+        self._headers: list[Header] = []
+        self._url = b""
+        self._reading = _IDLE
+        self._timed = _IDLE
+        self._deadline_s = math.inf
+        self._fed = self._length = self._discarded = self._body_limit = 0
+        self._first = True
+        self._deaf = False
+        self.paused = False
+        self.peer: NodeId | None = None
+        """The node at the other end, on the peer listener."""
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See :class:`asyncio.Protocol`."""
+        self.transport = transport  # type: ignore[assignment]
+        if not self._plane.admit(self, self._listener):
+            self._deaf = True
+            self.transport.abort()
+            return
+        self._deadline_s = time.monotonic() + self._plane.policy.idle_timeout_s
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """See :class:`asyncio.Protocol`."""
+        self._plane.forget(self)
+        self._leave()
+
+    def eof_received(self) -> bool | None:
+        """The client left; what runs for it is cancelled. Half-closed connections are not supported."""
+        if self._active is None and not self._queue:
+            self.transport.close()
+        else:
+            self.transport.abort()
+        self._leave()
+        return None
+
+    def _leave(self) -> None:
+        self._deaf = True
+        active, self._active = self._active, None
+        if active is not None:
+            active.cancel()
+        for request in self._queue:
+            self._plane.release_body(request)
+        self._queue.clear()
+        if self._request is not None:
+            self._plane.release_body(self._request)
+            self._request = None
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the answer comes."""
+        self.paused = True
+        if self._active is not None:
+            self._active.client_paused()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.paused = False
+        if self._active is not None:
+            self._active.client_resumed()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is read, queued or served."""
+        return self._active is None and not self._queue and self._reading == _IDLE
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """See :class:`asyncio.Protocol`."""
+        if self._deaf:
+            self._discarded += len(data)
+            if self._discarded > _DEAF_BYTES:
+                self.transport.abort()
+            return
+        self._length = len(data)
+        self._first = self._reading == _IDLE
+        self._fed += self._length
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            # Offers of another protocol are ignored, as RFC 9110 allows; CONNECT is no method of ours.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[error.args[0] :]
+            if rest and not self._deaf:
+                self.data_received(rest)
+                return
+        except httptools.HttpParserError as error:
+            self._malformed(error)
+        if self._reading != _IDLE:
+            self._check_reading()
+        elif self._active is not None or self._queue:
+            self._deadline_s = math.inf
+        if self._queue and self._active is None:
+            self._pump()
+
+    def on_message_begin(self) -> None:
+        """Parser: a head begins."""
+        self._headers = []
+        self._url = b""
+        self._reading = _HEAD
+        self._timed = _IDLE
+        self._fed = self._length if self._first else 0
+        self._first = False
+
+    def on_url(self, url: bytes) -> None:
+        """Parser: a piece of the target."""
+        self._url = self._url + url if self._url else url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Parser: a header, or a trailer, which is dropped."""
+        if self._reading == _HEAD:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Parser: the head is whole."""
+        if self._deaf:
+            return
+        policy = self._plane.policy
+        parser = self._parser
+        request = self._request = Request()
+        request.method = parser.get_method()
+        request.target = self._url
+        request.http10 = parser.get_http_version() != "1.1"
+        request.closes = request.http10 or not parser.should_keep_alive()
+        headers = self._headers
+        framing = sort_headers(request, headers, self._listener.actions)
+        self._headers = []
+        self._reading = _BODY
+        if self._fed > policy.max_head_bytes and _head_size(self._url, headers) > policy.max_head_bytes:
+            request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
+        elif request.fault is None:
+            examine(request, framing, self._listener.access, policy)
+        self._body_limit = self._limit(request)
+        if request.fault is not None and (request.fault.close or framing.expects):
+            request.fault.close = True
+            self._refuse(request)
+        elif framing.expects and (framing.length or framing.chunked):
+            self._expected(request)
+
+    def _limit(self, request: Request) -> int:
+        kind = (request.options or {}).get(b"content-type", b"")
+        multipart = kind.lower().startswith(b"multipart/")
+        policy = self._plane.policy
+        return policy.max_multipart_bytes if multipart else policy.max_json_bytes
+
+    def _expected(self, request: Request) -> None:
+        fault = self._plane.refuse_early(self, request)
+        if fault is not None:
+            request.fault = fault
+            self._refuse(request)
+        elif self._active is None and not self._queue and not request.http10:
+            self.transport.write(CONTINUE)
+
+    def on_body(self, data: bytes) -> None:
+        """Parser: a piece of the body."""
+        request = self._request
+        if request is None or self._deaf:
+            return
+        size = len(data)
+        request.size += size
+        if not self._plane.hold_body(size):
+            message = "too many bodies are held at this moment; try again"
+            request.fault = Fault(Code.UNAVAILABLE, message)
+            self._refuse(request)
+        elif request.size > self._body_limit:
+            request.fault = too_large(self._body_limit)
+            self._refuse(request)
+        elif not request.body:
+            request.body = data
+        elif isinstance(request.body, bytearray):
+            request.body += data
+        else:
+            request.body = bytearray(request.body)
+            request.body += data
+
+    def on_message_complete(self) -> None:
+        """Parser: the request is whole."""
+        request, self._request = self._request, None
+        self._reading = _IDLE
+        if request is None or self._deaf:
+            return
+        if self._queue or self._active is not None:
+            policy = self._plane.policy
+            self._queued_bytes += request.size + len(request.target)
+            full = len(self._queue) + 1 >= policy.max_pipelined
+            if full or self._queued_bytes > policy.max_pipelined_bytes:
+                request.closes = True
+        if request.closes:
+            self._deaf = True
+        self._queue.append(request)
+
+    def _refuse(self, request: Request) -> None:
+        """Queue the refusal of a request that is not read to its end; nothing after it is read."""
+        request.closes = True
+        self._deaf = True
+        self._request = None
+        self._reading = _IDLE
+        self._plane.release_body(request)
+        self._queue.append(request)
+
+    def _malformed(self, error: Exception) -> None:
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            self._plane.fault(cause)
+            self.transport.abort()
+            return
+        if self._deaf:
+            return
+        self._plane.counters.malformed += 1
+        request = self._request or Request()
+        request.fault = Fault(Code.INVALID_REQUEST, f"malformed HTTP: {error}")
+        self._refuse(request)
+
+    def _check_reading(self) -> None:
+        policy = self._plane.policy
+        if self._reading == _HEAD:
+            if self._fed > policy.max_head_bytes:
+                request = Request()
+                request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
+                self._refuse(request)
+            elif self._timed != _HEAD:
+                self._timed = _HEAD
+                self._deadline_s = time.monotonic() + policy.head_timeout_s
+            return
+        request_size = self._request.size if self._request is not None else 0
+        if self._fed > policy.max_head_bytes + self._length + _CHUNK_OVERHEAD * max(request_size, 4096):
+            request = self._request or Request()
+            request.fault = Fault(Code.INVALID_REQUEST, "the body has more framing than content")
+            self._refuse(request)
+            return
+        self._deadline_s = time.monotonic() + policy.body_timeout_s
+
+    # -- answering ----------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while self._queue and self._active is None:
+            request = self._queue.popleft()
+            if not self._queue:
+                self._queued_bytes = 0
+            exchange = self._plane.begin(self, request)
+            if exchange is not None:
+                # It may end before start returns, and the next begin within its end.
+                self._active = exchange
+                exchange.start()
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer."""
+        self._plane.counters.bytes_out += len(data)
+        self.transport.write(data)
+
+    def done(self, *, close: bool) -> None:
+        """The answer to the active request is written whole."""
+        self._active = None
+        if close:
+            self._shut()
+        elif self._queue:
+            self._pump()
+        elif self._reading == _IDLE:
+            self._deadline_s = time.monotonic() + self._plane.policy.idle_timeout_s
+
+    def settle(self, *, close: bool) -> None:
+        """As :meth:`done`, for a request that was answered before it became the active one."""
+        if close:
+            self._shut()
+        elif not self._queue and self._reading == _IDLE:
+            self._deadline_s = time.monotonic() + self._plane.policy.idle_timeout_s
+
+    def _shut(self) -> None:
+        """Close once everything is flushed; linger, so that unread input does not destroy the answer."""
+        self._deaf = True
+        for request in self._queue:
+            self._plane.release_body(request)
+        self._queue.clear()
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if transport.can_write_eof():
+            self._deadline_s = time.monotonic() + self._plane.policy.linger_s
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection: the only way to say that an answer without line ends is not whole."""
+        self._active = None
+        self._deaf = True
+        self.transport.abort()
+
+    def end(self) -> None:
+        """Close, whatever runs."""
+        if self.idle:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def retire(self) -> None:
+        """Take no further request: the process drains."""
+        if self.idle:
+            self.transport.close()
+            return
+        self._deaf = self._reading == _IDLE
+        for request in self._queue:
+            request.closes = True
+
+    def check(self, now_s: float) -> None:
+        """Housekeeping: act on what took too long."""
+        if now_s < self._deadline_s:
+            return
+        self._deadline_s = math.inf
+        if self._deaf or (self._reading == _IDLE and self.idle):
+            self.transport.abort() if self._deaf else self.transport.close()
+            return
+        if self._reading == _IDLE:
+            return
+        request = self._request or Request()
+        what = "head" if self._reading == _HEAD else "body"
+        request.fault = Fault(Code.REQUEST_TIMEOUT, f"the request's {what} took too long to arrive")
+        self._refuse(request)
+        if self._active is None:
+            self._pump()
+
+
+def _head_size(url: bytes, headers: list[Header]) -> int:
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)

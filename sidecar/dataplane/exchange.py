@@ -1,0 +1,477 @@
+"""One request's life: planned, attempted, relayed or refused, and let go.
+
+Callbacks only: the one thing that needs a task is a new connection. Every path ends in :meth:`Exchange._finish`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING
+
+from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
+from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
+from sidecar.core.candidate import Candidate
+from sidecar.dataplane import hop as hops
+from sidecar.dataplane.answers import error_event
+from sidecar.dataplane.headers import Header
+from sidecar.dataplane.plan import Plan, RefusedError, plan_request
+from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
+from sidecar.dataplane.request import Request
+from swarmplane.errors import Code, SwarmError
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.connection import ClientConnection
+    from sidecar.dataplane.pool import Destination
+    from sidecar.dataplane.server import DataPlane
+    from sidecar.dataplane.upstream import Upstream
+
+_FRESH = Progress()
+_NOT_STATELESS = Progress(stateless=False)
+_ERRORS_FROM = 400
+
+
+class Exchange:
+    """From a whole request to the last byte of its answer."""
+
+    __slots__ = (
+        "_budgeted",
+        "_candidate",
+        "_counting",
+        "_dispatched_s",
+        "_finished",
+        "_first_byte_by_s",
+        "_heard_s",
+        "_next_phase_s",
+        "_paused_s",
+        "_plane",
+        "_planned_s",
+        "_progress",
+        "_relay",
+        "_retry",
+        "_started_s",
+        "_upstream",
+        "connection",
+        "plan",
+        "rename",
+        "request",
+    )
+
+    def __init__(self, plane: DataPlane, connection: ClientConnection, request: Request) -> None:
+        self._plane = plane
+        self.connection = connection
+        self.request = request
+        self.plan: Plan | None = None
+        self.rename = b""
+        """The asked name as JSON text, where the backend spells it differently."""
+        self._progress = _FRESH
+        self._candidate: Candidate | None = None
+        self._upstream: Upstream | None = None
+        self._relay: Relay | None = None
+        self._counting = False
+        self._budgeted = False
+        self._finished = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._started_s = self._planned_s = self._dispatched_s = 0.0
+        self._first_byte_by_s = math.inf
+        self._heard_s = math.inf
+        self._paused_s = math.inf
+        self._next_phase_s = math.inf
+
+    # -- begin --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Plan and make the first attempt."""
+        plane = self._plane
+        self._started_s = now_s = time.monotonic()
+        if not self.request.request_id:
+            self.request.request_id = plane.new_request_id()
+        try:
+            self.plan = plan = plan_request(plane, self.request, self.connection.peer, now_s)
+        except SwarmError as error:
+            self._refuse(error)
+            return
+        plane.active.add(self)
+        if not plan.stateless:
+            self._progress = _NOT_STATELESS
+        if self.connection.peer is not None:
+            self._next_phase_s = now_s + plane.policy.phase_after_s
+        self._planned_s = time.monotonic()
+        self._next()
+
+    def _next(self) -> None:
+        self._retry = None
+        plan = self._plan
+        self._candidate = candidate = plan.left.pop()
+        self._attempt(candidate, fresh=False)
+
+    @property
+    def _plan(self) -> Plan:
+        if self.plan is None:
+            raise RuntimeError("no plan yet")
+        return self.plan
+
+    def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
+        plane = self._plane
+        plane.counters.attempts += 1
+        if not self._counting:
+            plane.routes.begin(candidate.endpoint.id, self._plan.origin)
+            self._counting = True
+        destination = plane.destination(candidate)
+        if destination is None:
+            self._outcome(Outcome.CONNECT_FAILED, written=False)
+            return
+        upstream = None if fresh else destination.take()
+        if upstream is None:
+            plane.spawn(self._connect(destination, candidate))
+        else:
+            self._dispatch(upstream)
+
+    async def _connect(self, destination: Destination, candidate: Candidate) -> None:
+        plane = self._plane
+        try:
+            upstream = await destination.connect(plane.policy.connect_timeout_s)
+        except OSError:
+            if not self._finished and self._candidate is candidate:
+                self._outcome(Outcome.CONNECT_FAILED, written=False)
+            return
+        plane.counters.upstream_connections += 1
+        plane.routes.reached(candidate.endpoint.id if candidate.local else candidate.endpoint.node)
+        if self._finished or self._candidate is not candidate:
+            destination.put(upstream)
+            return
+        self._dispatch(upstream)
+
+    def _dispatch(self, upstream: Upstream) -> None:
+        plane, candidate = self._plane, self._candidate
+        if candidate is None:
+            raise RuntimeError("no candidate")
+        self._upstream = upstream
+        self._dispatched_s = now_s = time.monotonic()
+        self._heard_s = math.inf
+        self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
+        body, self.rename = plane.writer.body(self.request, self._plan, candidate)
+        attempt = self._progress.attempts + 1
+        head = plane.writer.head(self.request, self._plan, candidate, len(body), attempt=attempt, now_s=now_s)
+        withhold = not candidate.local and len(body) > plane.policy.expect_bytes
+        upstream.send(self, head, body, withhold=withhold)
+
+    # -- what the upstream says ---------------------------------------------------------------------------
+
+    def upstream_info(self, status: int, headers: list[Header]) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        candidate = self._candidate
+        if status != 102 or candidate is None or candidate.local:  # noqa: PLR2004
+            return
+        self._plane.learn_load(candidate, headers)
+        phase = hops.read_phase(headers)
+        if phase in {hops.QUEUED, hops.LOADING}:
+            # The clock runs while the model does, not while the request waits for it.
+            self._first_byte_by_s = math.inf
+        elif phase == hops.RUNNING and self._first_byte_by_s == math.inf:
+            self._first_byte_by_s = time.monotonic() + self._plane.policy.first_byte_timeout_s
+
+    def upstream_head(self, upstream: Upstream) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        policy = self._plane.policy
+        candidate = self._candidate
+        if candidate is not None and not candidate.local:
+            self._plane.learn_load(candidate, upstream.headers)
+        if upstream.status >= _ERRORS_FROM or upstream.until_eof:
+            kind = hops.find(upstream.headers, b"content-type") or ""
+            if upstream.status >= _ERRORS_FROM or not kind.startswith("text/event-stream"):
+                self._relay = CollectingRelay(self, upstream, policy.max_collected_bytes)
+                return
+        self._relay = choose(
+            self, upstream, collect=policy.max_collected_bytes, hold=policy.max_held_bytes
+        )
+        if self.connection.paused:
+            self.client_paused()
+
+    def upstream_data(self, data: bytes) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        relay = self._relay
+        if relay is None:
+            return
+        self._heard_s = self._plane.now_s
+        if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
+            self._first_byte_by_s = math.inf
+        relay.data(data)
+
+    def upstream_end(self) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        upstream, self._upstream = self._upstream, None
+        relay = self._relay
+        if relay is None or upstream is None:
+            return
+        if upstream.status >= _ERRORS_FROM and self._judged(upstream, relay):
+            return
+        relay.end()
+
+    def upstream_lost(self, upstream: Upstream, *, clean: bool) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        self._upstream = None
+        relay = self._relay
+        if relay is None:
+            lost = upstream.reused and not upstream.answered
+            self._outcome(Outcome.REUSED_CONNECTION_LOST if lost else Outcome.RESET_BEFORE_FIRST_BYTE)
+        elif clean and isinstance(relay, CollectingRelay) and upstream.status >= _ERRORS_FROM:
+            if not self._judged(upstream, relay):
+                relay.end()
+        elif (clean and relay.whole_at_eof()) or (isinstance(relay, EventRelay) and relay.whole_at_eof()):
+            relay.end()
+        elif relay.committed:
+            self._break(Code.UPSTREAM_FAILED, "the node that was answering went away in the middle of the answer")
+        else:
+            self._outcome(Outcome.TRUNCATED)
+
+    def _judged(self, upstream: Upstream, relay: Relay) -> bool:
+        """Whether an error answer was a move, a retry or our own refusal; else it is the client's."""
+        if relay.committed:
+            return False
+        candidate = self._candidate
+        refusal = None
+        if candidate is not None and not candidate.local:
+            refusal = hops.find(upstream.headers, b"x-swarm-refusal")
+        hint = Hint.NONE
+        if refusal is None and needs_hint(upstream.status) and isinstance(relay, CollectingRelay):
+            model = candidate.endpoint.model if candidate is not None else ""
+            hint = hint_of(upstream.status, relay.body, model)
+        answer = Answer(upstream.status, refusal, retry_after(upstream.headers), hint)
+        return self._outcome(Outcome.STATUS, answer)
+
+    def overflow(self, so_far: bytes) -> None:
+        """An answer is too large to hold: from here on it passes as it comes."""
+        upstream = self._upstream
+        if upstream is None:
+            return
+        self._relay = PassingRelay(self, upstream)
+        self._relay.data(so_far)
+
+    # -- what follows -------------------------------------------------------------------------------------
+
+    def _outcome(self, outcome: Outcome, answer: Answer | None = None, *, written: bool = True) -> bool:
+        """Act on the end of an attempt; False: its answer is the client's."""
+        plane, plan, candidate = self._plane, self._plan, self._candidate
+        if candidate is None:
+            return False
+        policy = plane.policy
+        free = budget_free(
+            plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
+        )
+        context = Context(len(plan.left), free, plane.draw(), written)
+        decision = decide(self._progress, outcome, context, answer)
+        self._progress = decision.progress
+        if decision.act is Act.ANSWER:
+            return False
+        self._relay = None
+        plane.learn(candidate, decision)
+        if decision.act is Act.REPLAY:
+            plane.counters.replays += 1
+            self._attempt(candidate, fresh=True)
+            return True
+        self._end_attempt()
+        if decision.act is Act.FAIL:
+            self._refuse(self._exhausted(decision, candidate, answer))
+        elif decision.act is Act.RETRY:
+            plane.counters.retries += 1
+            self._budgeted = True
+            plane.retrying += 1
+            self._retry = asyncio.get_running_loop().call_later(decision.delay_s, self._next)
+        else:
+            plane.counters.moves += 1
+            self._next()
+        return True
+
+    def _exhausted(self, decision: Decision, last: Candidate, answer: Answer | None) -> RefusedError:
+        code = decision.code or Code.UPSTREAM_FAILED
+        tried = decision.progress.attempts
+        nodes = f"{tried} node{'s were' if tried != 1 else ' was'} tried"
+        model = self._plan.asked
+        ended = f"; the last one, {last.node_name}, answered {answer.status}" if answer is not None else ""
+        state = {
+            Code.MODEL_LOADING: "loading",
+            Code.DRAINING: "draining",
+            Code.SATURATED: "saturated",
+            Code.NO_REPLICA: "absent",
+        }.get(code, "")
+        sentence = {
+            Code.MODEL_LOADING: f"The model {model!r} is being loaded; try again soon",
+            Code.DRAINING: f"Every node that serves {model!r} is draining; try again soon",
+            Code.SATURATED: f"Every node that serves {model!r} is full ({nodes}); try again soon",
+            Code.NO_REPLICA: f"The model {model!r} is known, but no node could be reached ({nodes})",
+            Code.UPSTREAM_TIMEOUT: f"No answer began in time; {nodes}",
+        }.get(code, f"No node could answer; {nodes}{ended}")
+        # An unreachable backend of ours is a mishap to the sender, not the news that the model is gone.
+        if self._plan.hop is not None and code is Code.NO_REPLICA and decision.progress.unreachable:
+            code = Code.UPSTREAM_FAILED
+        return RefusedError(
+            sentence,
+            code,
+            retry_after=decision.retry_after_s,
+            state=state,
+            eta_s=decision.progress.eta_s or decision.progress.wait_s or None,
+        )
+
+    def _refuse(self, error: SwarmError) -> None:
+        self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
+        self._finish(close=self.request.closes or self._plane.draining)
+
+    def _break(self, code: Code, message: str) -> None:
+        relay = self._relay
+        if relay is None:
+            return
+        self._plane.counters.broken += 1
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        relay.break_off(error_event(self.request.path, code, message))
+        self._finish(close=True)
+
+    # -- for the relay ------------------------------------------------------------------------------------
+
+    def committed(self) -> None:
+        """The client gets this answer: nothing will be sent again."""
+        self._first_byte_by_s = self._next_phase_s = math.inf
+        self._plane.release_body(self.request)
+
+    def answer_head(self, upstream: Upstream, framing: bytes) -> bytes:
+        """Status line and headers of the relayed answer."""
+        now_s = time.monotonic()
+        return self._plane.writer.answer_head(
+            self.request,
+            self._plan,
+            self._candidate,
+            upstream,
+            framing,
+            attempts=self._progress.attempts + 1,
+            route_s=self._planned_s - self._started_s,
+            queue_s=self._dispatched_s - self._planned_s,
+            upstream_s=now_s - self._dispatched_s,
+        )
+
+    def relayed(self, *, close: bool) -> None:
+        """The answer is written whole."""
+        if self._finished:
+            return
+        if not close:
+            self._plane.counters.completed += 1
+        self._finish(close=close or self.request.closes or self._plane.draining)
+
+    # -- the client ---------------------------------------------------------------------------------------
+
+    def client_paused(self) -> None:
+        """The client reads more slowly than the answer comes: stop reading it."""
+        self._paused_s = time.monotonic()
+        if self._upstream is not None and self._relay is not None:
+            self._upstream.pause()
+
+    def client_resumed(self) -> None:
+        """The client caught up."""
+        self._paused_s = math.inf
+        self._heard_s = self._plane.now_s
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def cancel(self) -> None:
+        """The client left: stop everything for it, now."""
+        if self._finished:
+            return
+        self._plane.counters.cancelled += 1
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._let_go()
+
+    def _end_attempt(self) -> None:
+        if self._counting and self._candidate is not None:
+            self._counting = False
+            self._plane.routes.end(self._candidate.endpoint.id, self._plan.origin)
+        if self._budgeted:
+            self._budgeted = False
+            self._plane.retrying -= 1
+
+    def _let_go(self) -> None:
+        self._finished = True
+        self._end_attempt()
+        self._relay = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._plane.release_body(self.request)
+        self._plane.active.discard(self)
+
+    def _finish(self, *, close: bool) -> None:
+        if self._finished:
+            return
+        self._let_go()
+        self.connection.done(close=close)
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def check(self, now_s: float) -> None:
+        """Housekeeping: act on what took too long."""
+        policy = self._plane.policy
+        relay = self._relay
+        committed = relay is not None and relay.committed
+        if now_s >= self._plan.deadline_s:
+            self._expired(committed=committed)
+        elif now_s - self._paused_s > policy.stall_timeout_s:
+            self.connection.abort()
+            self.cancel()
+        elif self._paused_s != math.inf or self._upstream is None:
+            return
+        elif now_s >= self._first_byte_by_s:
+            self._silent()
+        elif now_s - self._heard_s > policy.stall_timeout_s:
+            if committed:
+                self._break(Code.UPSTREAM_TIMEOUT, "the answer stopped coming")
+            else:
+                self._silent()
+        elif now_s >= self._next_phase_s:
+            self._next_phase_s = now_s + 10 * policy.phase_after_s
+            self.connection.write(hops.phase_message(hops.RUNNING, self._plane.load_line(self._candidate)))
+
+    def _silent(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        self._first_byte_by_s = self._heard_s = math.inf
+        if upstream is not None:
+            upstream.abort()
+        self._outcome(Outcome.FIRST_BYTE_TIMEOUT)
+
+    def _expired(self, *, committed: bool) -> None:
+        if committed:
+            self._break(Code.UPSTREAM_TIMEOUT, "the request's time is over")
+            return
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        error = RefusedError("the request's time is over", Code.UPSTREAM_TIMEOUT, expired=self._plan.hop is not None)
+        self._refuse(error)
+
+    def describe(self, now_s: float) -> dict[str, object]:
+        """For the admin listener: no content, no addresses."""
+        candidate = self._candidate
+        return {
+            "request_id": self.request.request_id.decode("latin-1"),
+            "path": self.request.path.decode("latin-1"),
+            "model": self._plan.model,
+            "node": candidate.node_name if candidate is not None else "",
+            "endpoint": candidate.endpoint.id if candidate is not None else "",
+            "origin": self._plan.origin,
+            "attempts": self._progress.attempts + 1,
+            "streaming": self._relay is not None and self._relay.committed,
+            "age_s": round(now_s - self._started_s, 3),
+        }
+
+
+def retry_after(headers: list[Header]) -> float:
+    """``Retry-After`` in seconds; a date counts as one second, absence as 0."""
+    text = hops.find(headers, b"retry-after")
+    if text is None:
+        return 0.0
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(min(int(text[:9] or 0), 3600))
+    return 1.0

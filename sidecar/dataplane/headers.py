@@ -1,0 +1,119 @@
+"""Which headers stop here, which mean something to us, and which go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import quote, unquote
+
+Header = tuple[bytes, bytes]
+
+DROP: Final = 1
+OPTION: Final = 2
+HOST: Final = 3
+LENGTH: Final = 4
+ENCODING: Final = 5
+EXPECT: Final = 6
+CONNECTION: Final = 7
+REQUEST_ID: Final = 8
+BOTH: Final = 9
+"""It means something to us and goes on too."""
+
+_CREDENTIALS: Final = (
+    b"authorization",
+    b"proxy-authorization",
+    b"x-api-key",
+    b"api-key",
+    b"x-goog-api-key",
+    b"cookie",
+)
+_HOP_BY_HOP: Final = (
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"te",
+    b"trailer",
+    b"upgrade",
+    b"http2-settings",
+)
+_FORWARDED: Final = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+)
+_OPTIONS: Final = (
+    b"origin",
+    b"x-swarm-strategy",
+    b"x-swarm-node",
+    b"x-swarm-local-only",
+    b"x-netllm-local-only",
+    b"x-swarm-no-fallback",
+    b"x-swarm-session",
+    b"x-swarm-priority",
+    b"x-swarm-tags",
+    b"x-swarm-timeout-s",
+)
+HOP: Final = (
+    b"x-swarm-hop",
+    b"x-swarm-origin",
+    b"x-swarm-model",
+    b"x-swarm-endpoint",
+    b"x-swarm-deadline-ms",
+    b"x-swarm-priority",
+    b"x-swarm-key",
+    b"x-swarm-attempt",
+    b"x-swarm-queued-ms",
+    b"x-swarm-route-version",
+)
+
+CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
+    {
+        **dict.fromkeys((*_CREDENTIALS, *_HOP_BY_HOP, *_FORWARDED, b"accept-encoding", b"referer"), DROP),
+        **dict.fromkeys(_OPTIONS, OPTION),
+        **dict.fromkeys((b"via", b"content-type"), BOTH),
+        b"host": HOST,
+        b"content-length": LENGTH,
+        b"transfer-encoding": ENCODING,
+        b"expect": EXPECT,
+        b"connection": CONNECTION,
+        b"x-request-id": REQUEST_ID,
+    }
+)
+"""What a client's header means; any other goes on, but for ``x-swarm-*`` and ``x-netllm-*``, which stop here.
+
+``accept-encoding`` stops here because names are put back into answers, and nothing here decompresses.
+"""
+PEER_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
+    {**CLIENT_ACTIONS, **dict.fromkeys(HOP, OPTION)}
+)
+"""The same on the peer listener, where hop headers are believed."""
+OURS: Final = (b"x-swarm-", b"x-netllm-")
+
+ANSWER_DROPS: Final = frozenset(
+    {
+        *_HOP_BY_HOP,
+        b"connection",
+        b"transfer-encoding",
+        b"content-length",
+        b"set-cookie",
+        b"x-request-id",
+        b"server-timing",
+        b"alt-svc",
+    }
+)
+"""Headers of a backend's answer that are not relayed; ``x-swarm-*`` neither."""
+
+_VISIBLE: Final = "".join(chr(n) for n in range(0x21, 0x7F) if chr(n) not in '%"\\')
+
+
+def to_header(text: str) -> bytes:
+    """``text`` as a header value: visible ASCII as it is, all else percent-encoded UTF-8."""
+    return quote(text, safe=_VISIBLE).encode()
+
+
+def from_header(value: str) -> str:
+    """The text that :func:`to_header` wrote."""
+    return unquote(value)

@@ -1,0 +1,21 @@
+"""Who this sidecar is on the hop and in answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmplane.ids import NodeId, SwarmId
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """A node of a swarm. A host that joined none has no identity, only a name."""
+
+    node_id: NodeId
+    node_name: str
+    swarm_id: SwarmId
+    swarm_name: str = ""
+    fingerprint: str = ""
+    """SHA-256 of the swarm's CA key, as join tokens have it."""
+    join_addresses: tuple[str, ...] = ()
+    """``host:port`` of enrolment listeners."""

@@ -1,0 +1,105 @@
+"""What this host answers itself: models, health, and the pointer to the control plane."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from sidecar.dataplane.answers import CLOSE, encode, response, unknown_model
+from sidecar.dataplane.request import Request
+from sidecar.routing.listing import ModelListing
+from swarmplane.errors import Code, SwarmError
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.server import DataPlane
+
+_MODELS = b"/v1/models"
+_OWNED_BY = "swarm"
+
+
+def answer(plane: DataPlane, request: Request) -> bytes | None:
+    """The answer to a request that needs no backend; None where it is none of ours.
+
+    Raises:
+        SwarmError: The path is ours, but the method or the name in it is not.
+    """
+    path = request.path
+    if path.startswith(b"/v1/models") and (path == _MODELS or path[len(_MODELS) :].startswith(b"/")):
+        make = _models
+    elif path == b"/healthz":
+        make = _health
+    elif path == b"/readyz":
+        make = _ready
+    elif path == b"/.well-known/swarmplane":
+        make = _well_known
+    else:
+        return None
+    if request.method not in {b"GET", b"HEAD"}:
+        name = request.path.decode("latin-1")
+        raise SwarmError(f"{name} takes GET and HEAD only", code=Code.METHOD_NOT_ALLOWED)
+    status, document = make(plane, request)
+    extra = b"x-request-id: %b\r\n%b" % (
+        request.request_id or plane.new_request_id(),
+        CLOSE if request.closes or plane.draining else b"",
+    )
+    head_only = request.method == b"HEAD"
+    return response(status, encode(document), extra=extra, head_only=head_only)
+
+
+def _models(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:
+    created = int(plane.born_s)
+    listed = plane.routes.names()
+    if request.path in {_MODELS, _MODELS + b"/"}:
+        return 200, {"object": "list", "data": [_entry(model, created) for model in listed]}
+    asked = unquote(request.path[len(_MODELS) + 1 :].decode("latin-1"))
+    route = plane.routes.view.find(asked)
+    found = next((model for model in listed if route is not None and model.name == route.name), None)
+    if found is None:
+        raise SwarmError(unknown_model(asked, [m.name for m in listed]), code=Code.MODEL_NOT_FOUND)
+    return 200, _entry(found, created)
+
+
+def _entry(model: ModelListing, created: int) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": created,
+        "owned_by": _OWNED_BY,
+        "swarm": {
+            "nodes": list(model.nodes),
+            "loaded": model.loaded,
+            "context_length": model.context_length,
+            "aliases": list(model.aliases),
+        },
+    }
+
+
+def _health(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
+    return 200, {"status": "ok", "uptime_s": round(time.time() - plane.born_s, 1)}
+
+
+def _ready(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
+    if plane.draining:
+        return 503, {"status": "draining"}
+    view = plane.routes.view
+    ready = plane.identity is None or view.table.version.revision > 0 or bool(view.own)
+    status = "ok" if ready else "no route table yet"
+    return (200 if ready else 503), {
+        "status": status,
+        "route_version": str(view.table.version),
+        "stale": view.stale,
+    }
+
+
+def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
+    identity = plane.identity
+    if identity is None:
+        return 200, {"swarm": None, "node": plane.node_name}
+    return 200, {
+        "swarm": identity.swarm_id,
+        "swarm_name": identity.swarm_name,
+        "node": identity.node_name,
+        "fingerprint": identity.fingerprint,
+        "join": list(identity.join_addresses),
+    }

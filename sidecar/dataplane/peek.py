@@ -1,0 +1,227 @@
+"""Look into a JSON body without decoding it: the routing keys' values, and where in the bytes they stand.
+
+Duplicate top-level keys, and routing keys spelled by case or escapes, are refused: parsers disagree on what
+they mean, so a gate that reads one value and a backend that reads another could be played against each other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from swarmplane.errors import InvalidRequestError
+
+ROUTING_KEYS: Final = frozenset(
+    {
+        "model",
+        "stream",
+        "store",
+        "fallback",
+        "fallback_models",
+        "metadata",
+        "previous_response_id",
+        "keep_alive",
+        "user",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+    }
+)
+EXTRAS: Final = ("fallback_models", "fallback")
+"""Members of the body that are ours; removed before it goes on."""
+_VALIDATED_BYTES: Final = 4 * 1024 * 1024
+"""Larger bodies are not searched for bad UTF-8: that would hold the loop; their routing values still are."""
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_KEY: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_SPACE: Final = re.compile(rb"[ \t\n\r]*")
+
+Body = bytes | bytearray
+
+
+@dataclass(slots=True)
+class Peek:
+    """What routing needs of a body. Spans are byte offsets of values, end exclusive."""
+
+    model: str
+    stream: bool = False
+    model_span: tuple[int, int] = (0, 0)
+    members: dict[str, msgspec.Raw] | None = None
+    """All top-level members, undecoded; None for a body that is not JSON."""
+    removals: tuple[tuple[int, int], ...] = ()
+    """Spans that must not go on: our extras, with their commas."""
+    stored: bool = False
+    """Whether ``store`` is true."""
+    has_store: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where one top-level member stands: ``"key"`` from ``start``, value from ``value`` to ``end``."""
+
+    start: int
+    value: int
+    end: int
+
+
+def peek(body: Body) -> Peek:
+    """Read the routing values of a JSON ``body``; about 2 µs for 1 KB.
+
+    Raises:
+        InvalidRequestError: It is not a JSON object in UTF-8, is nested too deeply, has no text ``model``, or
+            has keys on which parsers would disagree.
+    """
+    members = _members(body)
+    spans = locate(body, members)
+    raw = members.get("model")
+    if raw is None:
+        raise InvalidRequestError("you must provide a model parameter", param="model")
+    found = Peek(_text(raw, "model"), model_span=(spans["model"].value, spans["model"].end), members=members)
+    if not found.model:
+        raise InvalidRequestError("model must not be empty", param="model")
+    raw = members.get("stream")
+    if raw is not None:
+        found.stream = _flag(raw, "stream")
+    raw = members.get("store")
+    if raw is not None:
+        found.has_store = True
+        found.stored = _flag(raw, "store")
+    if not members.keys().isdisjoint(_EDITED):
+        found.removals = _removals(body, members, spans)
+    return found
+
+
+_EDITED: Final = frozenset({*EXTRAS, "metadata"})
+
+
+def _members(body: Body) -> dict[str, msgspec.Raw]:
+    try:
+        members = _decode(body)
+        if not body.isascii() and len(body) <= _VALIDATED_BYTES:
+            body.decode()
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError("the body must be a JSON object") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("the body is not valid UTF-8") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequestError("the body is nested too deeply") from error
+    return members
+
+
+def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Member]:
+    """Where each of ``members`` stands in ``body``, from which they were decoded.
+
+    Raises:
+        InvalidRequestError: A key stands twice, or a routing key is spelled by case or escapes.
+    """
+    spans: dict[str, Member] = {}
+    position = body.index(b"{") + 1
+    for key, raw in members.items():
+        if key not in ROUTING_KEYS and key.casefold() in ROUTING_KEYS:
+            raise InvalidRequestError(f"write {key.casefold()!r}, not {key!r}", param=key.casefold())
+        quoted = b'"%b"' % key.encode()
+        start = position
+        if not body.startswith(quoted, start):
+            start = _after_space(body, start)
+            if not body.startswith(quoted, start):
+                _spelled_by_escapes(body, start, key)
+                quoted = _raw_key(body, start)
+        value = start + len(quoted)
+        if body[value] != _COLON or body[value + 1] <= _BLANK:
+            value = _after_space(body, value)
+            value = _after_space(body, value + 1)
+        else:
+            value += 1
+        end = value + len(raw)
+        # The decoder keeps the last of two equal keys at the place of the first: the value differs, or the
+        # walk comes out at the second one instead of at the next key or the end.
+        if not body.startswith(raw, value):
+            raise InvalidRequestError(f"the key {key!r} stands twice in the body", param=key)
+        spans[key] = Member(start, value, end)
+        position = end
+        if body[position] != _COMMA:
+            position = _after_space(body, position)
+        if body[position] == _COMMA:
+            position += 1
+    if body[position] != _CLOSE:
+        position = _after_space(body, position)
+        if body[position : position + 1] != b"}":
+            raise InvalidRequestError("a key stands twice in the body")
+    elif body[position - 1] == _COMMA:
+        raise InvalidRequestError("a key stands twice in the body")
+    return spans
+
+
+_COLON: Final = 0x3A
+_COMMA: Final = 0x2C
+_CLOSE: Final = 0x7D
+_BLANK: Final = 0x20
+
+
+def _after_space(body: Body, position: int) -> int:
+    found = _SPACE.match(body, position)
+    return found.end() if found else position
+
+
+def _raw_key(body: Body, start: int) -> bytes:
+    found = _KEY.match(body, start)
+    return bytes(found.group()) if found else b""
+
+
+def _spelled_by_escapes(body: Body, start: int, key: str) -> None:
+    """Allow a key written with escapes only where it is none of ours."""
+    raw = _raw_key(body, start)
+    if not raw or b"\\" not in raw or _decode_text(raw) != key:
+        raise InvalidRequestError("a key stands twice in the body")
+    if key in ROUTING_KEYS:
+        raise InvalidRequestError(f"write the key {key!r} without escapes", param=key)
+
+
+def _text(raw: msgspec.Raw, key: str) -> str:
+    try:
+        return _decode_text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{key} must be a string", param=key) from error
+
+
+def _flag(raw: msgspec.Raw, key: str) -> bool:
+    value = bytes(raw)
+    if value not in {b"true", b"false", b"null"}:
+        raise InvalidRequestError(f"{key} must be true or false", param=key)
+    return value == b"true"
+
+
+def _removals(
+    body: Body, members: dict[str, msgspec.Raw], spans: dict[str, Member]
+) -> tuple[tuple[int, int], ...]:
+    found = without([key for key in EXTRAS if key in members], spans)
+    if "metadata" in members:
+        metadata, base = bytes(members["metadata"]), spans["metadata"].value
+        inner = _members(metadata) if metadata.startswith(b"{") else {}
+        if "tags" in inner:
+            cuts = without(["tags"], locate(metadata, inner))
+            found += [(start + base, end + base) for start, end in cuts]
+    return tuple(sorted(found))
+
+
+def without(keys: list[str], spans: dict[str, Member]) -> list[tuple[int, int]]:
+    """Spans to cut so that the members named ``keys`` and their commas are gone and the rest stays JSON."""
+    order = sorted(spans.values(), key=lambda member: member.start)
+    doomed = {spans[key].start for key in keys}
+    cuts: list[tuple[int, int]] = []
+    kept = False
+    for index, member in enumerate(order):
+        if member.start not in doomed:
+            kept = True
+        elif kept:
+            cuts.append((order[index - 1].end, member.end))
+        else:
+            follows = order[index + 1].start if index + 1 < len(order) else member.end
+            cuts.append((member.start, follows))
+    return cuts

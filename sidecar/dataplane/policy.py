@@ -1,0 +1,70 @@
+"""What the data plane may be told, as one plain value: it never sees pydantic on the request path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmplane.settings.schema import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlanePolicy:
+    """Limits and time-outs. See :mod:`swarmplane.settings.schema` for what each means."""
+
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    idle_timeout_s: float = 300.0
+    max_connections: int = 10_000
+    max_head_bytes: int = 64 * 1024
+    max_json_bytes: int = 64 * 1024 * 1024
+    max_multipart_bytes: int = 256 * 1024 * 1024
+    max_buffered_bytes: int = 512 * 1024 * 1024
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    connect_timeout_s: float = 2.0
+    first_byte_timeout_s: float = 600.0
+    stall_timeout_s: float = 300.0
+    idle_backend_s: float = 4.0
+    idle_peer_s: float = 60.0
+    max_idle: int = 256
+    retry_budget_min: int = 3
+    retry_budget_ratio: float = 0.2
+    max_pipelined: int = 16
+    max_pipelined_bytes: int = 64 * 1024
+    max_collected_bytes: int = 1024 * 1024
+    """A non-stream answer up to this size is held until it is whole, so that a broken one can be retried."""
+    max_held_bytes: int = 64 * 1024
+    """What a stream's relay holds back after the last line end, and before the first event."""
+    expect_bytes: int = 64 * 1024
+    """Bodies above this cross a hop only after ``100 Continue``."""
+    linger_s: float = 2.0
+    """After a refusal that closes, what the client still sends is read and dropped for this long."""
+    phase_after_s: float = 1.0
+    """An owner that has no answer by then reports its phase."""
+    tick_s: float = 0.1
+    """Resolution of time-outs."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> DataPlanePolicy:
+        """The policy that ``settings`` describe."""
+        client, upstream = settings.client, settings.upstream
+        return cls(
+            head_timeout_s=client.head_timeout_s,
+            body_timeout_s=client.body_timeout_s,
+            idle_timeout_s=client.idle_timeout_s,
+            max_connections=client.max_connections,
+            max_head_bytes=client.max_head_bytes,
+            max_json_bytes=client.max_json_bytes,
+            max_multipart_bytes=client.max_multipart_bytes,
+            max_buffered_bytes=client.max_buffered_bytes,
+            hosts=client.hosts,
+            origins=client.origins,
+            connect_timeout_s=upstream.connect_timeout_s,
+            first_byte_timeout_s=upstream.first_byte_timeout_s,
+            stall_timeout_s=upstream.stall_timeout_s,
+            idle_backend_s=upstream.idle_backend_s,
+            idle_peer_s=upstream.idle_peer_s,
+            max_idle=upstream.max_idle,
+            retry_budget_min=upstream.retry_budget_min,
+            retry_budget_ratio=upstream.retry_budget_ratio,
+        )

@@ -1,0 +1,252 @@
+"""The way of an answer to the client: collected whole, as events, or passed on as it comes.
+
+A relay commits when it writes its head. Until then a failure is the exchange's to repair; after it, all that is
+left is to end the answer so that nobody takes it for a whole one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sidecar.dataplane.splice import rename_answer, rename_events
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.exchange import Exchange
+    from sidecar.dataplane.upstream import Upstream
+
+_END: Final = b"0\r\n\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_DONE: Final = (b"data: [DONE]", b"data:[DONE]")
+_EVENT_KINDS: Final = (b"text/event-stream",)
+_STREAM_KINDS: Final = (
+    b"application/x-ndjson",
+    b"application/jsonl",
+    b"audio/",
+    b"video/",
+    b"image/",
+    b"application/octet-stream",
+)
+_validate: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class Relay(ABC):
+    """What all three have in common."""
+
+    __slots__ = ("_chunked", "_exchange", "_upstream", "committed")
+
+    def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
+        self._exchange = exchange
+        self._upstream = upstream
+        self._chunked = not exchange.request.http10
+        self.committed = False
+        """Whether the client got anything."""
+
+    @abstractmethod
+    def data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """The body is whole."""
+
+    def whole_at_eof(self) -> bool:
+        """Whether a body that only the connection's end delimits is complete, by its dialect's end marker."""
+        return False
+
+    @abstractmethod
+    def break_off(self, event: bytes) -> None:
+        """End a committed answer that will never be whole; ``event`` says why, where the form allows it."""
+
+    def _commit(self, framing: bytes, first: bytes) -> None:
+        self.committed = True
+        exchange = self._exchange
+        exchange.committed()
+        exchange.connection.write(exchange.answer_head(self._upstream, framing) + first)
+
+    def _write(self, data: bytes) -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._exchange.connection.write(data)
+
+
+class CollectingRelay(Relay):
+    """Holds an answer until it is whole, up to a limit; beyond it, passes it on."""
+
+    __slots__ = ("_limit", "_parts", "_size")
+
+    def __init__(self, exchange: Exchange, upstream: Upstream, limit: int) -> None:
+        super().__init__(exchange, upstream)
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    @property
+    def body(self) -> bytes:
+        """What came so far."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def data(self, data: bytes) -> None:
+        """See :class:`Relay`."""
+        self._size += len(data)
+        self._parts.append(data)
+        if self._size > self._limit:
+            self._exchange.overflow(self.body)
+
+    def end(self) -> None:
+        """See :class:`Relay`."""
+        body = self.body
+        name = self._exchange.rename
+        if name:
+            body = rename_answer(body, name)
+        self._commit(b"content-length: %d\r\n" % len(body), body)
+        self._exchange.relayed(close=False)
+
+    def whole_at_eof(self) -> bool:
+        """See :class:`Relay`: JSON that is whole."""
+        try:
+            _validate(self.body)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
+
+    def break_off(self, event: bytes) -> None:  # noqa: ARG002
+        """See :class:`Relay`: it commits only when it is whole, and then nothing can break."""
+        self._exchange.connection.abort()
+
+
+class PassingRelay(Relay):
+    """Passes bytes on as they come; a broken one ends by cutting the connection, never padded."""
+
+    __slots__ = ()
+
+    def data(self, data: bytes) -> None:
+        """See :class:`Relay`."""
+        if self.committed:
+            self._write(data)
+            return
+        length = self._upstream.length
+        if length is not None:
+            self._chunked = False
+            self._commit(b"content-length: %d\r\n" % length, data)
+        elif self._chunked:
+            self._commit(_CHUNKED, b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._commit(b"", data)
+
+    def end(self) -> None:
+        """See :class:`Relay`."""
+        if not self.committed:
+            self._commit(b"content-length: 0\r\n", b"")
+        elif self._chunked:
+            self._exchange.connection.write(_END)
+        self._exchange.relayed(close=self._exchange.request.http10)
+
+    def whole_at_eof(self) -> bool:
+        """See :class:`Relay`: nothing in such a body says so, and HTTP/1.0 servers end all of theirs so."""
+        return True
+
+    def break_off(self, event: bytes) -> None:  # noqa: ARG002
+        """See :class:`Relay`."""
+        self._exchange.connection.abort()
+
+
+class EventRelay(Relay):
+    """Server-sent events: whole lines only, so that a failure can still be told as an event of its own."""
+
+    __slots__ = ("_early", "_held", "_last", "_limit", "_rename")
+
+    def __init__(self, exchange: Exchange, upstream: Upstream, limit: int) -> None:
+        super().__init__(exchange, upstream)
+        self._limit = limit
+        self._held = b""
+        self._early = b""
+        self._last = b"\n\n"
+        self._rename = exchange.rename
+
+    def data(self, data: bytes) -> None:
+        """See :class:`Relay`."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if data[-1] != _NEWLINE:
+            cut = data.rfind(b"\n") + 1
+            if len(data) - cut <= self._limit:
+                self._held = data[cut:]
+                data = data[:cut]
+        if data:
+            self._emit(data)
+
+    def _emit(self, data: bytes) -> None:
+        if self._rename:
+            data = rename_events(data, self._rename)
+        if self.committed:
+            self._last = data
+            self._write(data)
+            return
+        self._early += data
+        if len(self._early) <= self._limit and is_silence(self._early):
+            return
+        self._open()
+
+    def _open(self) -> None:
+        early, self._early = self._early, b""
+        self._last = early or self._last
+        if not self._chunked:
+            self._commit(b"", early)
+        else:
+            self._commit(_CHUNKED, b"%x\r\n%b\r\n" % (len(early), early) if early else b"")
+
+    def end(self) -> None:
+        """See :class:`Relay`."""
+        if self._held:
+            self._early += self._held if not self.committed else b""
+            if self.committed:
+                self._write(self._held)
+        if not self.committed:
+            self._open()
+        if self._chunked:
+            self._exchange.connection.write(_END)
+        self._exchange.relayed(close=self._exchange.request.http10)
+
+    def whole_at_eof(self) -> bool:
+        """See :class:`Relay`: the stream's end marker was relayed."""
+        return (self._last + self._held).rstrip().endswith(_DONE)
+
+    def break_off(self, event: bytes) -> None:
+        """See :class:`Relay`: an error event, a proper end of the body, then the connection closes."""
+        last = self._last
+        gap = b"" if last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n" if last.endswith(b"\n") else b"\n\n"
+        self._write(gap + event)
+        if self._chunked:
+            self._exchange.connection.write(_END)
+        self._exchange.relayed(close=True)
+
+
+_NEWLINE: Final = 0x0A
+
+
+def is_silence(data: bytes) -> bool:
+    """Whether ``data``, whole lines, are nothing but SSE comments and blank lines."""
+    return all(not line or line.startswith(b":") for line in data.splitlines())
+
+
+def choose(exchange: Exchange, upstream: Upstream, *, collect: int, hold: int) -> Relay:
+    """The relay that suits an answer's head."""
+    kind = b""
+    for name, value in upstream.headers:
+        if name == b"content-type":
+            kind = value.lower()
+        elif name == b"content-encoding":
+            return PassingRelay(exchange, upstream)
+    if kind.startswith(_EVENT_KINDS):
+        return EventRelay(exchange, upstream, hold)
+    if upstream.length is None:
+        if kind.startswith(_STREAM_KINDS):
+            return PassingRelay(exchange, upstream)
+    elif upstream.length > collect:
+        return PassingRelay(exchange, upstream)
+    return CollectingRelay(exchange, upstream, collect)

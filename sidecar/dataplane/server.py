@@ -1,0 +1,452 @@
+"""The data plane of a host: its listeners, its upstream connections, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import re
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.core.attempts import Decision
+from sidecar.core.candidate import Candidate
+from sidecar.core.load import format_load, parse_load
+from sidecar.dataplane import local
+from sidecar.dataplane.answers import CLOSE, encode, error_document, response
+from sidecar.dataplane.connection import ClientConnection
+from sidecar.dataplane.counters import Counters
+from sidecar.dataplane.exchange import Exchange
+from sidecar.dataplane.headers import Header
+from sidecar.dataplane.hop import find, refusal_of
+from sidecar.dataplane.identity import NodeIdentity
+from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
+from sidecar.dataplane.plan import RefusedError
+from sidecar.dataplane.policy import DataPlanePolicy
+from sidecar.dataplane.pool import Destination, Pool, guard_peer_socket
+from sidecar.dataplane.ports import Backends, Clock, PeerTls
+from sidecar.dataplane.request import Fault, Request
+from sidecar.dataplane.writer import Writer
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.addresses import parse_address
+from swarmplane.errors import Code, InvalidRequestError, SwarmError
+from swarmplane.ids import NodeId, SubjectId
+
+if TYPE_CHECKING:
+    from sidecar.backends.target import Target
+
+log = logging.getLogger(__name__)
+
+_RELAYED: Final = b"/v1/"
+_ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
+_CONNECTIONS_EVERY: Final = 5
+"""Ticks between two looks at all connections."""
+_HOUSEKEEP_EVERY: Final = 50
+_BACKLOG: Final = 4096
+_HANDSHAKE_S: Final = 5.0
+
+
+class DataPlane:
+    """Serves clients and peers from what ``routes`` and ``backends`` hold. Lives on one event loop.
+
+    :meth:`run` must be running while anything is served: it is the parent of every task.
+
+    Args:
+        routes: What may serve what.
+        backends: This host's inference servers.
+        policy: Limits and time-outs.
+        identity: This node; None on a host that joined no swarm.
+        node_name: Name told to clients; default: the identity's, or the host's.
+        tls: Certificates for the hop; None on a host that joined no swarm.
+        clock: The clock of ``routes``.
+        draw: Uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        routes: CurrentRoutes,
+        backends: Backends,
+        policy: DataPlanePolicy,
+        *,
+        identity: NodeIdentity | None = None,
+        node_name: str = "",
+        tls: PeerTls | None = None,
+        clock: Clock = time.monotonic,
+        draw: Clock = random.random,
+    ) -> None:
+        self.routes = routes
+        self.backends = backends
+        self.policy = policy
+        self.identity = identity
+        self.node_name = node_name or (identity.node_name if identity else socket.gethostname())
+        self.clock_s = clock
+        self.draw = draw
+        self.counters = Counters()
+        self.active: set[Exchange] = set()
+        self.retrying = 0
+        self.draining = False
+        self.now_s = time.monotonic()
+        """Monotonic time at the last tick: good enough to notice silence."""
+        self.born_s = time.time()
+        self.writer = Writer(self)
+        self.via = f"swarm-{identity.swarm_id if identity else secrets.token_hex(6)}".encode()
+        self._tls = tls
+        self._connections: set[ClientConnection] = set()
+        self._servers: list[asyncio.Server] = []
+        self._backend_pool = Pool()
+        self._peer_pool = Pool()
+        self._pooled_targets: dict[str, Target] = {}
+        self._suspects: frozenset[NodeId] = frozenset()
+        self._buffered = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(6)
+        routes.subscribe(self._routes_changed)
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Own the tasks of all requests and keep time, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await self._keep_time()
+            finally:
+                self._group = None
+                self.close()
+
+    async def _keep_time(self) -> None:
+        for tick in itertools.count():
+            await asyncio.sleep(self.policy.tick_s)
+            self.now_s = now_s = time.monotonic()
+            try:
+                for exchange in tuple(self.active):
+                    exchange.check(now_s)
+                if tick % _CONNECTIONS_EVERY == 0:
+                    for connection in tuple(self._connections):
+                        connection.check(now_s)
+                    self._backend_pool.sweep(now_s)
+                    self._peer_pool.sweep(now_s)
+                if tick % _HOUSEKEEP_EVERY == 0:
+                    self.routes.housekeep(self.clock_s())
+            except Exception as error:  # noqa: BLE001
+                self.fault(error)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run ``coroutine`` as a child of :meth:`run`; its errors are counted, never raised."""
+        if self._group is None:
+            coroutine.close()
+            raise RuntimeError("the data plane does not run")
+        self._group.create_task(self._guarded(coroutine))
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except Exception as error:  # noqa: BLE001
+            self.fault(error)
+
+    def fault(self, error: BaseException) -> None:
+        """An error in our own code: count it and write it down; the request it hit is cut off."""
+        self.counters.faults += 1
+        log.error("dataplane.failed", exc_info=error)
+
+    async def serve_client(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept clients on bound ``sockets``, which become ours."""
+        for sock in sockets:
+            await self._serve(sock, client_listener(bound_host(sock), self.policy), None)
+
+    async def serve_peer(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """Accept peers on a bound socket, with mutual TLS."""
+        await self._serve(sock, peer_listener(), context)
+
+    async def _serve(self, sock: socket.socket, listener: Listener, context: ssl.SSLContext | None) -> None:
+        sock.setblocking(False)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self, listener),
+            sock=sock,
+            backlog=_BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=_HANDSHAKE_S if context is not None else None,
+        )
+        self._servers.append(server)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take nothing new and wait for what runs, at most ``timeout_s``. Returns what was cut off."""
+        self.draining = True
+        self.routes.set_draining(draining=True)
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for connection in tuple(self._connections):
+            connection.retire()
+        ends_s = time.monotonic() + timeout_s
+        while self.active and time.monotonic() < ends_s:
+            await asyncio.sleep(min(self.policy.tick_s, 0.05))
+        left = len(self.active)
+        if not left:
+            # Answers stand in socket buffers until the loop has run once more.
+            await asyncio.sleep(0.05)
+        self.close()
+        return left
+
+    def close(self) -> None:
+        """Close everything now."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for connection in tuple(self._connections):
+            connection.end()
+        self._backend_pool.clear()
+        self._peer_pool.clear()
+
+    def requests(self) -> list[dict[str, object]]:
+        """What is in flight, for the admin listener."""
+        now_s = time.monotonic()
+        return [exchange.describe(now_s) for exchange in self.active]
+
+    # -- connections --------------------------------------------------------------------------------------
+
+    def admit(self, connection: ClientConnection, listener: Listener) -> bool:
+        """Whether a new connection is served; a peer's certificate is checked here."""
+        transport = connection.transport
+        if self.draining or len(self._connections) >= self.policy.max_connections:
+            return False
+        if listener.peer:
+            tls = self._tls
+            if tls is None:
+                return False
+            try:
+                connection.peer = tls.check(transport.get_extra_info("ssl_object"), None)
+            except Exception as error:  # noqa: BLE001
+                log.warning("peer.refused: %s", error)
+                return False
+            guard_peer_socket(transport.get_extra_info("socket"))
+        else:
+            name = transport.get_extra_info("peername")
+            if isinstance(name, tuple) and not listener.access.admits_source(str(name[0])):
+                return False
+        self._connections.add(connection)
+        self.counters.connections += 1
+        self.counters.open_connections += 1
+        return True
+
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection ended."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self.counters.open_connections -= 1
+
+    def hold_body(self, size: int) -> bool:
+        """Count ``size`` more bytes of bodies; False: the process holds too many."""
+        self._buffered += size
+        self.counters.bytes_in += size
+        return self._buffered <= self.policy.max_buffered_bytes
+
+    def release_body(self, request: Request) -> None:
+        """The body of ``request`` is not needed any more."""
+        self._buffered -= request.size
+        request.size = 0
+        request.body = b""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of request bodies held now."""
+        return self._buffered
+
+    # -- requests -----------------------------------------------------------------------------------------
+
+    def begin(self, connection: ClientConnection, request: Request) -> Exchange | None:
+        """Take a request: answered at once (None), or an exchange for the connection to start."""
+        self.counters.requests += 1
+        fault = request.fault
+        if fault is None:
+            try:
+                if connection.peer is not None:
+                    self.counters.hops_in += 1
+                    self._check_peer(connection.peer)
+                answer = None if _is_relayed(request) else self._answer(request)
+            except SwarmError as error:
+                self.refuse(connection, request, error)
+            else:
+                if answer is None:
+                    return Exchange(self, connection, request)
+                connection.write(answer)
+                self.counters.completed += 1
+        else:
+            self.refuse(connection, request, SwarmError(fault.message, code=fault.code))
+        self.release_body(request)
+        connection.settle(close=request.closes or self.draining)
+        return None
+
+    def _check_peer(self, peer: NodeId) -> None:
+        if SubjectId(peer) in self.routes.view.table.denied:
+            raise SwarmError("this node was removed from the swarm", code=Code.FORBIDDEN)
+
+    def _answer(self, request: Request) -> bytes:
+        answer = local.answer(self, request)
+        if answer is not None:
+            return answer
+        path = request.path.decode("latin-1")
+        if request.path.startswith(_RELAYED) and request.method != b"POST":
+            raise SwarmError(f"{path} takes POST only", code=Code.METHOD_NOT_ALLOWED)
+        raise SwarmError(f"there is nothing at {path[:256]}; the API is at /v1", code=Code.NOT_FOUND)
+
+    def refuse_early(self, connection: ClientConnection, request: Request) -> Fault | None:
+        """What a client that waits for ``100 Continue`` is told instead of it."""
+        if not _is_relayed(request):
+            return Fault(Code.NOT_FOUND, "nothing here takes a body")
+        if connection.peer is not None and self.draining:
+            return Fault(Code.DRAINING, "this node is draining")
+        return None
+
+    def refuse(
+        self, connection: ClientConnection, request: Request, error: SwarmError, *, attempts: int = 0
+    ) -> None:
+        """Write the error answer to ``request``; the caller ends the exchange."""
+        code = error.code
+        self.counters.rejected[code] += 1
+        status = code.http_status
+        extra = [b"x-request-id: %b\r\n" % (request.request_id or self.new_request_id())]
+        if attempts:
+            extra.append(b"x-swarm-attempts: %d\r\n" % attempts)
+        swarm, expired = None, False
+        if isinstance(error, RefusedError):
+            swarm, expired = error.swarm, error.expired
+            if error.retry_after:
+                extra.append(b"retry-after: %d\r\n" % error.retry_after)
+        if connection.peer is not None and (refusal := refusal_of(code, expired=expired)) is not None:
+            status = refusal.http_status
+            extra.append(b"x-swarm-refusal: %b\r\n" % refusal.value.encode())
+        if code is Code.METHOD_NOT_ALLOWED:
+            extra.append(b"allow: POST\r\n" if _is_relayable(request.path) else b"allow: GET, HEAD\r\n")
+        if self.routes.view.stale:
+            extra.append(b"x-swarm-stale: 1\r\n")
+        if request.closes or self.draining:
+            extra.append(CLOSE)
+        document = error_document(
+            request.path, code, error.message, param=error.details.get("param"), swarm=swarm
+        )
+        head_only = request.method == b"HEAD"
+        connection.write(response(status, encode(document), extra=b"".join(extra), head_only=head_only))
+
+    def new_request_id(self) -> bytes:
+        """A fresh id; the process's random prefix makes it unique in the swarm."""
+        return b"%b-%08x" % (self._id_prefix.encode(), next(self._ids))
+
+    def names_us(self, via: bytes) -> bool:
+        """Whether a ``Via`` header says that a request went through this swarm."""
+        return self.via in via
+
+    # -- upstream -----------------------------------------------------------------------------------------
+
+    def destination(self, candidate: Candidate) -> Destination | None:
+        """Where to send a request for ``candidate``; None where nothing is known of it."""
+        if not candidate.local:
+            return self._peer(candidate)
+        name = candidate.endpoint.backend
+        target = self.backends.targets.get(name)
+        if target is None:
+            return None
+        known = self._backend_pool.get(name)
+        if known is not None and self._pooled_targets.get(name) is target:
+            return known
+        self._pooled_targets[name] = target
+        context = ssl.create_default_context() if target.tls else None
+        return self._backend_pool.add(
+            name,
+            Destination(
+                ((target.host, target.port),),
+                idle_s=self.policy.idle_backend_s,
+                most_idle=self.policy.max_idle,
+                context=context,
+                server_name=target.host,
+            ),
+        )
+
+    def _peer(self, candidate: Candidate) -> Destination | None:
+        node, tls = candidate.endpoint.node, self._tls
+        if tls is None or not candidate.peer_addresses:
+            return None
+        try:
+            parsed = [parse_address(address) for address in candidate.peer_addresses]
+        except InvalidRequestError:
+            return None
+        addresses = tuple((address.host, address.port) for address in parsed)
+        context = tls.client_context()
+        known = self._peer_pool.get(node)
+        if known is not None and known.addresses == addresses and known.context is context:
+            return known
+        return self._peer_pool.add(
+            node,
+            Destination(
+                addresses,
+                idle_s=self.policy.idle_peer_s,
+                most_idle=self.policy.max_idle,
+                context=context,
+                server_name=self.peer_name(node),
+                verify=lambda ssl_object: _verify(tls, ssl_object, node),
+                peer=True,
+            ),
+        )
+
+    def peer_name(self, node: NodeId) -> str:
+        """The name in a node's certificate."""
+        return f"{node}.node.{self.identity.swarm_id}" if self.identity is not None else str(node)
+
+    def learn(self, candidate: Candidate, decision: Decision) -> None:
+        """Record what the end of an attempt says about its endpoint."""
+        endpoint, now_s = candidate.endpoint, self.clock_s()
+        if decision.learn_gone:
+            self.routes.learn_gone(endpoint.id, now_s)
+            if candidate.local:
+                self.backends.report_missing_model(endpoint.backend, endpoint.model)
+        if decision.unreachable:
+            target = endpoint.id if candidate.local else endpoint.node
+            self.routes.connect_failed(target, now_s, self.draw())
+            if candidate.local:
+                self.backends.report_failure(endpoint.backend)
+            else:
+                self._peer_pool.drop(endpoint.node)
+        if decision.full_hold_s:
+            self.routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
+
+    def learn_load(self, candidate: Candidate, headers: list[Header]) -> None:
+        """Take the load that an owner's answer carries."""
+        text = find(headers, b"x-swarm-load")
+        if text is None:
+            return
+        load = parse_load(candidate.endpoint.id, text)
+        if load is not None:
+            self.routes.set_load(
+                load.endpoint, load.in_flight_by_origin, load.queued, load.slots, self.clock_s()
+            )
+
+    def load_line(self, candidate: Candidate | None) -> bytes:
+        """The header with this owner's load of ``candidate``; empty where there is nothing to say."""
+        load = self.routes.load_of(candidate.endpoint.id) if candidate is not None else None
+        return b"x-swarm-load: %b\r\n" % format_load(load).encode() if load is not None else b""
+
+    def _routes_changed(self) -> None:
+        suspects = self.routes.view.suspects
+        for node in suspects - self._suspects:
+            # Waiting connections to it may be dead; those in use end by their own time-outs.
+            self._peer_pool.drop(node)
+        self._suspects = suspects
+
+
+def _is_relayable(path: bytes) -> bool:
+    return path.startswith(_RELAYED) and not path.startswith(b"/v1/models")
+
+
+def _is_relayed(request: Request) -> bool:
+    path = request.path
+    return request.method == b"POST" and _is_relayable(path) and not _ODD_PATH.search(path)
+
+
+def _verify(tls: PeerTls, ssl_object: ssl.SSLObject, node: NodeId) -> None:
+    tls.check(ssl_object, node)

@@ -1,0 +1,58 @@
+"""Change named spans of a body and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from sidecar.dataplane.peek import Body, locate
+from swarmplane.errors import InvalidRequestError
+
+Edit = tuple[int, int, bytes]
+"""Start, end (exclusive) and replacement."""
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode: Final = msgspec.json.Encoder().encode
+
+
+def splice(body: Body, edits: Iterable[Edit]) -> bytes:
+    """``body`` with every edit applied. Edits must not overlap."""
+    pieces: list[bytes] = []
+    position = 0
+    for start, end, replacement in sorted(edits):
+        pieces += (bytes(body[position:start]), replacement)
+        position = end
+    pieces.append(bytes(body[position:]))
+    return b"".join(pieces)
+
+
+def rename_answer(body: Body, name: bytes) -> bytes:
+    """``body``, a JSON object, with its top-level ``model`` replaced by ``name`` (JSON text).
+
+    Anything that is not such an object comes back as it is.
+    """
+    try:
+        members = _decode(body)
+        if "model" not in members:
+            return bytes(body)
+        span = locate(body, members)["model"]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRequestError):
+        return bytes(body)
+    return splice(body, ((span.value, span.end, name),))
+
+
+def rename_events(lines: bytes, name: bytes) -> bytes:
+    """Whole SSE ``lines`` with the ``model`` of every JSON event replaced by ``name``."""
+    if b'"model"' not in lines:
+        return lines
+    renamed = []
+    for line in lines.splitlines(keepends=True):
+        if not line.startswith(b"data:") or b'"model"' not in line:
+            renamed.append(line)
+            continue
+        begins = 6 if line.startswith(b"data: ") else 5
+        content = line[begins:].rstrip(b"\r\n")
+        renamed += (line[:begins], rename_answer(content, name), line[begins + len(content) :])
+    return b"".join(renamed)
