@@ -221,3 +221,30 @@ class Swarm:
         """Stop all, members first."""
         for host in reversed(self._hosts):
             host.close()
+
+
+class Backend:
+    """The fault-injecting backend in a process of its own: what happens to it is seen from outside."""
+
+    def __init__(self, model: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.backend", "--port", "0", "--model", model],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What arrived for inference, as it arrived."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}/fake", timeout=10) as answer:
+            return [r for r in json.load(answer)["requests"] if r["method"] == "POST"]
+
+    def close(self) -> None:
+        """Stop it."""
+        self._process.kill()
+        self._process.wait(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
