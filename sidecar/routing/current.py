@@ -25,7 +25,7 @@ class CurrentRoutes:
 
     Args:
         node_id: None on a host that joined no swarm.
-        node_name: Of this host; empty: as the table names it.
+        node_name: Of this host, until the table names it.
     """
 
     def __init__(self, node_id: NodeId | None, *, node_name: str = "") -> None:

@@ -48,14 +48,14 @@ class View:
     draining: bool = False
     """Whether this host takes no new requests at its own endpoints."""
     own_name: str = ""
-    """Name of this node; empty: as the table has it."""
+    """Name of this node until the table has one for it; empty: its id."""
 
     def node_name(self, node: NodeId) -> str:
         """Its name as people know it; the id where the table has none."""
         entry = self.table.nodes.get(node)
-        if node == self.node and self.own_name:
-            return self.own_name
-        return entry.name if entry is not None and entry.name else str(node)
+        if entry is not None and entry.name:
+            return entry.name
+        return self.own_name if node == self.node and self.own_name else str(node)
 
     def find(self, asked: str) -> ModelRoute | None:
         """See :meth:`swarmplane.routes.RouteTable.find`; own models included."""

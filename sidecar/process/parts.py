@@ -1,0 +1,152 @@
+"""The parts of one sidecar, made and joined to each other. Nothing runs yet."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.admin.server import AdminServer
+from sidecar.admin.sources import Sources
+from sidecar.backends.registry import BackendRegistry
+from sidecar.backends.target import BackendSpec
+from sidecar.dataplane.policy import DataPlanePolicy
+from sidecar.dataplane.server import DataPlane
+from sidecar.engines.supervisor import EngineSupervisor
+from sidecar.process.counters import counter_families
+from sidecar.process.membership import Membership
+from sidecar.routing.current import CurrentRoutes
+from sidecar.settings import ListenPolicy, redacted
+from swarmplane import logs
+from swarmplane.clock import Clock
+from swarmplane.datadir import DataDir
+from swarmplane.errors import InvalidRequestError
+from swarmplane.inventory import Inventory
+from swarmplane.listening import adopted_socket, listening_socket
+from swarmplane.settings.schema import Settings
+
+_ALONE: Mapping[str, Any] = {"connected": False, "joined": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Sockets that listen already; who serves them closes them."""
+
+    client: tuple[socket.socket, ...]
+    admin: socket.socket
+
+    @classmethod
+    def bind(cls, policy: ListenPolicy, client_fds: tuple[int, ...], closing: ExitStack) -> Listeners:
+        """Take the parent's client listeners, or bind our own. It blocks for names.
+
+        Raises:
+            UnavailableError: A port is busy; says by whom and which flag chooses another.
+        """
+        if client_fds:
+            client = tuple(closing.enter_context(adopted_socket(fd)) for fd in client_fds)
+        else:
+            client = tuple(
+                closing.enter_context(listening_socket(address, flag="--listen")) for address in policy.client
+            )
+        return cls(client, closing.enter_context(listening_socket(policy.admin, flag="--admin-listen")))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything of a sidecar that runs."""
+
+    settings: Settings
+    clock: Clock
+    routes: CurrentRoutes
+    registry: BackendRegistry
+    engines: EngineSupervisor
+    plane: DataPlane
+    admin: AdminServer
+    membership: Membership | None
+    """None on a host that joined no swarm."""
+    listeners: Listeners
+    unseen: Inventory
+    """Backends as they were before anybody looked at them."""
+
+
+def node_name(settings: Settings, membership: Membership | None) -> str:
+    """What clients are told served them: the enrolled name, the wished one, or the host's."""
+    if membership is not None:
+        return membership.identity.node_name
+    return settings.node.name or socket.gethostname().partition(".")[0].casefold() or "local"
+
+
+def backends_of(settings: Settings) -> BackendRegistry:
+    """A registry that watches every backend of ``settings``.
+
+    Raises:
+        InvalidRequestError: A URL can't be used, or two backends have one name.
+    """
+    import psutil
+
+    registry = BackendRegistry(memory_bytes=psutil.virtual_memory().total, cpus=os.cpu_count() or 0)
+    for backend in settings.backends:
+        registry.add(BackendSpec.from_settings(backend))
+    return registry
+
+
+def build(
+    settings: Settings,
+    data_dir: DataDir,
+    clock: Clock,
+    listeners: Listeners,
+    routes: CurrentRoutes,
+    registry: BackendRegistry,
+    membership: Membership | None,
+    version: str,
+) -> Parts:
+    """Join the parts to each other."""
+    unseen = registry.inventory()
+    registry.subscribe(routes.set_own)
+    routes.set_own(registry.inventory())
+    plane = DataPlane(
+        routes,
+        registry,
+        DataPlanePolicy.of(settings),
+        identity=membership.identity if membership is not None else None,
+        node_name=node_name(settings, membership),
+        tls=membership.tls if membership is not None else None,
+        clock=clock.now_s,
+    )
+    sources = Sources(
+        routes=routes,
+        clock=clock,
+        config=redacted(settings),
+        version=version,
+        joined=membership is not None,
+        requests=plane.requests,
+        control=membership.state if membership is not None else lambda: _ALONE,
+        metrics=lambda: counter_families(plane.counters),
+        set_log_level=lambda level: set_log_level(level, settings.log.format),
+    )
+    return Parts(
+        settings=settings,
+        clock=clock,
+        routes=routes,
+        registry=registry,
+        engines=EngineSupervisor(settings.engine, data_dir, registry, clock),
+        plane=plane,
+        admin=AdminServer(sources, listeners.admin),
+        membership=membership,
+        listeners=listeners,
+        unseen=unseen,
+    )
+
+
+def set_log_level(level: str, style: str) -> None:
+    """Log from ``level`` on.
+
+    Raises:
+        InvalidRequestError: There is no such level.
+    """
+    if level not in logs.LEVELS:
+        raise InvalidRequestError(f"{level!r} is no log level; use one of {', '.join(logs.LEVELS)}")
+    logs.configure(level, style)
