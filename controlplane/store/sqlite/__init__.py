@@ -1,0 +1,1 @@
+"""What the embedded store is made of; only ``controlplane.store.embedded`` uses it."""
