@@ -1,4 +1,4 @@
-"""Every key of the store, in one place (DESIGN section 5). A store holds one swarm, so keys have no prefix."""
+"""Every key of the store, in one place (DESIGN section 5). A store holds one swarm: keys have no prefix."""
 
 from __future__ import annotations
 

@@ -1,0 +1,155 @@
+"""Founding a swarm, once, and opening it again.
+
+The transaction that writes ``swarm`` is the founding; everything on disk before it is made anew when a crash
+came in between, and everything after it can be made again from the store and the secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from controlplane.services import keyspace
+from controlplane.services.audit import audit_record
+from controlplane.services.authority import SwarmAuthority
+from controlplane.services.own_credentials import make_admin_credential
+from controlplane.services.roles import Role
+from controlplane.services.sealing import SECRET_BYTES, Sealed, SwarmSecret
+from controlplane.store.port import Put, Store, absent
+from swarmplane.codec import records
+from swarmplane.credentials.authority import Authority, found_authority
+from swarmplane.credentials.names import control_subject
+from swarmplane.datadir import DataDir, write_atomically
+from swarmplane.errors import ConflictError, FailedPreconditionError
+from swarmplane.ids import SwarmId, random_id
+
+ADMIN_NAME: Final = "admin"
+_FILE: Final = "swarm-secret"
+
+
+def secret_path(data_dir: DataDir) -> Path:
+    """Where an instance keeps the swarm secret."""
+    return data_dir.control_plane / _FILE
+
+
+async def open_or_found(
+    store: Store,
+    data_dir: DataDir,
+    *,
+    swarm_name: str,
+    unix_s: Callable[[], float],
+    secret_file: Path | None = None,
+) -> SwarmAuthority:
+    """The swarm of ``store``; founded now if it has none.
+
+    Args:
+        store: Open.
+        data_dir: Gets the secret (if it has none) and, at founding, an admin's credential.
+        swarm_name: Of a swarm that is founded.
+        unix_s: Wall clock.
+        secret_file: Read instead of the one in ``data_dir``.
+
+    Raises:
+        FailedPreconditionError: The store has a swarm and the secret is missing or another one's.
+    """
+    path = secret_file or secret_path(data_dir)
+    kv = await store.get(keyspace.SWARM)
+    if kv is None:
+        secret = await asyncio.to_thread(_read_or_make_secret, path, made=secret_file is None)
+        if await _found(store, data_dir, secret, swarm_name, unix_s()):
+            return await _open(store, secret, path)
+    return await _open(store, await asyncio.to_thread(_read_secret, path), path)
+
+
+async def _open(store: Store, secret: SwarmSecret, path: Path) -> SwarmAuthority:
+    swarm_kv, key_kv = await store.get(keyspace.SWARM), await store.get(keyspace.CA_KEY)
+    if swarm_kv is None or key_kv is None:
+        raise FailedPreconditionError("the store has no whole swarm; restore it from a backup")
+    swarm = records.Swarm.FromString(swarm_kv.value)
+    sealed = records.SealedKey.FromString(key_kv.value)
+    try:
+        key_pem = secret.unseal(Sealed(sealed.nonce, sealed.ciphertext), swarm.id.encode())
+    except FailedPreconditionError as error:
+        raise FailedPreconditionError(
+            f"the swarm secret in {path} is not the one of swarm {swarm.name!r} ({swarm.id}); give the right "
+            "one with --swarm-secret-file"
+        ) from error
+    authority = Authority(swarm.ca_pem.encode(), _pem_of(key_pem))
+    return SwarmAuthority(SwarmId(swarm.id), swarm.name, authority, secret)
+
+
+async def _found(store: Store, data_dir: DataDir, secret: SwarmSecret, swarm_name: str, now_s: float) -> bool:
+    """Whether this call founded the swarm; False if somebody else was first."""
+    swarm = SwarmId(random_id())
+    authority = SwarmAuthority(swarm, swarm_name, found_authority(swarm, now_s), secret)
+    # Before the transaction: a swarm never exists without anybody who may act on it.
+    await asyncio.to_thread(make_admin_credential, authority, data_dir, ADMIN_NAME, now_s)
+    sealed = secret.seal(_der_of(authority.ca.key_pem), swarm.encode())
+    record = records.Swarm(
+        id=swarm, name=swarm_name, ca_pem=authority.ca_pem.decode(), founded_at_s=int(now_s)
+    )
+    admin = records.Person(name=ADMIN_NAME, role=Role.ADMIN.value, enrolled_at_s=int(now_s))
+    key = records.SealedKey(nonce=sealed.nonce, ciphertext=sealed.ciphertext)
+    audit = audit_record(now_s, control_subject(swarm).id, "swarm.found", swarm, f"founded {swarm_name}")
+    done = await store.transact(
+        [absent(keyspace.SWARM), absent(keyspace.CA_KEY), absent(keyspace.GENERATION)],
+        [
+            Put(keyspace.SWARM, record.SerializeToString()),
+            Put(keyspace.CA_KEY, key.SerializeToString()),
+            Put(keyspace.GENERATION, records.Counter(value=1).SerializeToString()),
+            Put(keyspace.person(ADMIN_NAME), admin.SerializeToString()),
+            audit,
+        ],
+    )
+    if not done.succeeded and await store.get(keyspace.SWARM) is None:
+        raise ConflictError("the store holds parts of a swarm but no swarm; use an empty one")
+    return done.succeeded
+
+
+def _read_secret(path: Path) -> SwarmSecret:
+    try:
+        return SwarmSecret(path.read_bytes())
+    except FileNotFoundError:
+        raise FailedPreconditionError(
+            f"the store holds a swarm, but its secret is not in {path}; give it with --swarm-secret-file"
+        ) from None
+    except OSError as error:
+        raise FailedPreconditionError(f"the swarm secret in {path} can't be read: {error}") from error
+
+
+def _read_or_make_secret(path: Path, *, made: bool) -> SwarmSecret:
+    if path.exists() or not made:
+        return _read_secret(path)
+    # A new directory is private before anything stands in it.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    value = secrets.token_bytes(SECRET_BYTES)
+    write_atomically(path, value)
+    return SwarmSecret(value)
+
+
+def secret_is_private(path: Path) -> bool:
+    """Whether nobody but its owner may read the file; True where modes mean nothing (Windows)."""
+    return os.name == "nt" or not path.exists() or path.stat().st_mode & 0o077 == 0
+
+
+def _der_of(key_pem: bytes) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    from swarmplane.credentials.keys import private_key_from_pem
+
+    return private_key_from_pem(key_pem).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _pem_of(key_der: bytes) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_der_private_key(key_der, password=None)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
