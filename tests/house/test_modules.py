@@ -14,7 +14,7 @@ MODULE_LINES = 400
 CORE_LINES = 300
 FUNCTION_LINES = 50
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "types", "misc"}
-UNFINISHED = re.compile(r"\bTODO\b|\bFIXME\b|\bXXX\b|NotImplementedError")
+UNFINISHED = re.compile(r"\bTODO\b|\bFIXME\b|\bXXX\b|raise NotImplementedError")
 ONE_MACHINE = re.compile(r"(?<![\w.])/(?:work|root|farm|home/\w+|Users/\w+)/|bash_jobs")
 # What each would do instead of what it looks like: time.sleep stops the event loop, preexec_fn forks under
 # gRPC's threads, SO_REUSEPORT loses connections in a hand-over and lets two hosts share a port.
