@@ -12,7 +12,7 @@ import grpc
 
 from swarmplane.errors import Code
 from swarmplane.settings import schema
-from tests.house.source import ROOT, documents, name
+from tests.house.source import ROOT, documents, name, product_modules
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 REFERENCE = ROOT / "docs" / "reference"
@@ -106,6 +106,14 @@ def test_every_call_stands_in_the_reference() -> None:
         for call in re.findall(r"rpc (\w+)", body)
     }
     assert stated == declared
+
+
+def test_every_metric_stands_in_the_reference() -> None:
+    stated = set(re.findall(r"^\| `(swarmplane_\w+)` \|", _text(REFERENCE / "admin.md"), re.MULTILINE))
+    exposed = {
+        metric for path in product_modules() for metric in re.findall(r'"(swarmplane_[a-z_]+)"', _text(path))
+    }
+    assert stated == exposed
 
 
 def test_parity_uses_states_that_mean_something() -> None:
