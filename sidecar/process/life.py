@@ -13,8 +13,9 @@ import structlog
 
 from sidecar.backends.registry import BackendRegistry
 from sidecar.process.arguments import Arguments
-from sidecar.process.lifeline import on_signals, watch_lifeline
+from sidecar.process.lifeline import on_hangup, on_signals, watch_lifeline
 from sidecar.process.parts import Listeners, Parts, backends_of, build, node_name
+from sidecar.process.reload import Reloader
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy
@@ -23,6 +24,7 @@ from swarmplane.datadir import DataDir
 from swarmplane.inventory import Inventory
 from swarmplane.listening import bound_address
 from swarmplane.runtime import remove_ready, write_ready
+from swarmplane.settings.load import load
 from swarmplane.settings.schema import Settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -48,7 +50,9 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         parts = build(
             settings, data_dir, SystemClock(), listeners, routes, registry, None, version("swarmplane")
         )
+        reloader = Reloader(settings, lambda: load(arguments.data_dir, arguments.overrides), registry)
         on_signals(loop, stop.ask)
+        on_hangup(loop, reloader.ask)
         if arguments.lifeline_fd is not None:
             watch_lifeline(loop, arguments.lifeline_fd, stop.ask)
         closing.callback(remove_ready, data_dir, "sidecar")
@@ -56,7 +60,8 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         async def started() -> None:
             await _start(parts, data_dir)
 
-        await serve(services_of(parts), stop=stop, started=started)
+        services = (Service("settings", reloader.run), *services_of(parts))
+        await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
 

@@ -1,0 +1,212 @@
+"""``python -m sidecar.main`` as a real process, with a fake backend and no control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout
+
+from tests.fakes.backend import Behaviour, running_backend
+
+pytestmark = pytest.mark.process
+
+WAIT_S = 40.0
+POSIX_ONLY = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and descriptors")
+
+
+class Running:
+    """A started sidecar."""
+
+    def __init__(self, process: asyncio.subprocess.Process, data_dir: Path) -> None:
+        self.process = process
+        self.data_dir = data_dir
+        self.ready: Mapping[str, Any] = {}
+
+    @property
+    def ready_file(self) -> Path:
+        return self.data_dir / "run" / "sidecar.json"
+
+    @property
+    def client(self) -> str:
+        return f"http://{self.ready['client'][0]}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://{self.ready['admin']}"
+
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not self.ready_file.exists():
+                assert self.process.returncode is None, (await self.process.communicate())[1].decode()
+                await asyncio.sleep(0.02)
+        self.ready = json.loads(self.ready_file.read_text())
+
+    async def ended(self) -> tuple[int, str]:
+        async with asyncio.timeout(WAIT_S):
+            _, words = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, words.decode()
+
+
+@asynccontextmanager
+async def sidecar(data_dir: Path, *words: str, **how: Any) -> AsyncIterator[Running]:
+    listeners = ("--set", "client.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sidecar.main", "--data-dir", str(data_dir), *listeners, *words,
+        stderr=asyncio.subprocess.PIPE, **how,
+    )  # fmt: skip
+    running = Running(process, data_dir)
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        async with asyncio.timeout(WAIT_S):
+            await process.communicate()
+
+
+def backend_setting(port: int) -> tuple[str, str]:
+    return "--set", f'backends=[{{"url": "http://127.0.0.1:{port}", "name": "fake"}}]'
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[ClientSession]:
+    async with ClientSession(timeout=ClientTimeout(WAIT_S)) as session:
+        yield session
+
+
+async def test_a_lone_host_serves_its_backend_and_stops_cleanly(tmp_path: Path, http: ClientSession) -> None:
+    async with (
+        running_backend(models=("tiny",)) as fake,
+        sidecar(tmp_path, *backend_setting(fake.port)) as run,
+    ):
+        await run.until_ready()
+        assert run.ready["pid"] == run.process.pid
+        assert (run.ready["peer"], run.ready["advertised"], run.ready["node_id"]) == ("", [], "")
+        assert run.ready_file.stat().st_mode & 0o077 == 0
+        async with http.get(f"{run.client}/v1/models") as answer:
+            (model,) = (await answer.json())["data"]
+        assert (model["id"], model["swarm"]["nodes"]) == ("tiny", [run.ready["node_name"]])
+        asked = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
+        async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+            assert answer.status == 200
+            assert answer.headers["x-swarm-backend"] == "fake"
+            assert (await answer.json())["choices"]
+        async with http.post(f"{run.client}/v1/chat/completions", json={"model": "none"}) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (404, "model_not_found")
+        async with http.get(f"{run.admin}/metrics") as answer:
+            assert 'swarmplane_rejected_total{code="model_not_found"} 1' in await answer.text()
+        run.process.terminate()
+        status, words = await run.ended()
+        assert (status, "Traceback" in words) == (0, False)
+        assert not run.ready_file.exists()
+
+
+@POSIX_ONLY
+async def test_a_stream_is_finished_while_it_stops_and_a_second_signal_cuts_it(
+    tmp_path: Path, http: ClientSession
+) -> None:
+    asked = {"model": "tiny", "stream": True, "messages": []}
+    how = Behaviour(chunks=6, interval_s=0.2)
+    async with running_backend(models=("tiny",), default=how) as slow:
+        async with sidecar(tmp_path / "a", *backend_setting(slow.port)) as run:
+            await run.until_ready()
+            async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+                await answer.content.readline()
+                run.process.send_signal(signal.SIGTERM)
+                assert b"[DONE]" in await answer.read()
+            assert (await run.ended())[0] == 0
+        slow.default = Behaviour(chunks=5_000, interval_s=0.2)
+        async with sidecar(tmp_path / "b", *backend_setting(slow.port)) as run:
+            await run.until_ready()
+            async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+                await answer.content.readline()
+                run.process.send_signal(signal.SIGINT)
+                await asyncio.sleep(0.3)
+                run.process.send_signal(signal.SIGINT)
+                assert (await run.ended())[0] == 0
+
+
+async def test_it_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
+    async with sidecar(tmp_path, "--lifeline-stdin", stdin=asyncio.subprocess.PIPE) as run:
+        await run.until_ready()
+        assert run.process.stdin is not None
+        run.process.stdin.close()
+        assert (await run.ended())[0] == 0
+
+
+@POSIX_ONLY
+async def test_it_accepts_on_the_listener_its_parent_bound(tmp_path: Path, http: ClientSession) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        bound.set_inheritable(True)
+        words = ("--client-fd", str(bound.fileno()))
+        async with sidecar(tmp_path, *words, pass_fds=[bound.fileno()]) as run:
+            await run.until_ready()
+            assert run.client.endswith(f":{bound.getsockname()[1]}")
+            async with http.get(f"{run.client}/healthz") as answer:
+                assert answer.status == 200
+            run.process.terminate()
+            assert (await run.ended())[0] == 0
+        with socket.create_connection(bound.getsockname(), timeout=5):
+            pass  # the parent's own end still listens: nobody is refused meanwhile
+
+
+async def test_a_busy_port_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        busy = f"127.0.0.1:{holder.getsockname()[1]}"
+        async with sidecar(tmp_path, "--admin-listen", busy) as run:
+            status, words = await run.ended()
+    assert status == 1
+    assert words.count("\n") == 1
+    assert words.startswith(f"swarm-sidecar: {busy} is in use")
+    assert "--admin-listen" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--set", "client.lissten=:0"), "client.listen"),
+        (("--set", "drain_s=soon"), "drain_s"),
+        (("--log-level", "loud"), "log.level"),
+        (("--bogus",), "--bogus"),
+    ],
+)
+async def test_usage_errors_are_status_two(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    async with sidecar(tmp_path, *words) as run:
+        status, said = await run.ended()
+    assert (status, says in said, "Traceback" in said) == (2, True, False)
+
+
+@POSIX_ONLY
+async def test_a_hangup_takes_new_backends_into_use(tmp_path: Path, http: ClientSession) -> None:
+    async with running_backend(models=("later",)) as fake, sidecar(tmp_path) as run:
+        await run.until_ready()
+        (tmp_path / "config.toml").write_text(
+            f'drain_s = 1.0\n[[backends]]\nurl = "http://127.0.0.1:{fake.port}"\nname = "fake"\n'
+        )
+        run.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(WAIT_S):
+            names: list[str] = []
+            while names != ["later"]:
+                await asyncio.sleep(0.05)
+                async with http.get(f"{run.client}/v1/models") as answer:
+                    names = [model["id"] for model in (await answer.json())["data"]]
+        (tmp_path / "config.toml").write_text("drain_s = 'soon'")
+        run.process.send_signal(signal.SIGHUP)
+        async with http.get(f"{run.client}/v1/models") as answer:
+            assert len((await answer.json())["data"]) == 1
+        run.process.terminate()
+        status, words = await run.ended()
+    assert status == 0
+    assert "settings.reloaded" in words
+    assert "drain_s" in words
