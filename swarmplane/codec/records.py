@@ -1,7 +1,21 @@
-"""Values of the store. They are messages, changed in place, so that unknown fields survive our writes."""
+"""Values of the store: the messages themselves, for their owners to read and change in place.
+
+They are the one kind of message that services hold, because only a message that is parsed, changed and
+serialised again keeps the fields that a newer version wrote into it (PROTOCOL section 8).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from swarmplane.codec.inventory import inventory_from_bytes
+from swarmplane.codec.table import model_route_from_pb, model_route_to_pb
+from swarmplane.errors import Code, SwarmError
+from swarmplane.inventory import Inventory as NodeInventory
+from swarmplane.routes import ModelRoute
 from swarmplane.store.v1.store_pb2 import (
     Audit,
     Counter,
@@ -19,6 +33,7 @@ from swarmplane.store.v1.store_pb2 import (
     SwarmPolicy,
     Token,
 )
+from swarmplane.v1 import route_pb2
 
 __all__ = [
     "Audit",
@@ -36,4 +51,39 @@ __all__ = [
     "Swarm",
     "SwarmPolicy",
     "Token",
+    "inventory_of",
+    "parse",
+    "route_of",
+    "route_value",
 ]
+
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], value: bytes) -> M:
+    """The record in ``value``, with the fields that this version does not know.
+
+    Raises:
+        SwarmError: The store holds something else (INTERNAL).
+    """
+    try:
+        return kind.FromString(value)
+    except DecodeError as error:
+        raise SwarmError(f"the store holds a damaged {kind.__name__}", code=Code.INTERNAL) from error
+
+
+def route_value(route: ModelRoute) -> bytes:
+    """``routes/<model>`` for ``route``. Its revision is the store's business and left out."""
+    message = model_route_to_pb(replace(route, revision=0))
+    return Route(route=message.SerializeToString(deterministic=True)).SerializeToString()
+
+
+def route_of(value: bytes, revision: int) -> ModelRoute:
+    """The route that stands in the store since ``revision``."""
+    message = route_pb2.ModelRoute.FromString(parse(Route, value).route)
+    return replace(model_route_from_pb(message), revision=revision)
+
+
+def inventory_of(record: Inventory) -> NodeInventory:
+    """What the node said it has."""
+    return inventory_from_bytes(record.inventory)

@@ -65,7 +65,7 @@ class Instance(_message.Message):
     def __init__(self, id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., join_addresses: _Optional[_Iterable[str]] = ..., software_version: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "labels", "gone", "gone_session", "cordoned", "enrolled_at_s", "gone_at_s", "token_id", "peer_addresses", "founder")
+    __slots__ = ("id", "name", "labels", "gone", "gone_session", "cordoned", "enrolled_at_s", "gone_at_s", "token_id", "peer_addresses", "founder", "incarnation")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class Node(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     FOUNDER_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     labels: _containers.ScalarMap[str, str]
@@ -95,7 +96,8 @@ class Node(_message.Message):
     token_id: str
     peer_addresses: _containers.RepeatedScalarFieldContainer[str]
     founder: bool
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gone: bool = ..., gone_session: _Optional[int] = ..., cordoned: bool = ..., enrolled_at_s: _Optional[int] = ..., gone_at_s: _Optional[int] = ..., token_id: _Optional[str] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., founder: bool = ...) -> None: ...
+    incarnation: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gone: bool = ..., gone_session: _Optional[int] = ..., cordoned: bool = ..., enrolled_at_s: _Optional[int] = ..., gone_at_s: _Optional[int] = ..., token_id: _Optional[str] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., founder: bool = ..., incarnation: _Optional[str] = ...) -> None: ...
 
 class Inventory(_message.Message):
     __slots__ = ("session", "inventory")

@@ -1,0 +1,81 @@
+"""What a node has, on the wire."""
+
+from __future__ import annotations
+
+from swarmplane.ids import BackendName, ModelName
+from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
+from swarmplane.v1 import sidecar_pb2 as pb
+
+
+def inventory_to_pb(inventory: Inventory) -> pb.Inventory:
+    """``inventory`` as a message."""
+    return pb.Inventory(
+        backends=[_backend_to_pb(backend) for backend in inventory.backends],
+        memory_bytes=inventory.memory_bytes,
+        cpus=inventory.cpus,
+    )
+
+
+def inventory_from_pb(message: pb.Inventory) -> Inventory:
+    """The inventory in ``message``. A model state that this version does not know counts as failed."""
+    return Inventory(
+        backends=tuple(_backend_from_pb(backend) for backend in message.backends),
+        memory_bytes=message.memory_bytes,
+        cpus=message.cpus,
+    )
+
+
+def inventory_from_bytes(content: bytes) -> Inventory:
+    """The inventory in a serialised message, as records keep it."""
+    return inventory_from_pb(pb.Inventory.FromString(content))
+
+
+def _backend_to_pb(backend: Backend) -> pb.Backend:
+    return pb.Backend(
+        name=backend.name,
+        kind=backend.kind,
+        healthy=backend.healthy,
+        reason=backend.reason,
+        models=[_model_to_pb(model) for model in backend.models],
+        slots=backend.slots,
+    )
+
+
+def _model_to_pb(model: BackendModel) -> pb.BackendModel:
+    return pb.BackendModel(
+        name=model.name,
+        canonical=model.canonical or "",
+        context_length=model.context_length,
+        size_bytes=model.size_bytes,
+        state=model.state.value,
+        capabilities=model.capabilities,
+        digest=model.digest,
+        quantization=model.quantization,
+    )
+
+
+def _backend_from_pb(message: pb.Backend) -> Backend:
+    return Backend(
+        name=BackendName(message.name),
+        kind=message.kind,
+        healthy=message.healthy,
+        reason=message.reason,
+        models=tuple(_model_from_pb(model) for model in message.models),
+        slots=message.slots,
+    )
+
+
+def _model_from_pb(message: pb.BackendModel) -> BackendModel:
+    return BackendModel(
+        name=message.name,
+        canonical=ModelName(message.canonical) if message.canonical else None,
+        state=_STATES.get(message.state, ModelState.FAILED),
+        context_length=message.context_length,
+        size_bytes=message.size_bytes,
+        capabilities=tuple(message.capabilities),
+        digest=message.digest,
+        quantization=message.quantization,
+    )
+
+
+_STATES = {state.value: state for state in ModelState}

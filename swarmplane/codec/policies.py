@@ -1,0 +1,27 @@
+"""Policies on the wire."""
+
+from __future__ import annotations
+
+from swarmplane.codec.version import version_from_pb, version_to_pb
+from swarmplane.ids import SubjectId
+from swarmplane.policies import Policy
+from swarmplane.v1 import sidecar_pb2 as pb
+
+
+def policy_to_pb(policy: Policy, nonce: int) -> pb.PolicyUpdate:
+    """``policy`` as a message."""
+    return pb.PolicyUpdate(
+        version=version_to_pb(policy.version),
+        nonce=nonce,
+        denied_subjects=sorted(policy.denied),
+        default_strategy=policy.default_strategy,
+    )
+
+
+def policy_from_pb(message: pb.PolicyUpdate) -> Policy:
+    """The policy in ``message``; an empty strategy stays empty."""
+    return Policy(
+        version=version_from_pb(message.version),
+        denied=frozenset(map(SubjectId, message.denied_subjects)),
+        default_strategy=message.default_strategy,
+    )
