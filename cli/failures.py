@@ -13,10 +13,13 @@ from swarmplane.errors import Code, SwarmError
 _TRY_AGAIN: Final = frozenset({8, 10, 14})
 TRY_AGAIN_STATUS: Final = 75
 FAILED_STATUS: Final = 1
+USAGE_STATUS: Final = 2
 
 
 def exit_status(code: Code) -> int:
     """Of a command that failed with ``code``."""
+    if code is Code.INVALID_REQUEST:
+        return USAGE_STATUS
     return TRY_AGAIN_STATUS if code.grpc_status in _TRY_AGAIN else FAILED_STATUS
 
 

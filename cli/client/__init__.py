@@ -1,0 +1,1 @@
+"""Talking to the control plane and to this host's own listeners."""

@@ -1,0 +1,33 @@
+"""GETs to this host's own HTTP listeners. Proxy variables play no part."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.parse
+from typing import Final
+
+from swarmplane.errors import UnavailableError
+
+_TIMEOUT_S: Final = 5.0
+
+
+def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str, object]:
+    """The JSON document at ``path`` of the listener at ``url``. It blocks.
+
+    Raises:
+        UnavailableError: Nobody answers there, or not with a document.
+    """
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise UnavailableError(f"{url}{path} does not answer: {error}") from None
+    finally:
+        connection.close()
+    if not isinstance(document, dict):
+        raise UnavailableError(f"{url}{path} does not answer with a document")
+    return document

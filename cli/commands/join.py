@@ -1,0 +1,105 @@
+"""``swarmctl join``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.hostflags import host_flags, overrides_of
+from cli.invocation import Everywhere, invocation
+from cli.output import emit, say
+from cli.tokenflags import token_flags, token_text
+from swarmplane.errors import AlreadyExistsError
+
+if TYPE_CHECKING:
+    from swarmplane.credentials.join_token import JoinToken
+    from swarmplane.datadir import DataDir
+    from swarmplane.identity import NodeRecord
+
+
+@click.command(cls=Everywhere)
+@click.argument("address")
+@token_flags
+@click.option("--enroll-only", is_flag=True, help="Enrol, but don't run.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it is ready.")
+@click.option("--lifeline-stdin", is_flag=True, hidden=True)
+@host_flags
+def join(
+    address: str,
+    token_file: str | None,
+    token: str | None,
+    enroll_only: bool,
+    detach: bool,
+    lifeline_stdin: bool,
+    **given: Any,  # noqa: ANN401 - host_flags
+) -> None:
+    """Enrol this host in the swarm at ADDRESS, then run it.
+
+    ADDRESS is the join address of a control plane (HOST or HOST:PORT) or the client URL of any member. The
+    flags are kept in config.toml, so that `swarmctl up` alone runs the same host again.
+    """
+    from cli.supervise.detach import run_detached
+    from cli.supervise.lock import held
+    from cli.supervise.run import run_host
+    from swarmplane.credentials.join_token import parse_join_token
+
+    called = invocation()
+    data_dir = called.data_dir
+    overrides = overrides_of(given)
+    with held(data_dir):
+        record = _enrolled(data_dir, overrides, address, parse_join_token(token_text(token_file, token)))
+        if not (detach or enroll_only):
+            run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
+            return
+    if enroll_only:
+        emit(
+            "join", _document(record), f"node {record.node_name} ({record.node_id}); run it with: swarmctl up"
+        )
+    else:
+        run_detached(data_dir, overrides, flags=called.flags())
+
+
+def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: JoinToken) -> NodeRecord:
+    """Who this host is in the swarm of ``token``, enrolled now unless it was before."""
+    from cli.running import wait_for
+    from cli.supervise.founding import enrol_node, wished_name
+    from swarmplane.credentials.files import load_credential
+    from swarmplane.credentials.keys import fingerprint
+    from swarmplane.identity import read_record
+    from swarmplane.settings.directories import config_file
+    from swarmplane.settings.edit import edit
+    from swarmplane.settings.load import load
+
+    settings = load(data_dir.root, overrides)
+    before = read_record(data_dir)
+    if before is not None:
+        if fingerprint(load_credential(data_dir.node).ca_pem) == token.fingerprint:
+            say(f"this host is in swarm {before.swarm_name} already, as {before.node_name}; it goes on there")
+            return before
+        raise AlreadyExistsError(
+            f"this host is in another swarm, {before.swarm_name} ({before.swarm_id}); `swarmctl leave` first"
+        )
+    if data_dir.control_plane.is_dir():
+        raise AlreadyExistsError(
+            "this host founded a swarm of its own; `swarmctl leave` first, or give another --data-dir"
+        )
+    record = wait_for(enrol_node(data_dir, settings, address, token))
+    if overrides:
+        edit(config_file(data_dir.root), overrides)
+    wish = wished_name(settings)
+    renamed = "" if record.node_name == wish else f" (there is a {wish} already)"
+    say(f"joined: swarm {record.swarm_name} as node {record.node_name}{renamed}")
+    return record
+
+
+def _document(record: NodeRecord) -> dict[str, object]:
+    return {
+        "id": record.node_id,
+        "name": record.node_name,
+        "swarm": record.swarm_id,
+        "swarm_name": record.swarm_name,
+        "role": record.role,
+        "control_addresses": list(record.control_addresses),
+    }

@@ -1,0 +1,102 @@
+"""``swarmctl status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from cli.invocation import Everywhere, Invocation, invocation
+from cli.output import print_document, table
+from cli.running import wait_for
+from swarmplane.errors import SwarmError
+
+if TYPE_CHECKING:
+    from cli.client.documents import Document
+    from swarmplane.runtime import Runtime
+
+NOT_RUNNING: Final = 1
+
+
+@click.command(cls=Everywhere)
+def status() -> None:
+    """Show this host and its swarm; 1 if this host does not run."""
+    from cli.supervise.lock import holder
+    from swarmplane.identity import read_record
+    from swarmplane.runtime import read_runtime
+
+    called = invocation()
+    data_dir = called.data_dir
+    running = holder(data_dir) is not None
+    runtime = read_runtime(data_dir) if running else None
+    record = read_record(data_dir)
+    document: Document = {
+        "running": running,
+        "ready": runtime is not None,
+        "data_dir": str(data_dir.root),
+        "runtime": runtime.document() if runtime is not None else None,
+        "swarm": {"id": record.swarm_id, "name": record.swarm_name} if record is not None else None,
+        "node": {"id": record.node_id, "name": record.node_name} if record is not None else None,
+        "control": _control(runtime),
+    }
+    document |= wait_for(_swarm(called)) if running and record is not None else _nothing("")
+    if called.as_json:
+        print_document("status", document)
+    else:
+        click.echo(_words(document))
+    if not running:
+        click.get_current_context().exit(NOT_RUNNING)
+
+
+async def _swarm(called: Invocation) -> Document:
+    from cli.client.connection import connected
+
+    try:
+        async with connected(called) as client:
+            return {"nodes": await client.nodes(), "models": await client.models(), "problem": ""}
+    except SwarmError as error:
+        return _nothing(error.message)
+
+
+def _nothing(problem: str) -> Document:
+    return {"nodes": [], "models": [], "problem": problem}
+
+
+def _control(runtime: Runtime | None) -> Document | None:
+    from cli.client.local import get_json
+
+    if runtime is None or not runtime.urls.get("admin"):
+        return None
+    try:
+        document = get_json(runtime.urls["admin"], "/control")
+    except SwarmError:
+        return None
+    return {name: value for name, value in document.items() if name != "schema"}
+
+
+def _words(document: Document) -> str:
+    swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
+    lines = []
+    if isinstance(node, dict) and isinstance(swarm, dict):
+        lines.append(f"node     {node['name']} ({node['id']}) in swarm {swarm['name']} ({swarm['id']})")
+    else:
+        lines.append("node     in no swarm")
+    if isinstance(runtime, dict):
+        lines += [f"{name:<8} {url}" for name, url in runtime["urls"].items()]
+        pids = ", ".join(f"{name} {pid}" for name, pid in runtime["pids"].items())
+        lines.append(f"pids     up {runtime['pid']}, {pids}")
+    else:
+        lines.append(
+            "host     starting" if document["running"] else "host     not running; run it: swarmctl up"
+        )
+    if document["problem"]:
+        lines.append(f"problem  {document['problem']}")
+    for what, columns in (
+        ("nodes", ("name", "state", "models", "unreachable_reason")),
+        ("models", ("name", "state", "context_length")),
+    ):
+        rows = document[what]
+        if isinstance(rows, list) and rows:
+            shown = [one for one in columns if one != "unreachable_reason" or any(row[one] for row in rows)]
+            lines += ["", table(rows, shown)]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""``swarmctl up`` while it runs: the parent of a host's processes."""

@@ -1,0 +1,129 @@
+"""What a host tells people once it is ready, and what it tells them to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from cli.client.connection import chosen_target, connected_to, node_target
+from cli.client.contexts import DEFAULT
+from cli.client.joining import join_command, own_join_addresses
+from cli.client.local import get_json
+from cli.output import say
+from swarmplane.addresses import parse_address
+from swarmplane.datadir import DataDir, write_atomically
+from swarmplane.errors import SwarmError
+from swarmplane.runtime import Runtime
+from swarmplane.settings.schema import Settings
+
+JOIN_USES: Final = 10
+JOIN_S: Final = 86_400
+_REACHED_S: Final = 5.0
+_MODELS_S: Final = 2.0
+_POLL_S: Final = 0.2
+
+
+async def announce(
+    data_dir: DataDir, settings: Settings, runtime: Runtime, *, founder: bool, flags: tuple[str, ...] = ()
+) -> None:
+    """Say that the host is ready, how others join, and what to do next.
+
+    Args:
+        data_dir: Of the host.
+        settings: As they are in force.
+        runtime: What runs.
+        founder: Whether the control plane is here.
+        flags: To lead other commands to this host.
+    """
+    reason = await _unreachable(data_dir, runtime) if runtime.swarm else ""
+    if reason:
+        say(f"unreachable: {reason}")
+    say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
+    if founder:
+        say(await _how_to_join(data_dir, settings, runtime))
+    hint = await _what_next(settings, runtime)
+    if hint:
+        say(hint.replace("swarmctl", shlex.join(["swarmctl", *flags]) if flags else "swarmctl"))
+
+
+async def _unreachable(data_dir: DataDir, runtime: Runtime) -> str:
+    """Why others can't reach this node, as the swarm knows it; empty while nobody complains."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + _REACHED_S
+    with contextlib.suppress(SwarmError):
+        async with connected_to(node_target(data_dir)) as client:
+            while loop.time() < ends_s:
+                node = await client.node(runtime.node_id)
+                if node["session"]:
+                    return str(node["unreachable_reason"])
+                await asyncio.sleep(_POLL_S)
+    return ""
+
+
+async def _how_to_join(data_dir: DataDir, settings: Settings, runtime: Runtime) -> str:
+    if parse_address(settings.join_listener()).loopback:
+        return "to add machines: swarmctl up --lan"
+    port = parse_address(runtime.urls["join"]).port
+    listener = parse_address(settings.join_listener())
+    addresses = own_join_addresses(settings, str(replace(listener, port=port)))
+    if not addresses:
+        return "to add machines, say which address of this one they reach: swarmctl up --lan --advertise HOST"
+    if not sys.stderr.isatty():
+        # The line carries a secret: it is for a person's eyes, not for a log.
+        return "to add machines: swarmctl token create"
+    try:
+        return f"to add a machine, run there: {join_command(await _standing_token(data_dir), addresses)}"
+    except SwarmError as error:
+        return f"to add machines: swarmctl token create ({error.message})"
+
+
+async def _standing_token(data_dir: DataDir) -> str:
+    """The join token for the next machines, made once and used again while it is good."""
+    path = data_dir.control_plane / "join-token.json"
+    kept = _kept(path)
+    async with connected_to(chosen_target(data_dir, DEFAULT)) as client:
+        if kept.get("id") in {one["id"] for one in await client.tokens() if one["state"] == "active"}:
+            return kept["join_token"]
+        made = await client.create_token("node", JOIN_USES, JOIN_S)
+    kept = {"id": str(made["id"]), "join_token": str(made["join_token"])}
+    write_atomically(path, json.dumps(kept).encode())
+    return kept["join_token"]
+
+
+def _kept(path: Path) -> dict[str, str]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(document, dict) or not {"id", "join_token"} <= document.keys():
+        return {}
+    return {key: str(value) for key, value in document.items()}
+
+
+async def _what_next(settings: Settings, runtime: Runtime) -> str:
+    """What to do on a host whose clients have no model to ask; empty where they have one."""
+    if settings.engine.models or settings.backends or await _has_models(runtime.urls.get("client", "")):
+        return ""
+    return (
+        "no model yet. Serve one here: swarmctl up --model FILE.gguf, or swarmctl up --backend http://HOST:PORT;\n"
+        "or join a machine that has some"
+    )
+
+
+async def _has_models(client_url: str) -> bool:
+    # A member has its models with its first table, moments after it is ready.
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + _MODELS_S
+    while True:
+        with contextlib.suppress(SwarmError):
+            if (await asyncio.to_thread(get_json, client_url, "/v1/models")).get("data"):
+                return True
+        if loop.time() > ends_s:
+            return False
+        await asyncio.sleep(_POLL_S)

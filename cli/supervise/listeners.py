@@ -1,0 +1,64 @@
+"""The sockets a host needs, asked for before anything is started: a busy port is an error, never a move."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+from swarmplane.addresses import Address, parse_address
+from swarmplane.errors import FailedPreconditionError, UnavailableError
+from swarmplane.listening import listening_socket
+from swarmplane.settings.schema import Settings
+
+
+@contextlib.contextmanager
+def client_listeners(settings: Settings) -> Iterator[tuple[socket.socket, ...]]:
+    """Listening sockets of the client listener; none on Windows, where the sidecar opens its own.
+
+    They belong to the parent, so that they outlive a sidecar that dies (PROTOCOL section 6).
+
+    Raises:
+        FailedPreconditionError: A port is busy; names its holder and ``--listen``.
+    """
+    with contextlib.ExitStack() as held:
+        sockets = [
+            held.enter_context(_listen(parse_address(text), "--listen"))
+            for text in settings.client_listeners()
+        ]
+        if os.name == "nt":
+            held.close()
+            sockets = []
+        for one in sockets:
+            os.set_inheritable(one.fileno(), True)
+        yield tuple(sockets)
+
+
+def check_free(settings: Settings, *, founder: bool) -> None:
+    """That the fixed ports of the processes to come are free now.
+
+    Raises:
+        FailedPreconditionError: One is busy; names its holder and the flag.
+    """
+    wanted = [(settings.admin.listen, "--admin-listen")]
+    if settings.peer.listen:
+        wanted.append((settings.peer.listen, "--peer-listen"))
+    if founder:
+        wanted += [
+            (settings.control_listener(), "--control-listen"),
+            (settings.join_listener(), "--join-listen"),
+            (settings.control.console_listen, "--console-listen"),
+        ]
+    for text, flag in wanted:
+        address = parse_address(text)
+        if address.port:
+            _listen(address, flag).close()
+
+
+def _listen(address: Address, flag: str) -> socket.socket:
+    try:
+        return listening_socket(address, flag=flag)
+    except UnavailableError as error:
+        # It stays so until somebody acts: no status that says to try again.
+        raise FailedPreconditionError(error.message) from None

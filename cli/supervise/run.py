@@ -1,0 +1,83 @@
+"""``swarmctl up`` from the lock to the last process's end, again where a restart is wished."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from functools import partial
+
+from cli.output import say
+from cli.supervise import banner
+from cli.supervise.host import Host, Plan
+from cli.supervise.listeners import check_free, client_listeners
+from cli.supervise.stopping import Stopping, Wish
+from swarmplane.clock import SystemClock
+from swarmplane.datadir import DataDir
+from swarmplane.identity import is_joined
+from swarmplane.lifeline import watch_lifeline
+from swarmplane.runtime import Runtime
+from swarmplane.settings.directories import config_file
+from swarmplane.settings.edit import edit
+from swarmplane.settings.load import load_with_origins
+
+
+def run_host(
+    data_dir: DataDir,
+    overrides: Sequence[str],
+    *,
+    flags: tuple[str, ...] = (),
+    lifeline: bool = False,
+    keep_flags: bool = False,
+) -> None:
+    """Run the host of ``data_dir``, whose lock is held, until it is asked to stop. It blocks.
+
+    A host that is in no swarm founds one; one that founded its swarm runs the control plane too.
+
+    Args:
+        data_dir: Of the host.
+        overrides: Settings of the command line.
+        flags: That lead other commands to this host, for lines that people copy.
+        lifeline: Whether the end of standard input stops it.
+        keep_flags: Whether ``overrides`` go into ``config.toml`` once the host is ready.
+
+    Raises:
+        SwarmError: It could not be started.
+    """
+    while True:
+        loaded = load_with_origins(data_dir.root, overrides)
+        for warning in loaded.warnings:
+            say(f"warning: {warning}")
+        plan = Plan(data_dir, loaded.settings, tuple(overrides), founder=runs_control_plane(data_dir))
+        if asyncio.run(_run(plan, flags, lifeline=lifeline, keep_flags=keep_flags)) is Wish.STOP:
+            return
+        say("starting again")
+
+
+def runs_control_plane(data_dir: DataDir) -> bool:
+    """Whether an instance belongs to this host: it founded its swarm, or is about to."""
+    return data_dir.control_plane.is_dir() or not is_joined(data_dir)
+
+
+def is_new(data_dir: DataDir) -> bool:
+    """Whether this host neither founded nor joined anything yet."""
+    return not data_dir.control_plane.is_dir() and not is_joined(data_dir)
+
+
+async def _run(plan: Plan, flags: tuple[str, ...], *, lifeline: bool, keep_flags: bool) -> Wish:
+    stopping = Stopping(plan.data_dir)
+    stopping.forget_request()
+
+    async def announce(runtime: Runtime) -> None:
+        if keep_flags and plan.overrides:
+            await asyncio.to_thread(edit, config_file(plan.data_dir.root), plan.overrides)
+        await banner.announce(plan.data_dir, plan.settings, runtime, founder=plan.founder, flags=flags)
+
+    with client_listeners(plan.settings) as sockets, stopping.on_signals():
+        check_free(plan.settings, founder=plan.founder)
+        if lifeline:
+            watch_lifeline(asyncio.get_running_loop(), 0, partial(stopping.ask, signal.SIGTERM))
+        await Host(plan, sockets, SystemClock()).run(stopping, announce)
+    wish = stopping.wish
+    stopping.forget_request()
+    return wish
