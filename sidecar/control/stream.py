@@ -1,0 +1,213 @@
+"""The control stream: connected to some instance whenever one answers, for as long as the sidecar lives."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from sidecar.control.certificate import NodeCertificate
+from sidecar.control.inbox import Keeping, Progress
+from sidecar.control.outbox import Facts
+from sidecar.control.reconnect import reconnect_delay_s
+from sidecar.control.session import Host, RedirectedError, RejectedError, Session
+from swarmplane.channels import control_channel
+from swarmplane.clock import Clock
+from swarmplane.credentials.files import load_credential
+from swarmplane.errors import SwarmError
+from swarmplane.v1 import sidecar_pb2 as pb
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+LEAVE_S: Final = 4.0
+_REJECTED_LEAST_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where control planes are, ``host:port``, most preferred first."""
+
+    control: tuple[str, ...]
+    join: tuple[str, ...]
+
+
+Remember = Callable[[Sequence[str], str, str], Awaitable[None]]
+"""Keeps control addresses, the node's name and the swarm's for the next start."""
+
+
+class ControlStream:
+    """Keeps one session open, reconnecting with jitter; forwarding never waits for it.
+
+    ``remember`` and ``certificate`` write to disk; what fails there is said and tried again.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        addresses: Addresses,
+        facts: Facts,
+        keeping: Keeping,
+        certificate: NodeCertificate,
+        remember: Remember,
+        clock: Clock,
+    ) -> None:
+        self._host = host
+        self._control = list(addresses.control)
+        self._join = addresses.join
+        self._facts = facts
+        self._keeping = keeping
+        self._certificate = certificate
+        self._remember = remember
+        self._clock = clock
+        self._progress = Progress(applied_s=clock.now_s())
+        self._session: Session | None = None
+        self._welcome: pb.Welcome | None = None
+        self._address = ""
+        self._reason = "not connected yet"
+        self._leaving = asyncio.Event()
+        self._left = asyncio.Event()
+        self._welcomed = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """Whether an instance has welcomed us and the stream stands."""
+        return self._welcome is not None
+
+    def wake(self) -> None:
+        """Inventory or engines changed: report it now."""
+        if self._session is not None:
+            self._session.wake()
+
+    def state(self) -> Mapping[str, Any]:
+        """For people: admin ``/control``."""
+        progress, welcome = self._progress, self._welcome
+        return {
+            "joined": True,
+            "connected": self.connected,
+            "instance": welcome.instance_id if welcome else "",
+            "address": self._address,
+            "addresses": list(self._control),
+            "session": welcome.session if welcome else 0,
+            "acked": str(progress.acked) if progress.acked else None,
+            "table_version": str(self._facts.routes.view.table.version),
+            "table_age_s": round(self._clock.now_s() - progress.applied_s, 3),
+            "last_nack": {"version": str(progress.nacked), "reason": progress.nack_reason}
+            if progress.nacked
+            else None,
+            "reason": "" if self.connected else self._reason,
+        }
+
+    async def run(self) -> None:
+        """Until cancelled, or left by :meth:`drain`."""
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._renew_for_ever(), name="certificate renewal")
+            await self._stay_connected()
+            renewing.cancel()
+        # A part of the process that ends by itself is a failure: stay until cancelled.
+        await asyncio.get_running_loop().create_future()
+
+    async def drain(self) -> None:
+        """Say goodbye: this node's endpoints leave the table at once, and nobody suspects it."""
+        self._leaving.set()
+        if self._session is not None:
+            self._session.leave("stopping")
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._left.wait()
+        except TimeoutError:
+            log.warning("control.goodbye_timed_out", after_s=LEAVE_S)
+
+    async def _stay_connected(self) -> None:
+        lost_s, failures, turn = self._clock.now_s(), 0, 0
+        while not self._leaving.is_set():
+            pause_s = 0.0
+            address = self._control[turn % len(self._control)]
+            try:
+                await self._talk(address)
+            except RedirectedError as error:
+                self._control = list(dict.fromkeys([*error.addresses, *self._control]))
+                turn = -1
+            except RejectedError as error:
+                self._failed(address, error)
+                pause_s = max(error.retry_after_s, _REJECTED_LEAST_S)
+            except SwarmError as error:
+                self._failed(address, error)
+            except OSError as error:
+                self._reason = f"the node's credential can't be read: {error.strerror}"
+                log.warning("control.credential_unreadable", reason=str(error))
+            if self._welcomed.is_set():
+                self._welcomed.clear()
+                lost_s, failures = self._clock.now_s(), 0
+            turn += 1
+            draw = random.random()  # noqa: S311 - jitter
+            delay_s = reconnect_delay_s(failures, self._clock.now_s() - lost_s, draw)
+            failures += 1
+            await self._pause(delay_s + pause_s)
+        self._left.set()
+
+    def _failed(self, address: str, error: SwarmError) -> None:
+        if error.message != self._reason:
+            # Once per change of reason: a dead control plane must not fill the log.
+            log.warning("control.disconnected", address=address, code=error.code.slug, reason=error.message)
+        self._reason = error.message
+
+    async def _talk(self, address: str) -> None:
+        credential = await asyncio.to_thread(load_credential, self._certificate.directory)
+        async with await control_channel(address, credential) as channel, asyncio.TaskGroup() as group:
+
+            def welcomed(welcome: pb.Welcome) -> None:
+                self._welcome, self._address = welcome, address
+                self._welcomed.set()
+                log.info("control.connected", address=address, session=welcome.session)
+                group.create_task(self._note(welcome), name="remember addresses")
+
+            session = Session(
+                channel, self._host, self._facts, self._keeping, self._progress, self._clock, welcomed
+            )
+            self._session = session
+            if self._leaving.is_set():
+                return
+            try:
+                await session.run()
+            except SwarmError as error:
+                failure: SwarmError | None = error
+            else:
+                failure = None
+            finally:
+                self._session = self._welcome = None
+        # Raised outside the group, which would wrap it.
+        if failure is not None:
+            raise failure
+
+    async def _note(self, welcome: pb.Welcome) -> None:
+        known = list(dict.fromkeys([*welcome.control_addresses, *self._control]))
+        if known != self._control:
+            self._control = known[:16]
+        try:
+            await self._remember(tuple(self._control), welcome.node_name, welcome.swarm_name)
+        except OSError as error:
+            log.warning("control.addresses_not_saved", reason=str(error))
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._leaving.wait()
+        except TimeoutError:
+            return
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            try:
+                await self._clock.sleep(await self._certificate.due_in_s())
+                if await self._certificate.expired():
+                    await self._certificate.renew_by_proof(self._join)
+                elif self._address:
+                    credential = await asyncio.to_thread(load_credential, self._certificate.directory)
+                    async with await control_channel(self._address, credential) as channel:
+                        await self._certificate.renew(channel)
+            except (SwarmError, OSError) as error:
+                log.warning("certificate.not_renewed", reason=str(error))
