@@ -168,7 +168,7 @@ def test_a_client_that_leaves_closes_the_upstream(
         connection.request("POST", "/v1/chat/completions", body=body, headers=headers)
         if stream:
             assert connection.getresponse().read1(10)
-        eventually("the backend has it", lambda: len(backend.requests()) > before + round_number)
+        eventually("the backend has it", lambda n=before + round_number: len(backend.requests()) > n)
         left_s = time.time()
         connection.close()
         seen = eventually(
