@@ -55,10 +55,10 @@ async def _leave(
     from cli.client.connection import connected_to, node_target
 
     if founder:
-        others = await _others(data_dir, record)
-        if others and not force:
+        others = [] if force else await _others(data_dir, record)
+        if others:
             raise FailedPreconditionError(
-                f"this host founded the swarm, and {len(others)} other node(s) are members: {', '.join(others)}; "
+                f"this host founded the swarm, and other nodes are members: {', '.join(others)}; "
                 "they lose their control plane. Let them leave first, or use --force"
             )
         await _stop(data_dir, drain_s)
@@ -73,8 +73,8 @@ async def _leave(
     except SwarmError as error:
         if not force:
             raise FailedPreconditionError(
-                f"the swarm could not be told: {error.message}; try again, or use --force and then, on a host "
-                f"of the swarm: swarmctl node remove {record.node_name}"
+                f"the swarm could not be told: {error.message}; try again, or use --force and then, "
+                f"on a host of the swarm: swarmctl node remove {record.node_name}"
             ) from error
         say(f"the swarm could not be told: {error.message}; there: swarmctl node remove {record.node_name}")
         await _stop(data_dir, drain_s)

@@ -49,17 +49,21 @@ def logs(follow: bool, engine: str | None, since: int | None, lines: int | None)
 async def _follow(file: Path, offset: int) -> None:
     rest = ""
     while True:
-        size = file.stat().st_size if file.exists() else 0
-        offset = 0 if size < offset else offset  # a new file took its place
-        if size > offset:
-            with file.open(encoding="utf-8", errors="replace") as stream:
-                stream.seek(offset)
-                rest += stream.read()
-                offset = stream.tell()
-            *whole, rest = rest.split("\n")
-            for line in whole:
-                _show(line)
+        text, offset = await asyncio.to_thread(_read_from, file, offset)
+        *whole, rest = (rest + text).split("\n")
+        for line in whole:
+            _show(line)
         await asyncio.sleep(_POLL_S)
+
+
+def _read_from(file: Path, offset: int) -> tuple[str, int]:
+    """What was written after ``offset``, and where that ends; a new file in its place from its start."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            stream.seek(offset if file.stat().st_size >= offset else 0)
+            return stream.read(), stream.tell()
+    except FileNotFoundError:
+        return "", 0
 
 
 def _show(line: str) -> None:
@@ -73,7 +77,7 @@ def _host_log(data_dir: DataDir) -> Path:
     file = host_log(data_dir)
     if not file.exists():
         raise NotFoundError(
-            f"there is no {file}: a host in the foreground writes to its terminal; `swarmctl up -d` writes there"
+            f"there is no {file}: a host in the foreground writes to its terminal, `swarmctl up -d` there"
         )
     return file
 

@@ -30,7 +30,7 @@ async def stop_host(data_dir: DataDir, drain_s: float) -> int | None:
     _ask(data_dir, pid, Wish.STOP)
     try:
         async with asyncio.timeout(drain_s + _GRACE_S):
-            while holder(data_dir) is not None:
+            while holder(data_dir) is not None:  # noqa: ASYNC110 - another process's lock
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise UnavailableError(f"the host (pid {pid}) still finishes requests") from None

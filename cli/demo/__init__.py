@@ -1,0 +1,1 @@
+"""The demo: a swarm of two nodes on one machine."""
