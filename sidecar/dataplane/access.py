@@ -36,7 +36,9 @@ class Access:
         sources: bool = False,
     ) -> None:
         self._loopback = loopback
-        self._hosts = frozenset({*(h.casefold() for h in hosts), "localhost", socket.gethostname().casefold()})
+        self._hosts = frozenset(
+            {*(h.casefold() for h in hosts), "localhost", socket.gethostname().casefold()}
+        )
         self._origins = frozenset(origin.casefold().rstrip("/") for origin in origins)
         self._sources = sources
         self._seen_hosts: dict[bytes, bool] = {}
@@ -73,9 +75,7 @@ class Access:
             return bool(value)
         name = _host_of(value)
         return name is not None and (
-            name in self._hosts
-            or name.endswith((".local", ".internal", ".localhost"))
-            or _is_address(name)
+            name in self._hosts or name.endswith((".local", ".internal", ".localhost")) or _is_address(name)
         )
 
     def _origin(self, value: str) -> bool:

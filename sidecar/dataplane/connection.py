@@ -19,12 +19,12 @@ from sidecar.dataplane.headers import Header
 from sidecar.dataplane.reading import examine, sort_headers, too_large
 from sidecar.dataplane.request import Fault, Request
 from swarmplane.errors import Code
-from swarmplane.ids import NodeId
 
 if TYPE_CHECKING:
     from sidecar.dataplane.exchange import Exchange
     from sidecar.dataplane.listener import Listener
     from sidecar.dataplane.server import DataPlane
+    from swarmplane.credentials.tls import PeerIdentity
 
 _IDLE: Final = 0
 _HEAD: Final = 1
@@ -82,8 +82,8 @@ class ClientConnection(asyncio.Protocol):
         self._first = True
         self._deaf = False
         self.paused = False
-        self.peer: NodeId | None = None
-        """The node at the other end, on the peer listener."""
+        self.peer: PeerIdentity | None = None
+        """Who is at the other end, on the peer listener."""
 
     # -- life ---------------------------------------------------------------------------------------------
 

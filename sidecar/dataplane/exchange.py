@@ -183,9 +183,7 @@ class Exchange:
             if upstream.status >= _ERRORS_FROM or not kind.startswith("text/event-stream"):
                 self._relay = CollectingRelay(self, upstream, policy.max_collected_bytes)
                 return
-        self._relay = choose(
-            self, upstream, collect=policy.max_collected_bytes, hold=policy.max_held_bytes
-        )
+        self._relay = choose(self, upstream, collect=policy.max_collected_bytes, hold=policy.max_held_bytes)
         if self.connection.paused:
             self.client_paused()
 
@@ -222,7 +220,9 @@ class Exchange:
         elif (clean and relay.whole_at_eof()) or (isinstance(relay, EventRelay) and relay.whole_at_eof()):
             relay.end()
         elif relay.committed:
-            self._break(Code.UPSTREAM_FAILED, "the node that was answering went away in the middle of the answer")
+            self._break(
+                Code.UPSTREAM_FAILED, "the node that was answering went away in the middle of the answer"
+            )
         else:
             self._outcome(Outcome.TRUNCATED)
 
@@ -447,7 +447,9 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-        error = RefusedError("the request's time is over", Code.UPSTREAM_TIMEOUT, expired=self._plan.hop is not None)
+        error = RefusedError(
+            "the request's time is over", Code.UPSTREAM_TIMEOUT, expired=self._plan.hop is not None
+        )
         self._refuse(error)
 
     def describe(self, now_s: float) -> dict[str, object]:

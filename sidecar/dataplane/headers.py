@@ -86,9 +86,7 @@ CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
 
 ``accept-encoding`` stops here because names are put back into answers, and nothing here decompresses.
 """
-PEER_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
-    {**CLIENT_ACTIONS, **dict.fromkeys(HOP, OPTION)}
-)
+PEER_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType({**CLIENT_ACTIONS, **dict.fromkeys(HOP, OPTION)})
 """The same on the peer listener, where hop headers are believed."""
 OURS: Final = (b"x-swarm-", b"x-netllm-")
 

@@ -53,4 +53,6 @@ def _parse(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _ollama_origins() -> tuple[str, ...]:
-    return tuple(origin.strip() for origin in os.environ.get("OLLAMA_ORIGINS", "").split(",") if origin.strip())
+    return tuple(
+        origin.strip() for origin in os.environ.get("OLLAMA_ORIGINS", "").split(",") if origin.strip()
+    )

@@ -9,7 +9,9 @@ from sidecar.dataplane.peek import Body, Peek
 from swarmplane.errors import InvalidRequestError
 
 _BOUNDARY: Final = re.compile(rb'boundary=(?:"([^"]{1,200})"|([^\s;,"]{1,200}))', re.IGNORECASE)
-_NAME: Final = re.compile(rb'content-disposition:\s*form-data\s*;[^\r\n]*?\bname="?model"?(?:[;\r]|\Z)', re.IGNORECASE)
+_NAME: Final = re.compile(
+    rb'content-disposition:\s*form-data\s*;[^\r\n]*?\bname="?model"?(?:[;\r]|\Z)', re.IGNORECASE
+)
 _STREAM: Final = re.compile(
     rb'content-disposition:\s*form-data\s*;[^\r\n]*?\bname="?stream"?(?:[;\r]|\Z)', re.IGNORECASE
 )

@@ -17,10 +17,10 @@ from sidecar.dataplane.request import Request
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
-from swarmplane.ids import NodeId
 
 if TYPE_CHECKING:
     from sidecar.dataplane.server import DataPlane
+    from swarmplane.credentials.tls import PeerIdentity
 
 _STATELESS: Final = frozenset(
     {
@@ -92,7 +92,7 @@ class Plan:
         self.deadline_s = math.inf
 
 
-def plan_request(plane: DataPlane, request: Request, peer: NodeId | None, now_s: float) -> Plan:
+def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, now_s: float) -> Plan:
     """Look into ``request`` and find who may serve it. ``now_s`` is the monotonic time.
 
     Raises:
@@ -100,7 +100,9 @@ def plan_request(plane: DataPlane, request: Request, peer: NodeId | None, now_s:
     """
     options = request.options or {}
     if b"via" in options and plane.names_us(options[b"via"]):
-        raise RefusedError("the request has been through this swarm already: a backend points back to it", Code.LOOP)
+        raise RefusedError(
+            "the request has been through this swarm already: a backend points back to it", Code.LOOP
+        )
     content_type = options.get(b"content-type", b"")
     if content_type[:10].lower() == b"multipart/":
         content = peek_multipart(request.body, content_type)
@@ -114,7 +116,7 @@ def plan_request(plane: DataPlane, request: Request, peer: NodeId | None, now_s:
     if peer is None:
         _plan_entry(plane, request, plan, now_s)
     else:
-        _plan_owner(plane, plan, read_hop(options, peer), now_s)
+        _plan_owner(plane, plan, read_hop(options, peer.node), now_s)
     return plan
 
 

@@ -86,6 +86,8 @@ def _option(request: Request, name: bytes, value: bytes) -> None:
     else:
         before = request.options.get(name)
         request.options[name] = value if before is None else before + b", " + value
+        if before is not None and name == b"content-type":
+            request.fault = Fault(Code.INVALID_REQUEST, "a request has one Content-Type")
 
 
 def drop_nominated(request: Request) -> None:

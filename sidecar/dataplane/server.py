@@ -29,13 +29,14 @@ from sidecar.dataplane.listener import Listener, bound_host, client_listener, pe
 from sidecar.dataplane.plan import RefusedError
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import Destination, Pool, guard_peer_socket
-from sidecar.dataplane.ports import Backends, Clock, PeerTls
+from sidecar.dataplane.peer_tls import PeerTls
+from sidecar.dataplane.ports import Backends, Clock
 from sidecar.dataplane.request import Fault, Request
 from sidecar.dataplane.writer import Writer
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.addresses import parse_address
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
-from swarmplane.ids import NodeId, SubjectId
+from swarmplane.ids import NodeId
 
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
@@ -160,9 +161,15 @@ class DataPlane:
         for sock in sockets:
             await self._serve(sock, client_listener(bound_host(sock), self.policy), None)
 
-    async def serve_peer(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        """Accept peers on a bound socket, with mutual TLS."""
-        await self._serve(sock, peer_listener(), context)
+    async def serve_peer(self, sock: socket.socket) -> None:
+        """Accept peers on a bound socket, with mutual TLS.
+
+        Raises:
+            RuntimeError: The data plane was made without a node's credential.
+        """
+        if self._tls is None:
+            raise RuntimeError("a host without a credential has no peers")
+        await self._serve(sock, peer_listener(), self._tls.server_context)
 
     async def _serve(self, sock: socket.socket, listener: Listener, context: ssl.SSLContext | None) -> None:
         sock.setblocking(False)
@@ -221,7 +228,7 @@ class DataPlane:
             if tls is None:
                 return False
             try:
-                connection.peer = tls.check(transport.get_extra_info("ssl_object"), None)
+                connection.peer = tls.accepted(transport.get_extra_info("ssl_object"))
             except Exception as error:  # noqa: BLE001
                 log.warning("peer.refused: %s", error)
                 return False
@@ -268,7 +275,8 @@ class DataPlane:
             try:
                 if connection.peer is not None:
                     self.counters.hops_in += 1
-                    self._check_peer(connection.peer)
+                    if self._tls is not None:
+                        self._tls.admit(connection.peer)
                 answer = None if _is_relayed(request) else self._answer(request)
             except SwarmError as error:
                 self.refuse(connection, request, error)
@@ -282,10 +290,6 @@ class DataPlane:
         self.release_body(request)
         connection.settle(close=request.closes or self.draining)
         return None
-
-    def _check_peer(self, peer: NodeId) -> None:
-        if SubjectId(peer) in self.routes.view.table.denied:
-            raise SwarmError("this node was removed from the swarm", code=Code.FORBIDDEN)
 
     def _answer(self, request: Request) -> bytes:
         answer = local.answer(self, request)
@@ -377,9 +381,9 @@ class DataPlane:
         except InvalidRequestError:
             return None
         addresses = tuple((address.host, address.port) for address in parsed)
-        context = tls.client_context()
+        context = tls.client_context
         known = self._peer_pool.get(node)
-        if known is not None and known.addresses == addresses and known.context is context:
+        if known is not None and known.addresses == addresses:
             return known
         return self._peer_pool.add(
             node,
@@ -388,15 +392,11 @@ class DataPlane:
                 idle_s=self.policy.idle_peer_s,
                 most_idle=self.policy.max_idle,
                 context=context,
-                server_name=self.peer_name(node),
-                verify=lambda ssl_object: _verify(tls, ssl_object, node),
+                server_name=tls.server_name(node),
+                verify=lambda connection: tls.called(connection, node),
                 peer=True,
             ),
         )
-
-    def peer_name(self, node: NodeId) -> str:
-        """The name in a node's certificate."""
-        return f"{node}.node.{self.identity.swarm_id}" if self.identity is not None else str(node)
 
     def learn(self, candidate: Candidate, decision: Decision) -> None:
         """Record what the end of an attempt says about its endpoint."""
@@ -446,7 +446,3 @@ def _is_relayable(path: bytes) -> bool:
 def _is_relayed(request: Request) -> bool:
     path = request.path
     return request.method == b"POST" and _is_relayable(path) and not _ODD_PATH.search(path)
-
-
-def _verify(tls: PeerTls, ssl_object: ssl.SSLObject, node: NodeId) -> None:
-    tls.check(ssl_object, node)

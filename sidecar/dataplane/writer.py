@@ -62,7 +62,10 @@ class Writer:
         if candidate.local:
             start, tail = self._target(candidate)
         else:
-            start, tail = request.method + b" ", self._hop(plan, candidate, options, attempt=attempt, now_s=now_s)
+            start, tail = (
+                request.method + b" ",
+                self._hop(plan, candidate, options, attempt=attempt, now_s=now_s),
+            )
         return b"%b%b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (
             start,
             request.target,
@@ -95,7 +98,7 @@ class Writer:
     ) -> bytes:
         deadline_ms = None if plan.deadline_s == math.inf else int((plan.deadline_s - now_s) * 1000)
         return b"host: %b\r\n%b" % (
-            self._plane.peer_name(candidate.endpoint.node).encode(),
+            to_header(candidate.endpoint.node),
             hop_lines(
                 self._plane.routes.node_id,
                 model=plan.model,

@@ -1,0 +1,476 @@
+"""An OpenAI-like backend over real sockets that fails on request: ``python -m tests.fakes.backend --port 0``.
+
+What a request gets is chosen by its ``x-fake`` header (``delay_s=0.1; status=503``: fields of
+:class:`Behaviour`), else by the next entry of :attr:`FakeBackend.script`, else by the default. Everything that
+arrives is recorded, and parsed by a strict reader of its own, so that smuggled or broken requests show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How one request is answered. Sizes count bytes of the raw answer, head included."""
+
+    status: int = 200
+    delay_s: float = 0.0
+    """Before the head."""
+    hang: bool = False
+    """No answer, ever."""
+    chunks: int = 0
+    """Events of a stream; 0: as the request asks (8 or none)."""
+    interval_s: float = 0.0
+    """Between events, or between pieces of a body."""
+    framing: str = ""
+    """``length``, ``chunked`` or ``eof``; empty: length for plain answers, chunked for streams."""
+    body: str = ""
+    """Instead of the usual one."""
+    size: int = 0
+    """Pads the body to this many bytes."""
+    retry_after: str = ""
+    reset_at: int = -1
+    """Cut the connection (RST) after so many bytes."""
+    close_at: int = -1
+    """Close it (FIN) after so many bytes."""
+    extra_length: int = 0
+    """Added to the announced length."""
+    bad_chunk: bool = False
+    """A chunk size that is no number, in mid-stream."""
+    done: bool = True
+    """Whether a stream ends with ``[DONE]``."""
+    model: str = ""
+    """Named in the answer instead of the asked one."""
+    raw: str = ""
+    """Sent as it is, with escapes; nothing else is."""
+    close: bool = False
+    """``connection: close``."""
+    content_type: str = ""
+    pieces: int = 1
+    """Writes a plain body is cut into."""
+    comments: int = 0
+    """SSE comments before the first event."""
+    early: bool = False
+    """Answer as soon as the head is there, without reading the body."""
+    interim: str = ""
+    """Header lines of a 102 sent first."""
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    connection: int
+    at_s: float
+    disconnected_s: float | None = None
+    """When the other side left before the answer was whole."""
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass
+class FakeBackend:
+    """State of a running backend."""
+
+    models: Sequence[str] = ("m1",)
+    default: Behaviour = field(default_factory=Behaviour)
+    idle_close_s: float = 0.0
+    """Close idle connections after this; 0: never."""
+    script: deque[Behaviour] = field(default_factory=deque)
+    seen: list[Seen] = field(default_factory=list)
+    malformed: list[bytes] = field(default_factory=list)
+    open_connections: int = 0
+    connections: int = 0
+    bytes_written: int = 0
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _live: set[_Connection] = field(default_factory=set)
+
+    @property
+    def asked(self) -> list[Seen]:
+        """Requests other than health checks and listings."""
+        return [seen for seen in self.seen if seen.method == "POST"]
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._live):
+            connection.cut()
+        await asyncio.sleep(0)
+
+    def behaviour(self, seen: Seen) -> Behaviour:
+        wish = seen.header("x-fake")
+        if wish:
+            return parse_behaviour(wish, self.default)
+        if seen.method == "POST" and self.script:
+            return self.script.popleft()
+        return self.default if seen.method == "POST" else Behaviour()
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "open_connections": self.open_connections,
+            "connections": self.connections,
+            "malformed": len(self.malformed),
+            "requests": [
+                {
+                    "method": seen.method,
+                    "target": seen.target,
+                    "headers": dict(seen.headers),
+                    "body": seen.body.decode("utf-8", "replace"),
+                    "at_s": seen.at_s,
+                    "disconnected_s": seen.disconnected_s,
+                }
+                for seen in self.seen
+            ],
+        }
+
+
+def parse_behaviour(text: str, default: Behaviour) -> Behaviour:
+    kinds = {one.name: type(getattr(default, one.name)) for one in fields(default)}
+    changes: dict[str, Any] = {}
+    for part in text.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name:
+            kind = kinds[name]
+            changes[name] = value in {"1", "true", ""} if kind is bool else kind(value)
+    return replace(default, **changes)
+
+
+@contextlib.asynccontextmanager
+async def running_backend(**state: Any) -> AsyncIterator[FakeBackend]:
+    backend = FakeBackend(**state)
+    await backend.start()
+    try:
+        yield backend
+    finally:
+        await backend.stop()
+
+
+class MalformedError(Exception):
+    pass
+
+
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def read_head(head: bytes) -> tuple[str, str, list[tuple[str, str]]]:
+    """A strict reading of a request's head: anything that could be read in two ways is refused."""
+    try:
+        lines = head.decode("ascii", "strict").split("\r\n")
+    except UnicodeDecodeError:
+        lines = head.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ")
+    if len(parts) != 3 or parts[2] != "HTTP/1.1" or not parts[0].isupper() or not parts[1].startswith("/"):
+        raise MalformedError(lines[0])
+    headers: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or not set(name) <= _TOKEN or any(c in value for c in "\r\n\0"):
+            raise MalformedError(line)
+        headers.append((name.lower(), value.strip()))
+    names = [name for name, _ in headers]
+    if names.count("host") != 1 or names.count("content-length") > 1:
+        raise MalformedError("host or length")
+    if "transfer-encoding" in names and "content-length" in names:
+        raise MalformedError("both framings")
+    return parts[0], parts[1], headers
+
+
+class _Connection(asyncio.Protocol):
+    transport: asyncio.Transport
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self.backend = backend
+        self.buffer = bytearray()
+        self.busy: Seen | None = None
+        self.number = 0
+        self.timers: list[asyncio.TimerHandle] = []
+        self.written = 0
+        self.paused = False
+        self.pending: deque[tuple[float, bytes]] = deque()
+        self.finish = ""
+        self.limit = -1
+        self.early: Seen | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.backend.connections += 1
+        self.backend.open_connections += 1
+        self.number = self.backend.connections
+        self.backend._live.add(self)
+        self.wait_idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.backend.open_connections -= 1
+        self.backend._live.discard(self)
+        self.left()
+
+    def eof_received(self) -> bool | None:
+        self.left()
+        if self.buffer:
+            self.backend.malformed.append(bytes(self.buffer[:4096]))
+        return None
+
+    def left(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+        if self.busy is not None and self.busy.disconnected_s is None:
+            self.busy.disconnected_s = time.time()
+        self.busy = None
+
+    def cut(self) -> None:
+        self.busy = None
+        self.left()
+        self.transport.abort()
+
+    def later(self, seconds: float, act: Any, *values: Any) -> None:
+        self.timers = [timer for timer in self.timers if not timer.cancelled()][-8:]
+        self.timers.append(asyncio.get_running_loop().call_later(seconds, act, *values))
+
+    def wait_idle(self) -> None:
+        if self.backend.idle_close_s:
+            self.later(self.backend.idle_close_s, self.close_if_idle)
+
+    def close_if_idle(self) -> None:
+        if self.busy is None and not self.buffer:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self.pump()
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.busy is not None and self.early is None:
+            # A second request before the answer to the first: our client never pipelines.
+            self.backend.malformed.append(bytes(self.buffer[:4096]))
+            self.cut()
+            return
+        try:
+            self.read()
+        except MalformedError:
+            self.backend.malformed.append(bytes(self.buffer[:4096]))
+            self.cut()
+
+    def read(self) -> None:
+        ends = self.buffer.find(b"\r\n\r\n")
+        if ends < 0:
+            return
+        method, target, headers = read_head(bytes(self.buffer[:ends]))
+        named = dict(headers)
+        seen = Seen(method, target, headers, b"", self.number, time.time())
+        early = "early" in named.get("x-fake", "")
+        if named.get("expect") == "100-continue" and self.early is None and not early:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body, used = _body(bytes(self.buffer[ends + 4 :]), named)
+        if early and self.early is None:
+            self.early = seen
+            self.backend.seen.append(seen)
+            self.busy = seen
+            self.answer(seen)
+            return
+        if body is None:
+            return
+        seen.body = body
+        del self.buffer[: ends + 4 + used]
+        if self.buffer:
+            raise MalformedError("pipelined")
+        if early:
+            return
+        self.backend.seen.append(seen)
+        self.busy = seen
+        self.answer(seen)
+
+    # -- answering ----------------------------------------------------------------------------------------
+
+    def answer(self, seen: Seen) -> None:
+        how = self.backend.behaviour(seen)
+        if how.interim:
+            lines = "".join(f"{line.strip()}\r\n" for line in how.interim.split(","))
+            self.transport.write(f"HTTP/1.1 102 Processing\r\n{lines}\r\n".encode())
+        if how.hang:
+            return
+        if how.delay_s:
+            self.later(how.delay_s, self.begin, seen, how)
+        else:
+            self.begin(seen, how)
+
+    def begin(self, seen: Seen, how: Behaviour) -> None:
+        self.written = 0
+        self.limit, self.finish = -1, "close" if how.close else ""
+        if how.reset_at >= 0:
+            self.limit, self.finish = how.reset_at, "reset"
+        elif how.close_at >= 0:
+            self.limit, self.finish = how.close_at, "close"
+        self.pending = deque(self.plan(seen, how))
+        self.pump()
+
+    def plan(self, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
+        if how.raw:
+            return [(0.0, how.raw.encode().decode("unicode_escape").encode("latin-1"))]
+        try:
+            asked = json.loads(seen.body) if seen.body.startswith(b"{") else {}
+        except ValueError:
+            asked = {}
+        model = how.model or asked.get("model") or self.backend.models[0]
+        stream = bool(how.chunks) or (bool(asked.get("stream")) and how.status == 200)
+        framing = how.framing or ("chunked" if stream else "length")
+        pieces = self.events(how, model) if stream else self.plain(seen, how, model)
+        size = sum(len(piece) for piece in pieces) + how.extra_length
+        kind = how.content_type or ("text/event-stream" if stream else "application/json")
+        head = (
+            f"HTTP/1.1 {how.status} Fake\r\ncontent-type: {kind}\r\nx-backend-port: {self.backend.port}\r\n"
+        )
+        head += {"length": f"content-length: {size}\r\n", "chunked": "transfer-encoding: chunked\r\n"}.get(
+            framing, ""
+        )
+        head += f"retry-after: {how.retry_after}\r\n" if how.retry_after else ""
+        head += "connection: close\r\n" if how.close or framing == "eof" else ""
+        if framing == "eof" and not self.finish:
+            self.finish = "close"
+        made: dict[bytes, bytes] = {}
+        wrapped = pieces
+        if framing == "chunked":
+            wrapped = [made.setdefault(p, b"%x\r\n%b\r\n" % (len(p), p)) for p in pieces]
+        if how.bad_chunk:
+            wrapped.insert(len(wrapped) // 2, b"xyz\r\nabc\r\n")
+        out = [(0.0, head.encode() + b"\r\n")]
+        out += [(how.interval_s, piece) for piece in wrapped]
+        return out + ([(0.0, b"0\r\n\r\n")] if framing == "chunked" else [])
+
+    def events(self, how: Behaviour, model: str) -> list[bytes]:
+        out = [b": waiting\n\n"] * how.comments
+        count = how.chunks or 8
+        for number in range(min(count, 1000)):
+            delta = {"index": 0, "delta": {"content": f" word{number}"}, "finish_reason": None}
+            event = {"id": "c1", "object": "chat.completion.chunk", "model": model, "choices": [delta]}
+            text = json.dumps(event)
+            out.append(b"data: %b\n\n" % (text + " " * max(0, how.size - len(text))).encode())
+        # A flood is one event over and over: it takes no memory.
+        out += out[-1:] * (count - 1000)
+        return [*out, b"data: [DONE]\n\n"] if how.done else out
+
+    def plain(self, seen: Seen, how: Behaviour, model: str) -> list[bytes]:
+        if how.body:
+            body = how.body.encode()
+        elif seen.method == "GET" and seen.target.startswith("/v1/models"):
+            rows = [{"id": name, "object": "model"} for name in self.backend.models]
+            body = json.dumps({"object": "list", "data": rows}).encode()
+        elif seen.method == "GET":
+            body = json.dumps(self.backend.report() if seen.target == "/fake" else {"status": "ok"}).encode()
+        elif how.status >= 400:
+            body = json.dumps({"error": {"message": "fake failure", "type": "fake", "code": None}}).encode()
+        else:
+            choice = {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello"},
+                "finish_reason": "stop",
+            }
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            answer = {
+                "id": "c1",
+                "object": "chat.completion",
+                "model": model,
+                "choices": [choice],
+                "usage": usage,
+            }
+            body = json.dumps(answer).encode()
+        body += b" " * max(0, how.size - len(body))
+        step = max(1, -(-len(body) // how.pieces))
+        return [body[start : start + step] for start in range(0, len(body), step)]
+
+    def pump(self) -> None:
+        while self.pending and not self.paused:
+            wait_s, data = self.pending[0]
+            if wait_s:
+                self.pending[0] = (0.0, data)
+                self.later(wait_s, self.pump)
+                return
+            self.pending.popleft()
+            if not self.put(data):
+                return
+        if not self.pending and self.busy is not None:
+            self.complete()
+
+    def put(self, data: bytes) -> bool:
+        room = len(data) if self.limit < 0 else max(0, self.limit - self.written)
+        self.transport.write(data[:room])
+        self.written += min(room, len(data))
+        self.backend.bytes_written += min(room, len(data))
+        if 0 <= self.limit <= self.written:
+            self.pending.clear()
+            # What was written should arrive before the end does.
+            self.later(0.02, self.end)
+            return False
+        return True
+
+    def complete(self) -> None:
+        self.busy = None
+        if self.finish:
+            self.end()
+        else:
+            self.wait_idle()
+
+    def end(self) -> None:
+        self.busy = None
+        if self.finish == "reset":
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+
+def _body(rest: bytes, headers: dict[str, str]) -> tuple[bytes | None, int]:
+    if "transfer-encoding" in headers:
+        raise MalformedError("our client sends lengths only")
+    text = headers.get("content-length", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise MalformedError("length")
+    length = int(text)
+    return (rest[:length], length) if len(rest) >= length else (None, 0)
+
+
+async def _serve(port: int, models: Sequence[str], default: Behaviour) -> None:
+    backend = FakeBackend(models=models, default=default)
+    await backend.start(port=port)
+    print(backend.port, flush=True)  # noqa: T201
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A fake inference server that fails on request.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--model", action="append", default=[])
+    parser.add_argument("--default", default="", help="behaviour, as in x-fake")
+    options = parser.parse_args()
+    default = parse_behaviour(options.default, Behaviour())
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(options.port, tuple(options.model) or ("m1",), default))
+
+
+if __name__ == "__main__":
+    main()
