@@ -48,13 +48,18 @@ def write_identity(data_dir: DataDir, record: NodeRecord, credential: Credential
     """Make this host a node: all files, or, where that fails, none. The certificate is written last."""
     created = not data_dir.node.exists()
     try:
-        write_atomically(data_dir.node / _FILE, json.dumps(asdict(record), indent=2).encode() + b"\n")
+        write_record(data_dir, record)
         save_credential(data_dir.node, credential)
     except BaseException:
         forget_identity(data_dir)
         if created:
             _remove_empty(data_dir.node)
         raise
+
+
+def write_record(data_dir: DataDir, record: NodeRecord) -> None:
+    """Keep what the swarm said since: names and addresses. The credential stays. It blocks."""
+    write_atomically(data_dir.node / _FILE, json.dumps(asdict(record), indent=2).encode() + b"\n")
 
 
 def forget_identity(data_dir: DataDir) -> None:

@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from sidecar.backends.registry import BackendRegistry
+from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.lifeline import on_hangup, on_signals, watch_lifeline
-from sidecar.process.parts import Listeners, Parts, backends_of, build, node_name
+from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts
+from sidecar.process.reach import LOOPBACK, find_reach
 from sidecar.process.reload import Reloader
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy
+from swarmplane.addresses import Address
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
+from swarmplane.ids import NodeId
 from swarmplane.inventory import Inventory
-from swarmplane.listening import bound_address
+from swarmplane.listening import bound_address, listening_socket
 from swarmplane.runtime import remove_ready, write_ready
 from swarmplane.settings.load import load
-from swarmplane.settings.schema import Settings
+from swarmplane.settings.schema import PEER_PORT, Settings
+
+if TYPE_CHECKING:
+    from swarmplane.identity import NodeRecord
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 FIRST_LOOK_S: Final = 3.0
 """How long readiness waits for every backend's first check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where this sidecar listens and what it tells others."""
+
+    listeners: Listeners
+    peer: socket.socket | None
+    """None on a host that joined no swarm."""
+    advertised: tuple[str, ...]
+
+    @property
+    def client_url(self) -> str:
+        """For people: loopback unless it listens at one other address."""
+        first = bound_address(self.listeners.client[0])
+        host = LOOPBACK if first.unspecified else first.host
+        return f"http://{Address(host, first.port)}"
 
 
 async def live(settings: Settings, arguments: Arguments) -> None:
@@ -44,13 +70,10 @@ async def live(settings: Settings, arguments: Arguments) -> None:
     loop = asyncio.get_running_loop()
     stop = Stop(asyncio.Event(), asyncio.Event())
     with ExitStack() as closing:
-        listeners = Listeners.bind(ListenPolicy.of(settings), arguments.client_fds, closing)
-        registry = backends_of(settings)
-        routes = CurrentRoutes(None, node_name=node_name(settings, None))
-        parts = build(
-            settings, data_dir, SystemClock(), listeners, routes, registry, None, version("swarmplane")
-        )
-        reloader = Reloader(settings, lambda: load(arguments.data_dir, arguments.overrides), registry)
+        record = await _record(data_dir)
+        places = await _bind(settings, arguments, record, closing)
+        parts = await _build(settings, data_dir, record, places)
+        reloader = Reloader(settings, lambda: load(arguments.data_dir, arguments.overrides), parts.registry)
         on_signals(loop, stop.ask)
         on_hangup(loop, reloader.ask)
         if arguments.lifeline_fd is not None:
@@ -58,11 +81,66 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         closing.callback(remove_ready, data_dir, "sidecar")
 
         async def started() -> None:
-            await _start(parts, data_dir)
+            await _start(parts, places, data_dir)
 
         services = (Service("settings", reloader.run), *services_of(parts))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
+
+
+async def _record(data_dir: DataDir) -> NodeRecord | None:
+    if not (data_dir.node / "cert.pem").exists():
+        return None
+    from sidecar.process.membership import read_identity
+
+    return await read_identity(data_dir)
+
+
+async def _bind(
+    settings: Settings, arguments: Arguments, record: NodeRecord | None, closing: ExitStack
+) -> Places:
+    policy = ListenPolicy.of(settings)
+    listeners = Listeners.bind(policy, arguments.client_fds, closing)
+    if record is None:
+        return Places(listeners, None, ())
+    reach = await find_reach(
+        listen=policy.peer,
+        default_port=PEER_PORT,
+        advertise=settings.node.advertise,
+        control=record.control_addresses,
+        lan=settings.node.lan,
+    )
+    peer = closing.enter_context(listening_socket(reach.bind, flag="--peer-listen"))
+    return Places(listeners, peer, reach.advertised(bound_address(peer).port))
+
+
+async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | None, places: Places) -> Parts:
+    clock, registry, software = SystemClock(), backends_of(settings), version("swarmplane")
+    unseen = registry.inventory()
+    engines = EngineSupervisor(settings.engine, data_dir, registry, clock)
+    routes = CurrentRoutes(
+        NodeId(record.node_id) if record is not None else None,
+        node_name=record.node_name if record is not None else host_name(settings),
+    )
+    membership = None
+    if record is not None:
+        from sidecar.process.membership import Here, become_member
+
+        here = Here(
+            data_dir, clock, routes, registry, engines, places.advertised, places.client_url, software
+        )
+        membership = await become_member(record, here)
+    return join_parts(
+        settings,
+        clock,
+        routes,
+        registry,
+        engines,
+        membership,
+        unseen=unseen,
+        admin_socket=places.listeners.admin,
+        version=software,
+    )
 
 
 def services_of(parts: Parts) -> tuple[Service, ...]:
@@ -74,39 +152,45 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         if left:
             log.warning("sidecar.streams_cut", count=left, after_s=drain_s)
 
-    return (
+    services = [
         Service("backends", parts.registry.run),
         Service("engines", parts.engines.run),
         Service("admin", parts.admin.run),
         # A second more: the plane itself cuts off at drain_s and closes what is left.
         Service("dataplane", parts.plane.run, finish_streams, drain_s + 1.0),
-    )
+    ]
+    if parts.membership is not None:
+        keeper, control = parts.membership.keeper, parts.membership.control
+        services.insert(0, Service("table", keeper.run, keeper.flush))
+        services.append(Service("control", control.run, control.drain))
+    return tuple(services)
 
 
-async def _start(parts: Parts, data_dir: DataDir) -> None:
+async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:
     """Serve, and say so."""
-    listeners = parts.listeners
     await asyncio.sleep(0)  # let the data plane's own task begin: it is the parent of every connection's
-    client = [str(bound_address(bound)) for bound in listeners.client]
-    admin = str(bound_address(listeners.admin))
+    document = ready_document(parts, places)
+    if places.peer is not None:
+        # First: others may be told of this address as soon as the control stream stands.
+        await parts.plane.serve_peer(places.peer)
     await _first_look(parts.registry, parts.unseen)
-    await parts.plane.serve_client(listeners.client)
+    await parts.plane.serve_client(places.listeners.client)
     await parts.admin.serving.wait()
-    document = ready_document(parts, client=client, admin=admin)
     await asyncio.to_thread(write_ready, data_dir, "sidecar", document)
-    log.info("sidecar.ready", client=client, admin=admin)
+    log.info("sidecar.ready", **{key: value for key, value in document.items() if key != "pid" and value})
 
 
-def ready_document(parts: Parts, *, client: list[str], admin: str) -> Mapping[str, Any]:
+def ready_document(parts: Parts, places: Places) -> Mapping[str, Any]:
     """``run/sidecar.json``."""
+    identity = parts.membership.identity if parts.membership is not None else None
     return {
         "pid": os.getpid(),
-        "node_id": "",
-        "node_name": node_name(parts.settings, parts.membership),
-        "client": client,
-        "admin": admin,
-        "peer": "",
-        "advertised": [],
+        "node_id": identity.node_id if identity is not None else "",
+        "node_name": parts.plane.node_name,
+        "client": [str(bound_address(bound)) for bound in places.listeners.client],
+        "admin": str(bound_address(places.listeners.admin)),
+        "peer": str(bound_address(places.peer)) if places.peer is not None else "",
+        "advertised": list(places.advertised),
     }
 
 

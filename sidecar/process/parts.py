@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
@@ -17,16 +17,17 @@ from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.counters import counter_families
-from sidecar.process.membership import Membership
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy, redacted
 from swarmplane import logs
 from swarmplane.clock import Clock
-from swarmplane.datadir import DataDir
 from swarmplane.errors import InvalidRequestError
 from swarmplane.inventory import Inventory
 from swarmplane.listening import adopted_socket, listening_socket
 from swarmplane.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from sidecar.process.membership import Membership
 
 _ALONE: Mapping[str, Any] = {"connected": False, "joined": False}
 
@@ -59,23 +60,18 @@ class Parts:
     """Everything of a sidecar that runs."""
 
     settings: Settings
-    clock: Clock
-    routes: CurrentRoutes
     registry: BackendRegistry
     engines: EngineSupervisor
     plane: DataPlane
     admin: AdminServer
     membership: Membership | None
     """None on a host that joined no swarm."""
-    listeners: Listeners
     unseen: Inventory
     """Backends as they were before anybody looked at them."""
 
 
-def node_name(settings: Settings, membership: Membership | None) -> str:
-    """What clients are told served them: the enrolled name, the wished one, or the host's."""
-    if membership is not None:
-        return membership.identity.node_name
+def host_name(settings: Settings) -> str:
+    """What a lone host is called: the wished name, or the machine's."""
     return settings.node.name or socket.gethostname().partition(".")[0].casefold() or "local"
 
 
@@ -83,7 +79,8 @@ def backends_of(settings: Settings) -> BackendRegistry:
     """A registry that watches every backend of ``settings``.
 
     Raises:
-        InvalidRequestError: A URL can't be used, or two backends have one name.
+        InvalidRequestError: A URL can't be used.
+        AlreadyExistsError: Two backends have one name.
     """
     import psutil
 
@@ -93,18 +90,19 @@ def backends_of(settings: Settings) -> BackendRegistry:
     return registry
 
 
-def build(
+def join_parts(
     settings: Settings,
-    data_dir: DataDir,
     clock: Clock,
-    listeners: Listeners,
     routes: CurrentRoutes,
     registry: BackendRegistry,
+    engines: EngineSupervisor,
     membership: Membership | None,
+    *,
+    unseen: Inventory,
+    admin_socket: socket.socket,
     version: str,
 ) -> Parts:
-    """Join the parts to each other."""
-    unseen = registry.inventory()
+    """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
     registry.subscribe(routes.set_own)
     routes.set_own(registry.inventory())
     plane = DataPlane(
@@ -112,7 +110,7 @@ def build(
         registry,
         DataPlanePolicy.of(settings),
         identity=membership.identity if membership is not None else None,
-        node_name=node_name(settings, membership),
+        node_name=membership.identity.node_name if membership is not None else host_name(settings),
         tls=membership.tls if membership is not None else None,
         clock=clock.now_s,
     )
@@ -123,22 +121,11 @@ def build(
         version=version,
         joined=membership is not None,
         requests=plane.requests,
-        control=membership.state if membership is not None else lambda: _ALONE,
+        control=membership.control.state if membership is not None else lambda: _ALONE,
         metrics=lambda: counter_families(plane.counters),
         set_log_level=lambda level: set_log_level(level, settings.log.format),
     )
-    return Parts(
-        settings=settings,
-        clock=clock,
-        routes=routes,
-        registry=registry,
-        engines=EngineSupervisor(settings.engine, data_dir, registry, clock),
-        plane=plane,
-        admin=AdminServer(sources, listeners.admin),
-        membership=membership,
-        listeners=listeners,
-        unseen=unseen,
-    )
+    return Parts(settings, registry, engines, plane, AdminServer(sources, admin_socket), membership, unseen)
 
 
 def set_log_level(level: str, style: str) -> None:
