@@ -38,6 +38,10 @@ stand under `items`; fields are added, never renamed. Commands that watch or fol
 """
 
 
+RUNS_LIKE = {"join": "up"}
+"""Commands that take the options of another one besides their own."""
+
+
 def _commands(
     command: click.Command, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -57,17 +61,23 @@ def _options(command: click.Command) -> list[click.Option]:
 
 
 def _row(option: click.Option) -> str:
-    value = (
-        "" if option.is_flag or option.count else f" {option.make_metavar(click.Context(click.Command('x')))}"
-    )
+    metavar = option.make_metavar(click.Context(click.Command("x"))).replace("|", ",").replace(" RANGE", "")
+    value = "" if option.is_flag or option.count else f" {metavar}"
     names = "/".join([*option.opts, *option.secondary_opts])
     text = " ".join((option.help or "").split()).replace("|", "\\|")
-    repeated = " Repeatable." if option.multiple else ""
-    return f"| `{names}{value}` | {text}{repeated} |".replace("|`", "`")
+    return f"| `{names}{value}` | {text} |"
 
 
 def _table(options: Sequence[click.Option]) -> list[str]:
     return ["| option | meaning |", "|---|---|", *map(_row, options), ""] if options else []
+
+
+def _runs_like(command: click.Command, name: str) -> tuple[str, set[str]]:
+    other = cli.get_command(click.Context(cli), name)
+    theirs = {one.opts[-1] for one in _options(other)} if other else set()
+    without = sorted(theirs - {one.opts[-1] for one in _options(command)})
+    but = f" but {', '.join(f'`{one}`' for one in without)}" if without else ""
+    return f"Takes the options of [{name}](#{name}){but}, and:", theirs
 
 
 def page() -> str:
@@ -88,7 +98,12 @@ def page() -> str:
         if not group:
             pieces = command.collect_usage_pieces(click.Context(command))
             lines += [f"    {' '.join((*path, *pieces))}", ""]
-        lines += _table([one for one in _options(command) if one.opts[-1] not in everywhere])
+        known_elsewhere = set(everywhere)
+        if title in RUNS_LIKE:
+            sentence, theirs = _runs_like(command, RUNS_LIKE[title])
+            lines += [sentence, ""]
+            known_elsewhere |= theirs
+        lines += _table([one for one in _options(command) if one.opts[-1] not in known_elsewhere])
     return "\n".join(lines).rstrip() + "\n"
 
 
