@@ -1,0 +1,116 @@
+"""``python -m controlplane.main``, also known as ``swarm-controlplane``: one instance of a swarm."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from swarmplane import logs
+from swarmplane.errors import InvalidRequestError, SwarmError
+from swarmplane.settings.directories import default_data_dir
+from swarmplane.settings.load import load
+
+FAILED = 1
+USAGE = 2
+_SHORTHANDS = {
+    "--control-listen": ("control.listen", "HOST:PORT", "control listener"),
+    "--join-listen": ("control.join_listen", "HOST:PORT", "enrolment listener"),
+    "--console-listen": ("control.console_listen", "HOST:PORT", "console and admin listener"),
+    "--swarm": ("swarm.name", "NAME", "name of a swarm that is founded"),
+    "--swarm-secret-file": ("swarm.secret_file", "FILE", "the swarm secret, if it is not in the data dir"),
+    "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
+    "--log-format": ("log.format", "FORMAT", "text or json"),
+}
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What was asked for."""
+
+    data_dir: Path
+    overrides: tuple[str, ...]
+    """``key.path=value``."""
+    lifeline_fd: int | None = None
+    """The read end of a pipe whose end means that the parent died."""
+
+
+def parse_arguments(arguments: Sequence[str]) -> Arguments:
+    """Read the command line; words that make no sense end the process with status 2."""
+    parser = argparse.ArgumentParser(
+        prog="swarm-controlplane", description="Keep a swarm: who is in it, and who serves what."
+    )
+    parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as control.listen=:11401"
+    )
+    for flag, (key, metavar, words) in _SHORTHANDS.items():
+        parser.add_argument(flag, metavar=metavar, dest=key, help=f"{words} ({key})")
+    lifeline = parser.add_mutually_exclusive_group()
+    lifeline.add_argument("--lifeline-stdin", action="store_true", help="stop when standard input ends")
+    lifeline.add_argument("--lifeline-fd", type=int, metavar="N", help="stop when this pipe ends")
+    given = vars(parser.parse_args(arguments))
+    shorthands = [f"{key}={given[key]}" for key, _, _ in _SHORTHANDS.values() if given[key] is not None]
+    return Arguments(
+        data_dir=(given["data_dir"] or default_data_dir()).expanduser().absolute(),
+        overrides=(*given["set"], *shorthands),
+        lifeline_fd=0 if given["lifeline_stdin"] else given["lifeline_fd"],
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run an instance until it is told to stop. Returns the exit status: 0, 1 failed, 2 usage."""
+    given = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = load(given.data_dir, given.overrides)
+    except InvalidRequestError as error:
+        return _say(error.message, USAGE)
+    logs.configure(settings.log.level, settings.log.format)
+    from controlplane.process.life import live
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(live(settings, given.data_dir, lifeline_fd=given.lifeline_fd))
+    except SwarmError as error:
+        return _say(error.message, FAILED)
+    except KeyboardInterrupt:
+        return FAILED
+    except BaseExceptionGroup as failures:
+        return _say(_first(failures), FAILED)
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> str:
+    """One line about the first of ``failures``; what is not ours to expect is logged whole."""
+    inner: BaseException = failures
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    if isinstance(inner, SwarmError):
+        return inner.message
+    log.error("controlplane.failed", exc_info=failures)
+    return f"{type(inner).__name__}: {inner}"
+
+
+def _say(message: str, status: int) -> int:
+    sys.stderr.write(f"swarm-controlplane: {message}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(run())

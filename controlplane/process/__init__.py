@@ -1,0 +1,1 @@
+"""One life of an instance: its parts, put together, run and stopped in order."""

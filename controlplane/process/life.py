@@ -1,0 +1,97 @@
+"""One life of an instance: open, found or resume, bind, serve, say so, and stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from controlplane.process.parts import Parts, build
+from controlplane.services.founding import open_or_found, secret_is_private, secret_path
+from controlplane.services.own_credentials import own_credential, tell_addresses
+from controlplane.settings import FoundingPolicy, ListenPolicy, local_address
+from controlplane.store.embedded import EmbeddedStore
+from swarmplane.clock import SystemClock
+from swarmplane.datadir import DataDir
+from swarmplane.lifeline import on_signals, watch_lifeline
+from swarmplane.listening import bound_address, listening_socket
+from swarmplane.runtime import remove_ready, write_ready
+from swarmplane.settings.schema import Settings
+
+STOP_GRACE_S: Final = 0.5
+"""Calls in flight get this long; sidecars' streams are ended by the control service before."""
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None) -> None:
+    """Run an instance until a signal or the end of the lifeline.
+
+    Raises:
+        SwarmError: It could not start; the message says what to do.
+        ExceptionGroup: A part failed.
+    """
+    data_dir, clock, stop = DataDir(root), SystemClock(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    on_signals(loop, stop.set)
+    if lifeline_fd is not None:
+        watch_lifeline(loop, lifeline_fd, stop.set)
+    async with AsyncExitStack() as closing:
+        data_dir.control_plane.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = await closing.enter_async_context(
+            EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock)
+        )
+        founding, listening = FoundingPolicy.of(settings), ListenPolicy.of(settings)
+        authority = await open_or_found(
+            store,
+            data_dir,
+            swarm_name=founding.swarm_name,
+            unix_s=time.time,
+            secret_file=founding.secret_file,
+        )
+        if not secret_is_private(founding.secret_file or secret_path(data_dir)):
+            log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
+        credential = await asyncio.to_thread(own_credential, authority, data_dir, time.time())
+        console = listening_socket(listening.console, flag="--console-listen")
+        closing.callback(console.close)
+        parts = build(settings, listening, data_dir, store, authority, credential, clock)
+        closing.callback(remove_ready, data_dir, "controlplane")
+        await _serve(parts, data_dir, console, stop)
+    log.info("controlplane.stopped")
+
+
+async def _serve(parts: Parts, data_dir: DataDir, console: socket.socket, stop: asyncio.Event) -> None:
+    async with parts.console.serving(console), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(), name=name) for name, run in parts.runs]
+        await parts.denials.loaded.wait()
+        await parts.servers.start(parts.services)
+        try:
+            await _say_ready(parts, data_dir, str(bound_address(console)))
+            await stop.wait()
+            await asyncio.to_thread(remove_ready, data_dir, "controlplane")
+        finally:
+            await parts.servers.stop(STOP_GRACE_S)
+            for task in tasks:
+                task.cancel()
+
+
+async def _say_ready(parts: Parts, data_dir: DataDir, console: str) -> None:
+    control = local_address(parts.servers.control_bound)
+    await asyncio.to_thread(tell_addresses, parts.authority, data_dir, (control,))
+    document = {
+        "pid": os.getpid(),
+        "instance_id": parts.instance_id,
+        "swarm": parts.authority.swarm,
+        "swarm_name": parts.authority.name,
+        "control": str(parts.servers.control_bound),
+        "join": str(parts.servers.join_bound),
+        "console": console,
+    }
+    await asyncio.to_thread(write_ready, data_dir, "controlplane", document)
+    log.info("controlplane.ready", version=version("swarmplane"), **document)

@@ -1,0 +1,109 @@
+"""An instance's parts, built once and handed down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from controlplane.console.metrics import Figures
+from controlplane.console.server import Console
+from controlplane.process.upkeep import Upkeep
+from controlplane.rpc.register_authority import register_authority
+from controlplane.rpc.server import LiveCertificate, RpcServers
+from controlplane.services import keyspace
+from controlplane.services.authority import SwarmAuthority
+from controlplane.services.callers import Callers
+from controlplane.services.denials import Denials
+from controlplane.services.enrolment import Enrolment
+from controlplane.services.measured_store import MeasuredStore
+from controlplane.services.mutations import Mutations
+from controlplane.services.renewal import Renewal
+from controlplane.services.tokens import Tokens
+from controlplane.settings import ListenPolicy, told_addresses
+from controlplane.store.port import Store
+from swarmplane.clock import Clock
+from swarmplane.credentials.files import Credential
+from swarmplane.datadir import DataDir
+from swarmplane.errors import SwarmError
+from swarmplane.ids import InstanceId, random_id
+from swarmplane.settings.schema import Settings
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that runs."""
+
+    instance_id: InstanceId
+    authority: SwarmAuthority
+    denials: Denials
+    servers: RpcServers
+    services: tuple[str, ...]
+    """Full names of those on the control listener."""
+    console: Console
+    runs: tuple[tuple[str, Run], ...]
+    """Tasks by name, in order of their start."""
+
+
+def build(
+    settings: Settings,
+    listening: ListenPolicy,
+    data_dir: DataDir,
+    store: Store,
+    authority: SwarmAuthority,
+    credential: Credential,
+    clock: Clock,
+) -> Parts:
+    """Put an instance together and take its gRPC ports; nothing serves yet.
+
+    Raises:
+        UnavailableError: A port is taken.
+    """
+    measured = MeasuredStore(store)
+    callers, denials = Callers(measured, authority.swarm), Denials(measured, clock)
+    mutations = Mutations(measured, authority.secret, time.time)
+    tokens = Tokens(measured, authority, mutations, time.time)
+    certificate = LiveCertificate(credential)
+    servers = RpcServers(certificate, callers, denials)
+    servers.bind(listening.control, listening.join)
+    # Asked once: looking at the machine's interfaces takes longer than a call should.
+    control_addresses = told_addresses(servers.control_bound, listening.advertise)
+    join_addresses = told_addresses(servers.join_bound, listening.advertise)
+    services = register_authority(
+        servers,
+        enrolment=Enrolment(measured, authority, tokens, mutations, time.time),
+        renewal=Renewal(authority, callers, time.time),
+        tokens=tokens,
+        control_addresses=lambda: control_addresses,
+        join_addresses=lambda: join_addresses,
+    )
+    upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time)
+    software = version("swarmplane")
+
+    def figures() -> Figures:
+        return Figures(version=software, store=measured.durations)
+
+    return Parts(
+        InstanceId(random_id()),
+        authority,
+        denials,
+        servers,
+        services,
+        Console(figures, _unready(measured)),
+        (("denials", denials.run), ("upkeep", upkeep.run)),
+    )
+
+
+def _unready(store: Store) -> Callable[[], Awaitable[str]]:
+    async def reason() -> str:
+        try:
+            await store.get(keyspace.SWARM)
+        except SwarmError as error:
+            return error.message
+        return ""
+
+    return reason
