@@ -115,6 +115,9 @@ class Watch(AsyncIterator[WatchBatch]):
         """``batch`` was published."""
         if any(event.kv.key.startswith(self._prefix) for event in batch.events):
             self._woken.set()
+        elif self._next == batch.revision:
+            # So that one that waits for rare changes never needs the history, which forgets.
+            self._next += 1
 
     def mark(self) -> None:
         """A bookmark is due."""
