@@ -1,0 +1,1 @@
+"""Decisions, pure: values and clock readings in, values out."""

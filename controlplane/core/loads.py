@@ -1,0 +1,55 @@
+"""Load reports of all nodes, folded into what others are told. Never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from swarmplane.ids import EndpointId, NodeId
+from swarmplane.load import LoadEntry
+
+FRESH_S: Final = 3.0
+"""Older reports are of no use to anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    entry: LoadEntry
+    taken_s: float
+
+
+class LoadBoard:
+    """The newest report on every endpoint."""
+
+    def __init__(self) -> None:
+        self._reports: dict[EndpointId, _Report] = {}
+
+    def fold(self, node: NodeId, entries: Iterable[LoadEntry], now_s: float) -> frozenset[EndpointId]:
+        """Take in what ``node`` says of its own endpoints; what it says of others' is ignored.
+
+        Returns the endpoints that others should hear of.
+        """
+        own = {
+            e.endpoint: _Report(e, now_s - e.age_ms / 1000) for e in entries if owner_of(e.endpoint) == node
+        }
+        self._reports.update(own)
+        return frozenset(own)
+
+    def drop(self, node: NodeId) -> None:
+        """``node`` left: what it said is void."""
+        self._reports = {key: report for key, report in self._reports.items() if owner_of(key) != node}
+
+    def digest(self, endpoints: Iterable[EndpointId], now_s: float) -> tuple[LoadEntry, ...]:
+        """What is known and fresh of ``endpoints``, with its age at ``now_s``."""
+        found = ((key, self._reports.get(key)) for key in endpoints)
+        return tuple(
+            replace(report.entry, age_ms=max(0, round((now_s - report.taken_s) * 1000)))
+            for _, report in found
+            if report is not None and now_s - report.taken_s < FRESH_S
+        )
+
+
+def owner_of(endpoint: EndpointId) -> NodeId:
+    """The node in an endpoint's id."""
+    return NodeId(endpoint.partition("/")[0])

@@ -1,0 +1,150 @@
+"""Who is live, suspected or gone (PROTOCOL section 2). Lease end is evidence, removal is a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Final
+
+from swarmplane.ids import InstanceId, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipPolicy:
+    """Figures of membership; see ``ControlSettings``."""
+
+    suspect_s: float = 5.0
+    lease_ttl_s: float = 10.0
+    removal_hold_s: float = 60.0
+    mass_ratio: float = 0.3
+    """Share of the swarm that may vanish within one lease before removals are held."""
+    mass_floor: int = 1
+    """So many may always vanish."""
+    pause_s: float = 1.0
+    """A gap of our own that is longer says that our evidence is stale."""
+
+
+class Standing(Enum):
+    """How a node stands, for people."""
+
+    NEVER = "never"
+    """Enrolled, not seen yet."""
+    LIVE = "live"
+    SUSPECT = "suspect"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the instance that holds a node's stream saw of it."""
+
+    heard_s: float
+    """When its last message came."""
+    reset: bool = False
+    """Whether its stream broke without a farewell."""
+
+
+def is_silent(sighting: Sighting, now_s: float, policy: MembershipPolicy) -> bool:
+    """Whether the node behind ``sighting`` is to be suspected."""
+    return sighting.reset or now_s - sighting.heard_s >= policy.suspect_s
+
+
+def standing(*, seen: bool, gone: bool, present: bool, suspected: bool) -> Standing:
+    """How a node stands.
+
+    Args:
+        seen: It was connected at some time.
+        gone: It was decided gone.
+        present: Its lease lives.
+        suspected: As evidence has it.
+    """
+    if not seen:
+        return Standing.NEVER
+    if gone:
+        return Standing.GONE
+    return Standing.LIVE if present and not suspected else Standing.SUSPECT
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a node's present session."""
+
+    incarnation: str
+    instance: InstanceId
+
+
+def may_connect(
+    holder: Holder | None,
+    incarnation: str,
+    *,
+    own: InstanceId,
+    live: AbstractSet[InstanceId],
+    silent: bool | None,
+) -> bool:
+    """Whether a process that says Hello may have the node's session; else it is a second live process.
+
+    Args:
+        holder: None: the node has no lease.
+        incarnation: Of the process that asks.
+        own: This instance.
+        live: Instances that live, this one too.
+        silent: What this instance knows of the holder's stream; None: it has none.
+    """
+    if holder is None or holder.incarnation == incarnation:
+        return True
+    if holder.instance == own:
+        return silent is None or silent
+    # Only the named instance knows whether the holder lives; without it nobody renews that lease.
+    return holder.instance not in live
+
+
+_EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
+def _none() -> Mapping[Any, Any]:
+    return _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Removals:
+    """What is known of lost leases. Start with the default, then :func:`observe`."""
+
+    absent_since_s: Mapping[NodeId, float] = field(default_factory=_none)
+    vanished_s: Mapping[NodeId, float] = field(default_factory=_none)
+    """Nodes whose lease ended within the last lease time, those already removed too."""
+    held_until_s: float = float("-inf")
+
+
+def hold(state: Removals, now_s: float, policy: MembershipPolicy) -> Removals:
+    """After an outage of the store or of all instances, or a pause of our own: evidence is stale."""
+    return replace(state, held_until_s=max(state.held_until_s, now_s + policy.removal_hold_s))
+
+
+def observe(
+    state: Removals,
+    present: AbstractSet[NodeId],
+    absent: AbstractSet[NodeId],
+    now_s: float,
+    policy: MembershipPolicy,
+) -> tuple[Removals, frozenset[NodeId]]:
+    """The next state, and the nodes to be removed now.
+
+    Args:
+        state: The last one.
+        present: Nodes with a lease.
+        absent: Nodes without one that were seen and are not decided gone.
+        now_s: Of one clock throughout.
+        policy: Figures.
+    """
+    fresh = absent - state.absent_since_s.keys()
+    recent = {n: at_s for n, at_s in state.vanished_s.items() if now_s - at_s < policy.lease_ttl_s}
+    recent.update(dict.fromkeys(fresh, now_s))
+    since = {node: state.absent_since_s.get(node, now_s) for node in absent}
+    state = Removals(MappingProxyType(since), MappingProxyType(recent), state.held_until_s)
+    population = len(present | recent.keys())
+    if fresh and len(recent) > max(policy.mass_floor, policy.mass_ratio * population):
+        state = hold(state, now_s, policy)
+    return state, frozenset(absent) if now_s >= state.held_until_s else frozenset()

@@ -1,0 +1,98 @@
+"""Routes as a function of what stands in the store (PROTOCOL section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from controlplane.core.names import is_model_name
+from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
+from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
+from swarmplane.routes import Endpoint, ModelRoute
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What routes depend on, of one node."""
+
+    id: NodeId
+    inventory: Inventory
+    routable: bool = True
+    """Whether it is not gone, and the inventory is of its present life."""
+    cordoned: bool = False
+    forgotten: bool = False
+    """Whether it is gone for so long that its models' names are dropped."""
+
+
+def compile_routes(nodes: Iterable[NodeFacts]) -> Mapping[ModelName, ModelRoute]:
+    """The routes of all models that any node has, or had and may have again, ordered by name.
+
+    Endpoints are those that their owner reports ready, or loading (not ready: clients are told to wait); in
+    order of their id. A name without endpoints stays known. The order of ``nodes`` does not matter.
+    O(endpoints log endpoints).
+    """
+    found: dict[ModelName, dict[EndpointId, Endpoint]] = {}
+    for node in nodes:
+        if node.forgotten:
+            continue
+        for backend, model in _models(node.inventory):
+            endpoints = found.setdefault(model.model, {})
+            endpoint = _endpoint(node, backend, model)
+            if endpoint is not None:
+                endpoints[endpoint.id] = endpoint
+    return {
+        name: ModelRoute(name, tuple(endpoints[key] for key in sorted(endpoints)))
+        for name, endpoints in sorted(found.items())
+    }
+
+
+def _models(inventory: Inventory) -> Iterator[tuple[Backend, BackendModel]]:
+    for backend in inventory.backends:
+        for model in backend.models:
+            if is_model_name(model.model):
+                yield backend, model
+
+
+def _endpoint(node: NodeFacts, backend: Backend, model: BackendModel) -> Endpoint | None:
+    loading = model.state is ModelState.LOADING
+    if not (node.routable and backend.healthy and (model.state.ready or loading)):
+        return None
+    return Endpoint(
+        id=endpoint_id(node.id, backend.name, model.name),
+        node=node.id,
+        backend=backend.name,
+        model=model.name,
+        ready=not loading,
+        draining=node.cordoned,
+        slots=backend.slots,
+        context_length=model.context_length,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanges:
+    """What turns the routes that stand into those that should."""
+
+    put: tuple[ModelRoute, ...] = ()
+    removed: tuple[ModelName, ...] = ()
+
+
+def route_changes(
+    standing: Mapping[ModelName, ModelRoute], wanted: Mapping[ModelName, ModelRoute]
+) -> RouteChanges:
+    """Compare by content; revisions are the store's business."""
+    put = (
+        r for name, r in wanted.items() if name not in standing or replace(standing[name], revision=0) != r
+    )
+    return RouteChanges(tuple(put), tuple(name for name in standing if name not in wanted))
+
+
+def takes_away(before: ModelRoute | None, after: ModelRoute | None) -> bool:
+    """Whether a change leaves less to route to; such changes are pushed at once."""
+    usable = _usable(after)
+    return any(key not in usable for key in _usable(before))
+
+
+def _usable(route: ModelRoute | None) -> frozenset[EndpointId]:
+    endpoints = route.endpoints if route is not None else ()
+    return frozenset(e.id for e in endpoints if e.ready and not e.draining)
