@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from tests.fakes.backend import Behaviour, running_backend
+from tests.fakes.sidecars import WAIT_S, backend_setting, sidecar
 
 pytestmark = pytest.mark.process
 
-WAIT_S = 40.0
 POSIX_ONLY = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and descriptors")
-
-
-class Running:
-    """A started sidecar."""
-
-    def __init__(self, process: asyncio.subprocess.Process, data_dir: Path) -> None:
-        self.process = process
-        self.data_dir = data_dir
-        self.ready: Mapping[str, Any] = {}
-
-    @property
-    def ready_file(self) -> Path:
-        return self.data_dir / "run" / "sidecar.json"
-
-    @property
-    def client(self) -> str:
-        return f"http://{self.ready['client'][0]}"
-
-    @property
-    def admin(self) -> str:
-        return f"http://{self.ready['admin']}"
-
-    async def until_ready(self) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while not self.ready_file.exists():
-                assert self.process.returncode is None, (await self.process.communicate())[1].decode()
-                await asyncio.sleep(0.02)
-        self.ready = json.loads(self.ready_file.read_text())
-
-    async def ended(self) -> tuple[int, str]:
-        async with asyncio.timeout(WAIT_S):
-            _, words = await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode, words.decode()
-
-
-@asynccontextmanager
-async def sidecar(data_dir: Path, *words: str, **how: Any) -> AsyncIterator[Running]:
-    listeners = ("--set", "client.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sidecar.main", "--data-dir", str(data_dir), *listeners, *words,
-        stderr=asyncio.subprocess.PIPE, **how,
-    )  # fmt: skip
-    running = Running(process, data_dir)
-    try:
-        yield running
-    finally:
-        if process.returncode is None:
-            process.kill()
-        async with asyncio.timeout(WAIT_S):
-            await process.communicate()
-
-
-def backend_setting(port: int) -> tuple[str, str]:
-    return "--set", f'backends=[{{"url": "http://127.0.0.1:{port}", "name": "fake"}}]'
 
 
 @pytest.fixture
