@@ -126,7 +126,7 @@ class _Reader:
             raise GgufError(f"malformed: alignment {alignment!r}")
         start = -(-self._file.tell() // alignment) * alignment
         wanted = start + max((tensor.offset + tensor.size_bytes for tensor in tensors), default=0)
-        if wanted > self._size:
+        if tensors and wanted > self._size:
             raise GgufError(f"cut short: {self._size:,} of at least {wanted:,} bytes; fetch it again")
         return Header(version, metadata, tensors, start, self._size)
 
