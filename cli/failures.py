@@ -37,7 +37,7 @@ def report(error: BaseException, *, verbose: bool = False) -> int:
         say("".join(traceback.format_exception(error)))
     for one in ours:
         say(f"error: {one.message}")
-    if any(one.code is Code.FORBIDDEN for one in ours):
+    if any(one.code is Code.FORBIDDEN and "swarmctl token create" not in one.message for one in ours):
         say("someone with the role admin can help: swarmctl token create --role operator")
         say("then here: swarmctl login ADDRESS --token-file FILE")
     return max(exit_status(one.code) for one in ours)

@@ -60,7 +60,7 @@ def _everywhere() -> list[click.Parameter]:
         return callback
 
     def option(*names: str, callback: Any, **more: Any) -> click.Option:  # noqa: ANN401
-        return click.Option([*names, "_"], expose_value=False, callback=callback, **more)
+        return click.Option(list(names), expose_value=False, callback=callback, **more)
 
     return [
         option("--json", is_flag=True, callback=remember("as_json"), help="Print one JSON document."),

@@ -89,7 +89,7 @@ def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: 
     if overrides:
         edit(config_file(data_dir.root), overrides)
     wish = wished_name(settings)
-    renamed = "" if record.node_name == wish else f" (there is a {wish} already)"
+    renamed = "" if record.node_name == wish else f" (another node is called {wish})"
     say(f"joined: swarm {record.swarm_name} as node {record.node_name}{renamed}")
     return record
 

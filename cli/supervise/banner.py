@@ -49,7 +49,7 @@ async def announce(
         say(await _how_to_join(data_dir, settings, runtime))
     hint = await _what_next(settings, runtime)
     if hint:
-        say(hint.replace("swarmctl", shlex.join(["swarmctl", *flags]) if flags else "swarmctl"))
+        say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
 
 
 async def _unreachable(data_dir: DataDir, runtime: Runtime) -> str:
@@ -111,8 +111,8 @@ async def _what_next(settings: Settings, runtime: Runtime) -> str:
     if settings.engine.models or settings.backends or await _has_models(runtime.urls.get("client", "")):
         return ""
     return (
-        "no model yet. Serve one here: swarmctl up --model FILE.gguf, or swarmctl up --backend http://HOST:PORT;\n"
-        "or join a machine that has some"
+        "no model yet: serve one here with `swarmctl up --model FILE.gguf` or "
+        "`swarmctl up --backend http://HOST:PORT`, or let a machine join that has some"
     )
 
 
