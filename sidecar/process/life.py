@@ -16,10 +16,9 @@ import structlog
 from sidecar.backends.registry import BackendRegistry
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
-from sidecar.process.lifeline import on_hangup, on_signals, watch_lifeline
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts
 from sidecar.process.reach import LOOPBACK, find_reach
-from sidecar.process.reload import Reloader
+from sidecar.process.reload import Reloader, on_hangup
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy
@@ -28,6 +27,7 @@ from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.ids import NodeId
 from swarmplane.inventory import Inventory
+from swarmplane.lifeline import on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.runtime import remove_ready, write_ready
 from swarmplane.settings.load import load

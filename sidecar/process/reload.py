@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,13 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Mapping[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def on_hangup(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    """Call ``act`` on ``loop`` at every SIGHUP, where the platform has it."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is not None:
+        loop.add_signal_handler(number, act)
 
 
 class Reloader:
