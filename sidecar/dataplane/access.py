@@ -95,6 +95,8 @@ def _remember(verdicts: dict[bytes, bool], value: bytes, *, verdict: bool) -> bo
 
 
 def _host_of(value: str) -> str | None:
+    if not value or value.startswith(":"):
+        return None
     try:
         return parse_address(value, default_port=80).host.casefold().rstrip(".")
     except InvalidRequestError:

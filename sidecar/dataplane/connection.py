@@ -16,7 +16,7 @@ import httptools
 
 from sidecar.dataplane.answers import CONTINUE
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.reading import examine, sort_headers, too_large
+from sidecar.dataplane.reading import Framing, examine, sort_headers, too_large
 from sidecar.dataplane.request import Fault, Request
 from swarmplane.errors import Code
 
@@ -46,7 +46,6 @@ class ClientConnection(asyncio.Protocol):
         "_discarded",
         "_fed",
         "_first",
-        "_framing",
         "_headers",
         "_length",
         "_listener",
@@ -55,8 +54,10 @@ class ClientConnection(asyncio.Protocol):
         "_queue",
         "_queued_bytes",
         "_reading",
+        "_repeating",
         "_request",
         "_timed",
+        "_unread",
         "_url",
         "paused",
         "peer",
@@ -80,7 +81,9 @@ class ClientConnection(asyncio.Protocol):
         self._deadline_s = math.inf
         self._fed = self._length = self._discarded = self._body_limit = 0
         self._first = True
-        self._deaf = False
+        self._deaf = self._repeating = False
+        self._unread: Framing | None = None
+        """Of a request whose body the parser did not read; see :meth:`_ignore_upgrade`."""
         self.paused = False
         self.peer: PeerIdentity | None = None
         """Who is at the other end, on the peer listener."""
@@ -154,10 +157,8 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
-            # Offers of another protocol are ignored, as RFC 9110 allows; CONNECT is no method of ours.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[error.args[0] :]
-            if rest and not self._deaf:
+            rest = self._ignore_upgrade(data[error.args[0] :])
+            if rest:
                 self.data_received(rest)
                 return
         except httptools.HttpParserError as error:
@@ -169,8 +170,24 @@ class ClientConnection(asyncio.Protocol):
         if self._queue and self._active is None:
             self._pump()
 
+    def _ignore_upgrade(self, rest: bytes) -> bytes:
+        """Go on as if no other protocol had been offered, as RFC 9110 allows; returns what is left to parse.
+
+        The parser takes what follows such a head for the other protocol, even a body that the head announces:
+        a fresh parser is given the same framing again.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        framing, self._unread = self._unread, None
+        if framing is not None:
+            self._repeating = True
+            self._parser.feed_data(framing.as_head())
+            self._repeating = False
+        return b"" if self._deaf else rest
+
     def on_message_begin(self) -> None:
         """Parser: a head begins."""
+        if self._repeating:
+            return
         self._headers = []
         self._url = b""
         self._reading = _HEAD
@@ -189,17 +206,22 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Parser: the head is whole."""
-        if self._deaf:
+        if self._deaf or self._repeating:
             return
         policy = self._plane.policy
         parser = self._parser
         request = self._request = Request()
         request.method = parser.get_method()
         request.target = self._url
-        request.http10 = parser.get_http_version() != "1.1"
+        version = parser.get_http_version()
+        request.http10 = version != "1.1"
         request.closes = request.http10 or not parser.should_keep_alive()
         headers = self._headers
         framing = sort_headers(request, headers, self._listener.actions)
+        if request.http10 and version != "1.0":
+            request.fault = Fault(Code.INVALID_REQUEST, "the version must be HTTP/1.1 or HTTP/1.0")
+        if parser.should_upgrade() and (framing.length or framing.chunked):
+            self._unread = framing
         self._headers = []
         self._reading = _BODY
         if self._fed > policy.max_head_bytes and _head_size(self._url, headers) > policy.max_head_bytes:
@@ -251,6 +273,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Parser: the request is whole."""
+        if self._unread is not None:
+            return
         request, self._request = self._request, None
         self._reading = _IDLE
         if request is None or self._deaf:

@@ -17,6 +17,7 @@ from swarmplane.credentials.tls import (
     peer_server_context,
     reload_certificate,
 )
+from swarmplane.errors import ForbiddenError
 from swarmplane.ids import NodeId, SubjectId, SwarmId
 
 Denied = Callable[[], Container[SubjectId]]
@@ -68,6 +69,8 @@ class PeerTls:
             SwarmError: Nobody who may speak here.
         """
         peer = peer_identity(connection)
+        if peer.swarm != self._swarm:
+            raise ForbiddenError("the peer is a node of another swarm")
         self.admit(peer)
         return peer
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from sidecar.dataplane.access import Access
 from sidecar.dataplane.headers import (
     BOTH,
     CONNECTION,
-    DROP,
     ENCODING,
     EXPECT,
     HOST,
@@ -39,8 +39,13 @@ class Framing:
         self.chunked = False
         self.expects = False
 
+    def as_head(self) -> bytes:
+        """A head that says the same."""
+        how = b"transfer-encoding: chunked" if self.chunked else b"content-length: %d" % self.length
+        return b"POST / HTTP/1.1\r\n%b\r\n\r\n" % how
 
-def sort_headers(request: Request, headers: list[Header], actions: dict[bytes, int]) -> Framing:
+
+def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes, int]) -> Framing:
     """Put ``headers`` where they belong in ``request``; sets its fault where they contradict each other."""
     framing = Framing()
     forward = request.forward
@@ -122,6 +127,3 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
 def too_large(limit: int) -> Fault:
     """The refusal of a body over ``limit`` bytes."""
     return Fault(Code.REQUEST_TOO_LARGE, f"the body is larger than {limit} bytes")
-
-
-__all__ = ["DROP", "Framing", "examine", "sort_headers", "too_large"]

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -105,9 +106,14 @@ class FakeBackend:
         """Requests other than health checks and listings."""
         return [seen for seen in self.seen if seen.method == "POST"]
 
+    context: ssl.SSLContext | None = None
+    """Speak TLS."""
+
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: _Connection(self), host, port, backlog=1024, ssl=self.context
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
