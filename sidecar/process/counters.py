@@ -27,7 +27,7 @@ def counter_families(counters: Counters) -> list[Family]:
         family(
             "swarmplane_attempts_total",
             "counter",
-            "Requests sent to endpoints: first, retry of a failure, move from a full one, replay.",
+            "Attempts: first, retry of a failure, move from a full endpoint, or replay.",
             [({"reason": reason}, count) for reason, count in reasons.items()],
         ),
         family(

@@ -12,7 +12,7 @@ swarmplane_requests_total{outcome="completed"} 5
 swarmplane_requests_total{outcome="cancelled"} 2
 swarmplane_requests_total{outcome="broken"} 1
 swarmplane_requests_total{outcome="rejected"} 4
-# HELP swarmplane_attempts_total Requests sent to endpoints: first, retry of a failure, move from a full one, replay.
+# HELP swarmplane_attempts_total Attempts: first, retry of a failure, move from a full endpoint, or replay.
 # TYPE swarmplane_attempts_total counter
 swarmplane_attempts_total{reason="first"} 8
 swarmplane_attempts_total{reason="retry"} 3
