@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sidecar.core import overlay as overlays
 from sidecar.core.candidate import Candidate
-from sidecar.core.load import EndpointLoad, Estimate, Seen, estimate
+from sidecar.core.load import EndpointLoad, Seen, estimate
 from sidecar.core.overlay import Overlay
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
@@ -31,6 +31,7 @@ class CurrentRoutes:
     def __init__(self, node_id: NodeId | None, *, node_name: str = "") -> None:
         self._node = node_id or LONE
         self._view = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
+        self._name = self._view.node_name(self._node)
         self._overlay = Overlay()
         self._counts = Counts()
         self._seen: dict[EndpointId, Seen] = {}
@@ -140,6 +141,7 @@ class CurrentRoutes:
                 own_name=view.own_name,
             )
         self._view = view
+        self._name = view.node_name(self._node)
         for callback in self._subscribers:
             callback()
 
@@ -218,10 +220,12 @@ class CurrentRoutes:
         ``local_only`` leaves other nodes' endpoints out: the owner's side of a hop, and clients who want it.
         Endpoints known to be gone or full are left out; ejected ones too, unless nothing else is left.
         """
-        view = self._view
-        route = view.find(asked)
+        view, overlay = self._view, self._overlay
+        route = view.index.find(asked)
         if route is None:
             return Resolution(None)
+        # Nearly always nothing is gone or full; looking once saves two calls for each endpoint.
+        learned = bool(overlay.gone or overlay.full)
         ready: list[Endpoint] = []
         waits: list[float] = []
         loading = draining = False
@@ -233,9 +237,9 @@ class CurrentRoutes:
                 draining = True
             elif not endpoint.ready:
                 loading |= not own or view.own[endpoint.id].loading
-            elif self._overlay.is_gone(endpoint.id, view.table.version, now_s):
+            elif learned and overlay.is_gone(endpoint.id, view.table.version, now_s):
                 continue
-            elif wait_s := self._overlay.full_for_s(endpoint.id, now_s):
+            elif learned and (wait_s := overlay.full_for_s(endpoint.id, now_s)):
                 waits.append(wait_s)
             else:
                 ready.append(endpoint)
@@ -244,33 +248,34 @@ class CurrentRoutes:
         return _unready(route, waits, loading=loading, draining=draining)
 
     def _candidates(self, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
-        overlay = self._overlay
-        admitted = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
+        overlay, admitted = self._overlay, ready
+        if overlay.ejected and len(ready) > 1:
+            admitted = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
         # Never the last candidates: a wrong belief about all of them must not become an outage.
         return tuple(self.candidate(endpoint, now_s) for endpoint in admitted or ready)
 
     def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
         """``endpoint`` of the present view with what is known of it at ``now_s``."""
-        view = self._view
         own_count = self._counts.total(endpoint.id)
         if endpoint.node == self._node:
-            load = Estimate(own_count, self._counts.queued(endpoint.id), endpoint.slots, known=True)
-            addresses: tuple[str, ...] = ()
-        else:
-            seen = self._seen.get(endpoint.id)
-            load = estimate(seen, own=own_count, origin=self._node, now_s=now_s)
-            entry = view.table.nodes.get(endpoint.node)
-            addresses = entry.peer_addresses if entry is not None else ()
+            queued = self._counts.queued(endpoint.id)
+            suspect = self._node in self._view.suspects
+            return Candidate(
+                endpoint, True, (), self._name, own_count, queued, endpoint.slots, suspect, load_known=True
+            )
+        view = self._view
+        load = estimate(self._seen.get(endpoint.id), own=own_count, origin=self._node, now_s=now_s)
+        entry = view.table.nodes.get(endpoint.node)
         return Candidate(
             endpoint,
-            endpoint.node == self._node,
-            addresses,
-            view.node_name(endpoint.node),
-            load.in_flight,
-            load.queued,
-            load.slots or endpoint.slots,
-            endpoint.node in view.suspects,
-            load.known,
+            local=False,
+            peer_addresses=entry.peer_addresses if entry is not None else (),
+            node_name=view.node_name(endpoint.node),
+            in_flight=load.in_flight,
+            queued=load.queued,
+            slots=load.slots or endpoint.slots,
+            suspect=endpoint.node in view.suspects,
+            load_known=load.known,
         )
 
 

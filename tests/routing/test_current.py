@@ -305,3 +305,54 @@ def test_housekeeping_forgets_what_has_no_effect(routes: CurrentRoutes) -> None:
     routes.housekeep(NOW_S + 100)
     assert set(routes._seen) == {"bee/srv/tiny"}  # reports of nodes that left must not pile up
     assert not routes.overlay.gone
+
+
+def test_an_own_endpoint_that_was_used_is_reported_until_it_is_lost(routes: CurrentRoutes) -> None:
+    routes.set_own(own(ModelState.LOADED))
+    mine = EndpointId("me/own0/tiny")
+    routes.begin(mine, BEE)
+    routes.end(mine, BEE)
+    assert routes.load_report() == (EndpointLoad(mine, {}, 0, 2),)
+    routes.set_own(own(ModelState.LOADED, slots=3))
+    assert routes.load_report() == (EndpointLoad(mine, {}, 0, 3),)
+    routes.set_own(own())
+    routes.set_own(own(ModelState.LOADED))
+    assert routes.load_report() == ()
+
+
+def test_a_row_about_ourselves_never_stands_beside_what_we_observe(routes: CurrentRoutes) -> None:
+    mine = endpoint_id(ME, BackendName("own0"), "tiny")
+    row = Endpoint(mine, ME, BackendName("own0"), "tiny", ready=False, slots=9)
+    lost = Endpoint(EndpointId("me/lost/tiny"), ME, BackendName("lost"), "tiny")
+    routes.install(table(row, lost))
+    routes.set_own(own(ModelState.LOADED))
+    (found,) = routes.resolve("tiny", NOW_S).candidates
+    assert (found.endpoint.id, found.slots) == (mine, 2)
+    assert [e.id for e in routes.view.models[ModelName("tiny")].endpoints] == [mine]
+
+
+def test_a_listing_leaves_out_what_only_the_table_says_of_us(routes: CurrentRoutes) -> None:
+    routes.install(table(there(ME)))
+    assert [(one.nodes, one.loaded) for one in routes.names()] == [((), False)]
+
+
+def test_another_generation_may_begin_lower(routes: CurrentRoutes) -> None:
+    routes.install(RouteTable(SwarmId("s"), Version(2, 9)))
+    routes.install(RouteTable(SwarmId("s"), Version(1, 1)))
+    assert routes.view.table.version == Version(1, 1)
+
+
+def test_reports_about_our_own_endpoints_are_not_kept(routes: CurrentRoutes) -> None:
+    routes.set_own(own(ModelState.LOADED))
+    mine = EndpointId("me/own0/tiny")
+    routes.hold_full(mine, NOW_S + 3)
+    routes.set_load(mine, {}, 0, 4, NOW_S)
+    assert routes.resolve("tiny", NOW_S).code is Code.SATURATED
+
+
+def test_what_was_learned_of_an_endpoint_survives_news_about_another(routes: CurrentRoutes) -> None:
+    routes.set_own(own(ModelState.LOADED, ModelState.LOADED))
+    routes.learn_gone(EndpointId("me/own0/tiny"), NOW_S)
+    changed = own(ModelState.LOADED, ModelState.COLD)
+    routes.set_own(changed)
+    assert [c.endpoint.backend for c in routes.resolve("tiny", NOW_S).candidates] == ["own1"]
