@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,4 +10,6 @@ T = TypeVar("T")
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """The result of ``work``, on an event loop of its own; Ctrl-C ends it."""
+    import asyncio  # with ssl and all it takes longer to import than --help may take
+
     return asyncio.run(work)
