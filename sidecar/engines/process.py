@@ -38,6 +38,7 @@ class GuardedProcess:
         self.exit: Exit | None = None
         self._guard = guard
         self._ended = asyncio.Event()
+        self._closed = asyncio.Event()
 
     @classmethod
     async def start(
@@ -84,7 +85,8 @@ class GuardedProcess:
             self.exit = Exit(None)
         self._ended.set()
         ended()
-        await self._guard.wait()
+        await _close(self._guard)
+        self._closed.set()
 
     async def stop(self, grace_s: float) -> None:
         """Ask it to end, kill it after ``grace_s``, and wait until it is gone; :meth:`follow` must run."""
@@ -101,6 +103,9 @@ class GuardedProcess:
         finally:
             if stdin is not None:
                 stdin.close()  # the lifeline: whatever happened above, it ends now
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LATE_S):
+                await self._closed.wait()
 
     def _kill_group(self) -> None:
         if sys.platform == "win32":  # the job object ended everything when the guard went
@@ -118,11 +123,20 @@ async def _read_line(guard: asyncio.subprocess.Process) -> tuple[str, int]:
 
 
 async def _end(guard: asyncio.subprocess.Process) -> None:
-    if guard.stdin is not None:
-        guard.stdin.close()
     with contextlib.suppress(ProcessLookupError):
         guard.kill()
+    await _close(guard)
+
+
+async def _close(guard: asyncio.subprocess.Process) -> None:
+    """Wait for the guard's own end and give its pipes back."""
+    if guard.stdout is not None:
+        await guard.stdout.read()
     await guard.wait()
+    if guard.stdin is not None:
+        guard.stdin.close()
+        with contextlib.suppress(OSError):
+            await guard.stdin.wait_closed()
 
 
 def last_lines(log: Path, count: int = 10) -> tuple[str, ...]:
