@@ -79,8 +79,10 @@ class Access:
         )
 
     def _origin(self, value: str) -> bool:
+        if value.casefold().startswith(_SCHEMES):
+            return True
         origin = value.casefold().rstrip("/")
-        if "*" in self._origins or origin in self._origins or origin.startswith(_SCHEMES):
+        if "*" in self._origins or origin in self._origins:
             return True
         scheme, separator, authority = origin.partition("://")
         name = _host_of(authority) if separator and scheme in {"http", "https"} else None

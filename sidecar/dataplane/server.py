@@ -440,7 +440,7 @@ class DataPlane:
 
 
 def _is_relayable(path: bytes) -> bool:
-    return path.startswith(_RELAYED) and not path.startswith(b"/v1/models")
+    return path.startswith(_RELAYED) and path != b"/v1/models" and not path.startswith(b"/v1/models/")
 
 
 def _is_relayed(request: Request) -> bool:

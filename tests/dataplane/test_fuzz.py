@@ -20,7 +20,10 @@ from tests.fakes.backend import Behaviour, FakeBackend, MalformedError, read_hea
 from tests.fakes.dataplane import CHAT, Node, Served, client, eventually, running_node
 
 BODY = json.dumps(CHAT).encode()
-SIZED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+SIZED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(BODY),
+    BODY,
+)
 CHUNKED = (
     b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (BODY[:5], len(BODY) - 5, BODY[5:])
@@ -248,7 +251,7 @@ GOOD_ANSWERS = (
     + b'{"model":"m1"}'
     + b"\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    b"16\r\ndata: {\"model\":\"m1\"}\n\r\n1\r\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n",
+    b'16\r\ndata: {"model":"m1"}\n\r\n1\r\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n',
 )
 
 
@@ -259,7 +262,9 @@ GOOD_ANSWERS = (
 @example(GOOD_ANSWERS[0], [Mutation(0, 0, b"HTTP/1.1 102 P\r\n\r\n")], 300)
 @example(GOOD_ANSWERS[0], [Mutation(9_999, 0, SIZED)], 300)
 @pytest.mark.parametrize("stream", [False, True])
-def test_broken_answers_never_hang_or_confuse(stream: bool, answer: bytes, changes: list[Mutation], cut: int) -> None:
+def test_broken_answers_never_hang_or_confuse(
+    stream: bool, answer: bytes, changes: list[Mutation], cut: int
+) -> None:
     """Whatever a backend sends, the client gets one well-framed answer and the next request is not touched by it."""
     for change in changes:
         answer = change.apply(answer)
@@ -268,7 +273,9 @@ def test_broken_answers_never_hang_or_confuse(stream: bool, answer: bytes, chang
         raw = answer.decode("latin-1").encode("unicode_escape").decode()
         async with (
             running_backend() as backend,
-            running_node(served={"one": Served(backend)}, first_byte_timeout_s=0.2, stall_timeout_s=0.2) as node,
+            running_node(
+                served={"one": Served(backend)}, first_byte_timeout_s=0.2, stall_timeout_s=0.2
+            ) as node,
             client(node) as http,
         ):
             backend.script.append(Behaviour(raw=raw, close_at=cut))
