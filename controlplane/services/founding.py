@@ -16,7 +16,7 @@ from typing import Final
 from controlplane.services import keyspace
 from controlplane.services.audit import audit_record
 from controlplane.services.authority import SwarmAuthority
-from controlplane.services.own_credentials import make_admin_credential
+from controlplane.services.own_credentials import forget_admin_credential, make_admin_credential
 from controlplane.services.roles import Role
 from controlplane.services.sealing import SECRET_BYTES, Sealed, SwarmSecret
 from controlplane.store.port import Put, Store, absent
@@ -24,7 +24,7 @@ from swarmplane.codec import records
 from swarmplane.credentials.authority import Authority, found_authority
 from swarmplane.credentials.names import control_subject
 from swarmplane.datadir import DataDir, write_atomically
-from swarmplane.errors import ConflictError, FailedPreconditionError
+from swarmplane.errors import FailedPreconditionError
 from swarmplane.ids import SwarmId, random_id
 
 ADMIN_NAME: Final = "admin"
@@ -105,8 +105,11 @@ async def _found(store: Store, data_dir: DataDir, secret: SwarmSecret, swarm_nam
             audit,
         ],
     )
-    if not done.succeeded and await store.get(keyspace.SWARM) is None:
-        raise ConflictError("the store holds parts of a swarm but no swarm; use an empty one")
+    if not done.succeeded:
+        await asyncio.to_thread(forget_admin_credential, authority, data_dir)
+        if await store.get(keyspace.SWARM) is None:
+            message = "the store holds parts of a swarm but no swarm; use an empty one"
+            raise FailedPreconditionError(message)
     return done.succeeded
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from controlplane.services.authority import SwarmAuthority
 from swarmplane.credentials import csr, keys
-from swarmplane.credentials.files import Credential, load_credential, save_credential
+from swarmplane.credentials.files import CA, CERTIFICATE, KEY, Credential, load_credential, save_credential
 from swarmplane.credentials.names import Subject, control_subject, user_subject
 from swarmplane.credentials.renewal import renewal_due_s
 from swarmplane.datadir import DataDir, write_atomically
@@ -40,6 +40,14 @@ def make_admin_credential(authority: SwarmAuthority, data_dir: DataDir, name: st
     subject = user_subject(name, authority.swarm)
     write_context(directory, authority, subject, ())
     save_credential(directory, _new(authority, subject, now_s))
+
+
+def forget_admin_credential(authority: SwarmAuthority, data_dir: DataDir) -> None:
+    """Undo :func:`make_admin_credential`: somebody else founded first. It blocks."""
+    directory = data_dir.context(FOUNDER_CONTEXT)
+    if _is_ours(directory, authority):
+        for name in (CERTIFICATE, KEY, CA, CONTEXT_FILE):
+            (directory / name).unlink(missing_ok=True)
 
 
 def renew_admin_credential(authority: SwarmAuthority, data_dir: DataDir, name: str, now_s: float) -> None:

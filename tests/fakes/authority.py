@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,15 @@ from swarmplane.v1 import enrollment_pb2, enrollment_pb2_grpc, token_pb2, token_
 
 CALL_S = 20.0
 ANY_PORT = Address("127.0.0.1", 0)
+
+
+async def until(check: Callable[[], bool]) -> None:
+    """Wait until ``check`` holds."""
+    async with asyncio.timeout(CALL_S):
+        while True:
+            if check():
+                return
+            await asyncio.sleep(0.01)
 
 
 class WallClock:
