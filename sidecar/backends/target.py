@@ -96,7 +96,7 @@ def _split(url: str) -> tuple[SplitResult, int]:
         raise InvalidRequestError(f"{url!r} is no URL: {error}") from error
     if parts.username is not None:
         raise InvalidRequestError("a backend's URL must not carry credentials; put its key into a key file")
-    if not port or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in _PORTS or not port or not parts.hostname or parts.query or parts.fragment:
         raise InvalidRequestError(f"{url!r} is no backend; write http://HOST:PORT, as http://127.0.0.1:8080")
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise InvalidRequestError(f"{url!r} is no URL: it has characters that need escaping")
