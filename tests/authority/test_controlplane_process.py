@@ -1,0 +1,217 @@
+"""``swarm-controlplane`` as a process of its own: started, killed, started again, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmplane import enrollment
+from swarmplane.channels import control_channel
+from swarmplane.credentials.files import Credential, load_credential
+from swarmplane.credentials.join_token import JoinToken, parse_join_token
+from swarmplane.v1 import token_pb2, token_pb2_grpc
+
+pytestmark = pytest.mark.process
+READY_S = 40.0
+CALL_S = 20.0
+
+
+class Process:
+    """One run on a data directory."""
+
+    def __init__(self, data_dir: Path, *more: str, lifeline: bool = False) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        with self.log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "controlplane.main", "--data-dir", str(data_dir)),
+                    *("--set", "control.listen=127.0.0.1:0", "--set", "control.join_listen=127.0.0.1:0"),
+                    *("--console-listen", "127.0.0.1:0"),
+                    *(["--lifeline-stdin"] if lifeline else []),
+                    *more,
+                ],
+                stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
+            )
+
+    def ready(self) -> dict[str, Any]:
+        """The ready file of this process."""
+        ends_s = time.monotonic() + READY_S
+        while time.monotonic() < ends_s:
+            with contextlib.suppress(OSError, ValueError):
+                document = json.loads((self.data_dir / "run" / "controlplane.json").read_text())
+                if document["pid"] == self.popen.pid:
+                    return dict(document)
+            if self.popen.poll() is not None:
+                break
+            time.sleep(0.05)
+        pytest.fail(f"not ready: {self.popen.poll()}\n{self.log.read_text()[-3000:]}")
+
+    def kill_as_soon_as_there_is(self, file: str) -> None:
+        """Kill -9 in the middle of what it does then."""
+        ends_s = time.monotonic() + READY_S
+        while not (self.data_dir / file).exists() and time.monotonic() < ends_s:
+            time.sleep(0.001)
+        self.popen.kill()
+
+    def ended(self) -> int:
+        """Exit status."""
+        return self.popen.wait(READY_S)
+
+    def close(self) -> None:
+        """Whatever happened, it is gone."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait(READY_S)
+        if self.popen.stdin is not None:
+            self.popen.stdin.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    running: list[Process] = []
+
+    def started(name: str = "founder", *more: str, lifeline: bool = False) -> Process:
+        running.append(Process(tmp_path / name, *more, lifeline=lifeline))
+        return running[-1]
+
+    (tmp_path / "founder").mkdir()
+    try:
+        yield started
+    finally:
+        for process in running:
+            process.close()
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{address}{path}", timeout=CALL_S) as answer:
+        return answer.status, answer.read().decode()
+
+
+async def tokens_of(facts: dict[str, Any], credential: Credential, *, make: bool = False) -> Any:
+    async with await control_channel(facts["control"], credential) as channel:
+        stub: Any = token_pb2_grpc.TokenServiceStub(channel)
+        if make:
+            answer = await stub.Create(token_pb2.CreateTokenRequest(uses=2), timeout=CALL_S)
+            return parse_join_token(answer.join_token)
+        return (await stub.List(token_pb2.ListTokensRequest(), timeout=CALL_S)).tokens
+
+
+async def test_it_founds_serves_and_stops_cleanly(start: Callable[..., Process]) -> None:
+    process = start()
+    facts = process.ready()
+    assert set(facts) == {"pid", "instance_id", "swarm", "swarm_name", "control", "join", "console"}
+    assert get(facts["console"], "/healthz")[0] == 200
+    assert json.loads(get(facts["console"], "/readyz")[1])["status"] == "ready"
+    status, metrics = get(facts["console"], "/metrics")
+    assert status == 200
+    assert "swarmplane_build_info{" in metrics
+    assert 'swarmplane_store_seconds_count{op="transact"}' in metrics
+    admin = load_credential(process.data_dir / "contexts" / "default")
+    context = json.loads((process.data_dir / "contexts" / "default" / "context.json").read_text())
+    assert context["addresses"] == [facts["control"]]
+    token = await tokens_of(facts, admin, make=True)
+    enrolled = await enrollment.enroll(facts["join"], token, name="mac")
+    assert enrolled.name == "mac"
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ended() == 0
+    assert not (process.data_dir / "run" / "controlplane.json").exists()
+    text = process.log.read_text()
+    assert "Traceback" not in text
+    assert token.secret not in text
+
+
+async def test_killed_and_started_again_it_has_what_it_had(start: Callable[..., Process]) -> None:
+    first = start()
+    facts = first.ready()
+    admin = load_credential(first.data_dir / "contexts" / "default")
+    token: JoinToken = await tokens_of(facts, admin, make=True)
+    await enrollment.enroll(facts["join"], token, name="mac")
+    first.popen.kill()
+    first.ended()
+    again = start().ready()
+    assert again["swarm"] == facts["swarm"]
+    assert again["instance_id"] != facts["instance_id"]
+    kept = await tokens_of(again, admin)
+    assert [(one.id, one.used) for one in kept] == [(token.id, 1)]
+    assert (await enrollment.enroll(again["join"], token, name="mac")).name == "mac-2"
+
+
+async def test_killed_at_any_moment_of_its_founding_it_founds_in_the_end(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    marks = ("controlplane/swarm-secret", "contexts/default/context.json", "contexts/default/cert.pem")
+    for number, mark in enumerate(marks):
+        (tmp_path / f"d{number}").mkdir()
+        process = start(f"d{number}")
+        process.kill_as_soon_as_there_is(mark)
+        process.ended()
+        facts = start(f"d{number}").ready()
+        admin = load_credential(process.data_dir / "contexts" / "default")
+        admin.check()
+        assert list(await tokens_of(facts, admin)) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows closes pipes differently")
+def test_it_stops_when_its_parent_is_gone(start: Callable[..., Process]) -> None:
+    process = start(lifeline=True)
+    process.ready()
+    assert process.popen.stdin is not None
+    process.popen.stdin.close()
+    assert process.ended() == 0
+
+
+def test_a_busy_port_is_an_error_that_names_the_flag(start: Callable[..., Process]) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        for flag in ("--control-listen", "--join-listen", "--console-listen"):
+            process = start("founder", flag, f"127.0.0.1:{port}")
+            assert process.ended() == 1
+            text = process.log.read_text()
+            assert f"127.0.0.1:{port} is in use" in text
+            assert f"pid {os.getpid()}" in text or sys.platform != "linux"
+            assert flag in text
+            assert "Traceback" not in text
+
+
+def test_a_second_process_on_the_same_store_is_refused(start: Callable[..., Process]) -> None:
+    start().ready()
+    second = start()
+    assert second.ended() == 1
+    assert "Traceback" not in second.log.read_text()
+
+
+def test_a_lost_secret_is_said(start: Callable[..., Process]) -> None:
+    first = start()
+    first.ready()
+    first.popen.send_signal(signal.SIGTERM)
+    first.ended()
+    (first.data_dir / "controlplane" / "swarm-secret").unlink()
+    second = start()
+    assert second.ended() == 1
+    assert "--swarm-secret-file" in second.log.read_text()
+
+
+@pytest.mark.parametrize("setting", ["control.listne=x", "control.listen=nonsense"])
+def test_a_wrong_setting_is_said(start: Callable[..., Process], setting: str) -> None:
+    process = start("founder", "--set", setting)
+    assert process.ended() in {1, 2}
+    assert "Traceback" not in process.log.read_text()
