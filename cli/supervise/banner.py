@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -41,9 +42,10 @@ async def announce(
         founder: Whether the control plane is here.
         flags: To lead other commands to this host.
     """
-    reason = await _unreachable(data_dir, runtime) if runtime.swarm else ""
-    if reason:
-        say(f"unreachable: {reason}")
+    if runtime.swarm:
+        trouble = await _trouble(data_dir, runtime)
+        if trouble:
+            say(trouble)
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
     if founder:
         say(await _how_to_join(data_dir, settings, runtime))
@@ -52,17 +54,45 @@ async def announce(
         say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
 
 
-async def _unreachable(data_dir: DataDir, runtime: Runtime) -> str:
-    """Why others can't reach this node, as the swarm knows it; empty while nobody complains."""
+async def _trouble(data_dir: DataDir, runtime: Runtime) -> str:
+    """Why others can't reach this node, or it can't reach its control plane; empty while all is well."""
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + _REACHED_S
-    with contextlib.suppress(SwarmError):
-        async with connected_to(node_target(data_dir)) as client:
-            while loop.time() < ends_s:
+    try:
+        target = node_target(data_dir)
+        async with connected_to(target) as client:
+            while True:
                 node = await client.node(runtime.node_id)
-                if node["session"]:
-                    return str(node["unreachable_reason"])
+                if node["session"] or loop.time() > ends_s:
+                    break
                 await asyncio.sleep(_POLL_S)
+    except SwarmError as error:
+        return f"warning: {error.message}; this host serves what it knows, and tries again"
+    if not node["session"]:
+        return "warning: the control plane has not seen this node yet; it serves what it knows"
+    told = node["peer_addresses"]
+    reason = str(node["unreachable_reason"]) or why_out_of_reach(
+        told if isinstance(told, list) else [], target.addresses
+    )
+    return f"unreachable: {reason}" if reason else ""
+
+
+def why_out_of_reach(told: Sequence[str], control: Sequence[str]) -> str:
+    """Why nobody elsewhere can reach a node, judged by its own address; empty where they may.
+
+    Args:
+        told: Peer addresses that other nodes are told.
+        control: Addresses of the control plane, as this node knows them.
+    """
+    if all(parse_address(address).loopback for address in control):
+        return ""  # a swarm of one machine
+    if not told:
+        return "no address of this machine can be told to others; say one with --advertise HOST"
+    if all(parse_address(address).loopback for address in told):
+        return (
+            f"others are told {told[0]}, which is each machine's own; "
+            "say another with --advertise HOST or --peer-listen HOST:PORT"
+        )
     return ""
 
 
