@@ -120,6 +120,7 @@ def _llama_cpp_python(shape: Shape, place: Place) -> tuple[str, ...]:
         *("--model", str(place.model), "--model_alias", place.alias),
         *("--n_ctx", str(shape.context), "--n_threads", str(shape.threads)),
         *("--n_gpu_layers", str(shape.gpu_layers)),
+        *(() if shape.mean_pooling else ("--embedding", "true")),
     )
 
 

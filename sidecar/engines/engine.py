@@ -140,7 +140,7 @@ class Engine:
         await asyncio.to_thread(write_atomically, place.key_file, key.encode("ascii"))
         process = await GuardedProcess.start(
             command_line(prepared.program, prepared.shape, place),
-            env={**environment(os.environ), "API_KEY": key},  # llama-cpp-python reads no key file
+            env=_environment(prepared, key),
             folder=self._folder,
             log=self._log_file,
         )
@@ -260,14 +260,22 @@ def _model(alias: str, status: EngineStatus, prepared: Prepared | None) -> Backe
     if prepared is None:
         return model
     facts = prepared.facts
-    text = ("completion",) if not facts.has_chat_template else ("chat", "completion")
+    can = [*(["chat"] if facts.has_chat_template else []), "completion"]
+    if not prepared.program.serial:  # it makes text or embeddings, never both
+        can.append("embedding")
     return replace(
         model,
         context_length=prepared.shape.context,
         size_bytes=facts.weights_bytes,
         quantization=facts.quantization,
-        capabilities=("embedding",) if facts.embedding_only else (*text, "embedding"),
+        capabilities=("embedding",) if facts.embedding_only else tuple(can),
     )
+
+
+def _environment(prepared: Prepared, key: str) -> dict[str, str]:
+    """llama-cpp-python's server reads no key file, and arguments are public."""
+    kept = environment(os.environ)
+    return {**kept, "API_KEY": key} if prepared.program.serial else kept
 
 
 def _free_port() -> int:

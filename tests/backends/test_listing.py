@@ -49,7 +49,7 @@ def test_vllm_tells_its_context() -> None:
 @pytest.mark.parametrize(
     ("listed", "canonical"),
     [
-        ("/home/someone/models/Qwen2.5-7B-Q4_K_M.gguf", "Qwen2.5-7B-Q4_K_M"),
+        ("/models/mine/Qwen2.5-7B-Q4_K_M.gguf", "Qwen2.5-7B-Q4_K_M"),
         (r"C:\models\qwen.GGUF", "qwen"),
         ("qwen.gguf", "qwen"),
         ("llama3:8b", "llama3:8b"),
