@@ -57,6 +57,7 @@ def adopted_socket(descriptor: int) -> socket.socket:
         adopted.close()
         raise UnavailableError(f"descriptor {descriptor} is a socket that does not listen")
     adopted.setblocking(False)
+    adopted.set_inheritable(False)  # it came inheritable; our own children must not hold it open
     return adopted
 
 

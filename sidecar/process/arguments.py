@@ -1,22 +1,35 @@
-"""The command line of ``swarm-sidecar``."""
+"""The command line of ``swarm-sidecar``: the flags of ``swarmctl up`` that concern a sidecar."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from swarmplane.settings.directories import default_data_dir
 
-_SHORTHANDS: Final = {
+_VALUES: Final = {
     "--name": ("node.name", "NAME", "wished name of this node"),
+    "--models-dir": ("engine.models_dir", "DIR", "where named models are"),
     "--admin-listen": ("admin.listen", "HOST:PORT", "admin listener"),
-    "--peer-listen": ("peer.listen", "HOST:PORT", "peer listener"),
-    "--models-dir": ("engine.models_dir", "DIR", "where models are looked for"),
+    "--peer-listen": ("peer.listen", "HOST:PORT", "listener for other nodes"),
     "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
     "--log-format": ("log.format", "FORMAT", "text or json"),
+}
+_LISTS: Final = {
+    "--listen": ("client.listen", "HOST:PORT", "client listener; repeatable"),
+    "--backend": ("backends", "URL", "inference server to offer; repeatable"),
+    "--model": ("engine.models", "REF", "GGUF file, or name in --models-dir; repeatable"),
+    "--advertise": ("node.advertise", "HOST", "host that others reach this one by; repeatable"),
+}
+_SWITCHES: Final = {
+    "--lan": ("node.lan", True, "listen on all interfaces"),
+    "--no-discover": ("discovery.backends", False, "don't look for inference servers here"),
+    "--no-mdns": ("discovery.mdns", False, "advertise and browse nothing"),
 }
 
 
@@ -35,15 +48,32 @@ class Arguments:
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Read the command line; words that make no sense end the process with status 2."""
+    given = vars(_parser().parse_args(arguments))
+    return Arguments(
+        data_dir=(given["data_dir"] or default_data_dir()).expanduser().absolute(),
+        overrides=_overrides(given),
+        client_fds=tuple(given["client_fd"]),
+        lifeline_fd=0 if given["lifeline_stdin"] else given["lifeline_fd"],
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="swarm-sidecar", description="Forward requests for models to where they are served."
+        prog="swarm-sidecar",
+        description="Forward requests for models to where they are served.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"swarm-sidecar {version('swarmplane')}")
     parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
+    for flag, (_, metavar, words) in _VALUES.items():
+        parser.add_argument(flag, metavar=metavar, help=words)
+    for flag, (_, metavar, words) in _LISTS.items():
+        parser.add_argument(flag, metavar=metavar, action="append", help=words)
+    for flag, (_, _, words) in _SWITCHES.items():
+        parser.add_argument(flag, action="store_true", help=words)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as client.listen=:11400"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting; repeatable"
     )
-    for flag, (key, metavar, words) in _SHORTHANDS.items():
-        parser.add_argument(flag, metavar=metavar, help=f"{words} ({key})")
     parser.add_argument(
         "--client-fd",
         action="append",
@@ -55,14 +85,14 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     lifeline = parser.add_mutually_exclusive_group()
     lifeline.add_argument("--lifeline-stdin", action="store_true", help="stop when standard input ends")
     lifeline.add_argument("--lifeline-fd", type=int, metavar="N", help="stop when this pipe ends")
-    given = parser.parse_args(arguments)
-    shorthands = {
-        key: getattr(given, flag.removeprefix("--").replace("-", "_"))
-        for flag, (key, _, _) in _SHORTHANDS.items()
-    }
-    return Arguments(
-        data_dir=(given.data_dir or default_data_dir()).expanduser().absolute(),
-        overrides=(*given.set, *(f"{key}={value}" for key, value in shorthands.items() if value is not None)),
-        client_fds=tuple(given.client_fd),
-        lifeline_fd=0 if given.lifeline_stdin else given.lifeline_fd,
-    )
+    return parser
+
+
+def _overrides(given: Mapping[str, Any]) -> tuple[str, ...]:
+    def value(flag: str) -> Any:  # noqa: ANN401 - text, texts or a truth value
+        return given[flag.removeprefix("--").replace("-", "_")]
+
+    found = [f"{key}={value(flag)}" for flag, (key, _, _) in _VALUES.items() if value(flag) is not None]
+    found += [f"{key}={json.dumps(value(flag))}" for flag, (key, _, _) in _LISTS.items() if value(flag)]
+    found += [f"{key}={json.dumps(on)}" for flag, (key, on, _) in _SWITCHES.items() if value(flag)]
+    return (*found, *given["set"])

@@ -105,7 +105,7 @@ async def test_it_accepts_on_the_listener_its_parent_bound(tmp_path: Path, http:
 async def test_a_busy_port_is_one_clear_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         busy = f"127.0.0.1:{holder.getsockname()[1]}"
-        async with sidecar(tmp_path, "--admin-listen", busy) as run:
+        async with sidecar(tmp_path, "--set", f"admin.listen={busy}") as run:
             status, words = await run.ended()
     assert status == 1
     assert words.count("\n") == 1
