@@ -16,10 +16,14 @@ class Reachability:
         self._reports.setdefault(peer, {})[reporter] = reason
 
     def drop(self, node: NodeId) -> None:
-        """``node`` left, or came anew: what it said, and what was said of it, is void."""
-        self._reports.pop(node, None)
+        """``node`` broke off: what it said is void, what others said of it stands."""
         for reports in self._reports.values():
             reports.pop(node, None)
+
+    def forget(self, node: NodeId) -> None:
+        """``node`` was removed."""
+        self._reports.pop(node, None)
+        self.drop(node)
 
     def unreachable_reason(self, node: NodeId) -> str:
         """A sentence where every node that reported on ``node`` fails to reach it; else empty."""

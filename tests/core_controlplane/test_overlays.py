@@ -52,4 +52,8 @@ def test_a_node_is_unreachable_when_nobody_who_tried_reaches_it() -> None:
     found.drop(A)
     assert found.unreachable_reason(B) == "1 other node(s) can't reach it: timed out"
     found.drop(B)
+    assert found.unreachable_reason(B) != ""
+    found.report(B, C, "timed out")
+    found.forget(B)
     assert found.unreachable_reason(B) == ""
+    assert found.unreachable_reason(C) == ""

@@ -1,0 +1,39 @@
+"""Adds the control service's servicers to the control listener."""
+
+from __future__ import annotations
+
+import grpc
+
+from controlplane.rpc.event import EventServicer
+from controlplane.rpc.model import ModelServicer
+from controlplane.rpc.node import NodeServicer
+from controlplane.rpc.operation import OperationServicer
+from controlplane.rpc.route import RouteServicer
+from controlplane.rpc.server import service_names
+from controlplane.rpc.sidecar import SidecarServicer
+from controlplane.services.control import ControlService
+from swarmplane.v1 import (
+    event_pb2,
+    event_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    node_pb2,
+    node_pb2_grpc,
+    operation_pb2,
+    operation_pb2_grpc,
+    route_pb2,
+    route_pb2_grpc,
+    sidecar_pb2,
+    sidecar_pb2_grpc,
+)
+
+
+def register_control(server: grpc.aio.Server, control: ControlService) -> tuple[str, ...]:
+    """Names of the services added to ``server``, which authorizes callers and is not started yet."""
+    sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(SidecarServicer(control), server)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(control), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(control.catalog), server)
+    route_pb2_grpc.add_RouteServiceServicer_to_server(RouteServicer(control.catalog), server)
+    event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(control.events), server)
+    operation_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(control.operations), server)
+    return service_names(sidecar_pb2, node_pb2, model_pb2, route_pb2, event_pb2, operation_pb2)

@@ -1,0 +1,213 @@
+"""``SidecarService``: the control stream's form on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Any, Final, assert_never
+
+import grpc
+import structlog
+
+from controlplane.rpc.caller import caller
+from controlplane.services import messages as m
+from controlplane.services.control import ControlService
+from controlplane.services.sessions import Session
+from swarmplane.codec.load import load_entries_from_pb, load_entry_to_pb
+from swarmplane.codec.policies import policy_to_pb
+from swarmplane.codec.table import update_parts
+from swarmplane.codec.version import version_from_pb
+from swarmplane.errors import ForbiddenError, InvalidRequestError, StaleEpochError, SwarmError
+from swarmplane.ids import NodeId
+from swarmplane.v1 import sidecar_pb2 as pb
+from swarmplane.v1 import sidecar_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+log = structlog.get_logger(__name__)
+
+HELLO_S: Final = 10.0
+"""Longest wait for the first message."""
+_CLASH_RETRY_S: Final = 5.0
+_MAX_TEXT: Final = 256
+_MAX_ITEMS: Final = 64
+
+
+class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
+    """See sidecar.proto."""
+
+    def __init__(self, control: ControlService) -> None:
+        self._control = control
+
+    async def Connect(  # noqa: N802 - as in the contract
+        self, request_iterator: AsyncIterator[pb.SidecarMessage], context: Context
+    ) -> None:
+        """See ``SidecarService.Connect`` in sidecar.proto."""
+        incoming = aiter(request_iterator)
+        hello = await _hello(incoming)
+        who = caller()
+        if who.node != hello.node:
+            raise ForbiddenError("Hello names another node than the certificate")
+        try:
+            session, welcome = await self._control.connect(hello)
+        except SwarmError as error:
+            await context.write(_to_pb(_refusal(error)))
+            return
+        try:
+            await context.write(_to_pb(welcome))
+            await self._converse(session, incoming, context)
+        finally:
+            self._control.ended(session)
+
+    async def _converse(
+        self, session: Session, incoming: AsyncIterator[pb.SidecarMessage], context: Context
+    ) -> None:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read(session, incoming), name="stream-read")
+            async with aclosing(self._control.pushes.messages(session)) as outgoing:
+                async for message in outgoing:
+                    for part in _parts(message):
+                        await context.write(part)
+            reading.cancel()
+
+    async def _read(self, session: Session, incoming: AsyncIterator[pb.SidecarMessage]) -> None:
+        """Take in what comes; whatever ends this ends the stream."""
+        word = None
+        try:
+            async for message in incoming:
+                self._control.sessions.heard(session)
+                await self._take(session, message)
+                if session.left:
+                    break
+        except SwarmError as error:
+            log.info("stream.refused", node=session.node, code=error.code.slug, reason=error.message)
+            word = _refusal(error)
+        session.outbox.end(word)
+
+    async def _take(self, session: Session, message: pb.SidecarMessage) -> None:
+        sessions = self._control.sessions
+        match message.WhichOneof("kind"):
+            case "heartbeat":
+                await sessions.renew(session)
+            case "inventory":
+                await self._take_inventory(session, message.inventory)
+            case "load":
+                self._control.pushes.take_load(session, load_entries_from_pb(message.load.endpoints))
+            case "ack":
+                session.outbox.acked(version_from_pb(message.ack.version), message.ack.nonce)
+            case "nack":
+                nack = message.nack
+                if session.outbox.nacked(version_from_pb(nack.version), nack.nonce, nack.reason[:_MAX_TEXT]):
+                    self._control.refused(session, nack.reason[:_MAX_TEXT])
+            case "goodbye":
+                await sessions.leave(session, message.goodbye.reason[:_MAX_TEXT])
+            case "peer_report":
+                report = message.peer_report
+                reason = "" if report.reachable else report.reason[:_MAX_TEXT] or "it does not answer"
+                self._control.reported(session.node, NodeId(report.node_id), reason)
+            case _:
+                # EngineStatus is for people at the node itself as yet; what is newer than us is ignored.
+                pass
+
+    async def _take_inventory(self, session: Session, inventory: pb.Inventory) -> None:
+        try:
+            await self._control.sessions.take_inventory(session, inventory.SerializeToString())
+        except InvalidRequestError as error:
+            # The last good one stays: one absurd inventory must not cost the node its stream.
+            log.warning("inventory.refused", node=session.node, reason=error.message)
+
+
+async def _hello(incoming: AsyncIterator[pb.SidecarMessage]) -> m.Hello:
+    try:
+        async with asyncio.timeout(HELLO_S):
+            first = await anext(incoming, None)
+    except TimeoutError as error:
+        raise InvalidRequestError(f"no Hello came within {HELLO_S:g} s") from error
+    if first is None or first.WhichOneof("kind") != "hello":
+        raise InvalidRequestError("a stream begins with Hello")
+    hello = first.hello
+    return m.Hello(
+        node=NodeId(hello.node_id),
+        incarnation=hello.incarnation[:_MAX_TEXT],
+        last_version=version_from_pb(hello.last_version),
+        features=frozenset(_texts(hello.features)),
+        peer_addresses=_texts(hello.peer_addresses),
+        software_version=hello.software_version[:_MAX_TEXT],
+        platform=hello.platform[:_MAX_TEXT],
+        client_url=hello.client_url[:_MAX_TEXT],
+    )
+
+
+def _texts(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(text[:_MAX_TEXT] for text in list(found)[:_MAX_ITEMS])
+
+
+def _refusal(error: SwarmError) -> m.Refusal:
+    clash = error.code.slug == "already_exists"
+    return m.Refusal(
+        code=error.code.slug if clash or isinstance(error, StaleEpochError) else _slug(error),
+        message=error.message,
+        # A clash may end: the other process is stopped, or was this one's earlier life.
+        retry=clash or error.code.retryable or isinstance(error, StaleEpochError),
+        retry_after_s=_CLASH_RETRY_S if clash else 0.0,
+    )
+
+
+def _slug(error: SwarmError) -> str:
+    return "not_ready" if error.code.retryable else error.code.slug
+
+
+_Single = m.Welcome | m.PolicyChange | m.Suspects | m.LoadNews | m.DrainOrder | m.Refusal | m.Redirection
+
+
+def _parts(message: m.Message) -> Iterable[pb.ControlMessage]:
+    """``message`` on the wire: a table comes in parts, each built when the last one was taken."""
+    if isinstance(message, m.TableUpdate):
+        for part in update_parts(message.update, message.nonce):
+            yield pb.ControlMessage(route_update=part)
+    else:
+        yield _to_pb(message)
+
+
+def _to_pb(message: _Single) -> pb.ControlMessage:
+    match message:
+        case m.Welcome() | m.Refusal() | m.Redirection():
+            return _of_the_stream(message)
+        case m.PolicyChange(policy, nonce):
+            return pb.ControlMessage(policy_update=policy_to_pb(policy, nonce))
+        case m.Suspects(nodes):
+            return pb.ControlMessage(suspicion=pb.Suspicion(node_ids=sorted(nodes)))
+        case m.LoadNews(entries):
+            return pb.ControlMessage(load_digest=pb.LoadDigest(endpoints=map(load_entry_to_pb, entries)))
+        case m.DrainOrder(draining, drain_s):
+            return pb.ControlMessage(drain=pb.Drain(draining=draining, drain_s=drain_s))
+        case _:
+            assert_never(message)
+
+
+def _of_the_stream(message: m.Welcome | m.Refusal | m.Redirection) -> pb.ControlMessage:
+    match message:
+        case m.Welcome():
+            return pb.ControlMessage(welcome=_welcome(message))
+        case m.Refusal(code, text, retry, retry_after_s):
+            reject = pb.Reject(code=code, message=text, retry=retry, retry_after_s=retry_after_s)
+            return pb.ControlMessage(reject=reject)
+        case m.Redirection(addresses):
+            return pb.ControlMessage(redirect=pb.Redirect(control_addresses=addresses))
+        case _:
+            assert_never(message)
+
+
+def _welcome(welcome: m.Welcome) -> pb.Welcome:
+    return pb.Welcome(
+        session=welcome.session,
+        generation=welcome.generation,
+        lease_ttl_s=welcome.lease_ttl_s,
+        heartbeat_s=welcome.heartbeat_s,
+        load_interval_s=welcome.load_interval_s,
+        instance_id=welcome.instance,
+        control_addresses=welcome.control_addresses,
+        node_name=welcome.node_name,
+        features=sorted(welcome.features),
+        swarm_name=welcome.swarm_name,
+    )

@@ -1,0 +1,265 @@
+"""The control service of an instance: membership, routes and pushes, built once and run together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from controlplane.core.membership import MembershipPolicy
+from controlplane.core.reachability import Reachability
+from controlplane.services import keyspace
+from controlplane.services.catalog import Catalog
+from controlplane.services.events import Events
+from controlplane.services.fence import Fence
+from controlplane.services.live_table import LiveTable
+from controlplane.services.membership import Membership
+from controlplane.services.messages import Hello, Redirection, Welcome
+from controlplane.services.mirror import Mirror
+from controlplane.services.mutations import Mutations
+from controlplane.services.nodes import Nodes
+from controlplane.services.operations import Operations
+from controlplane.services.push import Pushes
+from controlplane.services.routes import RouteController
+from controlplane.services.sessions import Session, Sessions
+from controlplane.store.port import DeletePrefix, Store
+from swarmplane import features
+from swarmplane.clock import Clock
+from swarmplane.codec import records
+from swarmplane.errors import SwarmError, UnavailableError
+from swarmplane.ids import InstanceId, NodeId, SwarmId
+from swarmplane.settings.schema import Settings
+
+log = structlog.get_logger(__name__)
+
+_READY_S: Final = 5.0
+_RETRY_S: Final = 0.5
+_DRAIN_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPolicy:
+    """Figures of the control service; see ``ControlSettings``."""
+
+    membership: MembershipPolicy = field(default_factory=MembershipPolicy)
+    heartbeat_s: float = 2.0
+    load_interval_s: float = 0.25
+    debounce_s: float = 0.1
+    forget_models_s: float = 86_400.0
+    drain_s: float = 60.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> ControlPolicy:
+        """Out of the settings of a host."""
+        control = settings.control
+        return cls(
+            membership=MembershipPolicy(control.suspect_s, control.lease_ttl_s, control.removal_hold_s),
+            heartbeat_s=control.heartbeat_s,
+            load_interval_s=control.load_interval_s,
+            debounce_s=control.debounce_s,
+            forget_models_s=control.forget_models_s,
+            drain_s=settings.drain_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What an instance says of itself."""
+
+    id: InstanceId
+    swarm: SwarmId
+    swarm_name: str
+    software_version: str
+    control_addresses: Callable[[], Sequence[str]]
+    """Asked at every use: addresses of a machine change."""
+    join_addresses: Callable[[], Sequence[str]]
+    alone: bool = True
+    """Whether the store admits one process only: other instances that it lists are dead."""
+
+
+class ControlService:
+    """Everything about nodes, routes and events. :meth:`run` keeps it; servicers use its parts."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        policy: ControlPolicy,
+        instance: InstanceFacts,
+        mutations: Mutations,
+        *,
+        unix_s: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._policy = policy
+        self._instance = instance
+        self._fence = Fence(store)
+        self.mirror = Mirror(store, clock)
+        self.table = LiveTable(self.mirror, instance.swarm)
+        self.sessions = Sessions(
+            store, self.mirror, clock, policy.membership, instance=instance.id, unix_s=unix_s
+        )
+        self.membership = Membership(
+            store,
+            self.mirror,
+            self.sessions,
+            self._fence,
+            clock,
+            policy.membership,
+            instance=instance.id,
+            unix_s=unix_s,
+        )
+        self._routes = RouteController(
+            store,
+            self.mirror,
+            self.table,
+            self._fence,
+            clock,
+            unix_s=unix_s,
+            forget_models_s=policy.forget_models_s,
+        )
+        self.pushes = Pushes(
+            self.mirror,
+            self.table,
+            self.sessions,
+            self.membership,
+            clock,
+            debounce_s=policy.debounce_s,
+            load_interval_s=policy.load_interval_s,
+            drain_s=policy.drain_s,
+        )
+        self.reachability = Reachability()
+        self.events = Events(store, self.mirror, self.membership)
+        self.catalog = Catalog(store, self.mirror, self.table)
+        self.operations = Operations(store, mutations, unix_s=unix_s)
+        self.nodes = Nodes(
+            store,
+            self.mirror,
+            self.sessions,
+            self.membership,
+            self.reachability,
+            mutations,
+            unix_s=unix_s,
+        )
+        self._stopping = False
+        self.nacks = 0
+        """Updates that sidecars refused."""
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            ExceptionGroup: A part failed, or another controller took over.
+        """
+        await self._fence.take()
+        if self._instance.alone:
+            await self._store.transact((), [DeletePrefix(keyspace.INSTANCES)])
+        async with asyncio.TaskGroup() as group:
+            for name, part in (
+                ("instance", self._stay_listed),
+                ("mirror", self.mirror.run),
+                ("membership", self.membership.run),
+                ("routes", self._routes.run),
+                ("pushes", self.pushes.run),
+            ):
+                group.create_task(part(), name=f"control-{name}")
+
+    async def drain(self) -> None:
+        """End all streams, and take no new ones: this instance stops, and nothing broke."""
+        self._stopping = True
+        others = self._control_addresses()[len(tuple(self._instance.control_addresses())) :]
+        for session in tuple(self.sessions.open.values()):
+            session.left = True
+            redirected = bool(others) and features.REDIRECT in session.features
+            session.outbox.end(Redirection(tuple(others)) if redirected else None)
+        with contextlib.suppress(SwarmError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._store.delete(keyspace.instance(self._instance.id))
+
+    async def connect(self, hello: Hello) -> tuple[Session, Welcome]:
+        """Make the stream that said ``hello`` its node's session.
+
+        Raises:
+            SwarmError: It may not be, or not now.
+        """
+        if self._stopping:
+            raise UnavailableError("this instance stops; try another or later")
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self.mirror.loaded.wait()
+                session = await self.sessions.connect(hello)
+        except TimeoutError as error:
+            raise UnavailableError("the store does not answer; try again") from error
+        welcome = Welcome(
+            session=session.revision,
+            generation=self.mirror.generation,
+            lease_ttl_s=self._policy.membership.lease_ttl_s,
+            heartbeat_s=self._policy.heartbeat_s,
+            load_interval_s=self._policy.load_interval_s,
+            instance=self._instance.id,
+            control_addresses=tuple(self._control_addresses()),
+            node_name=session.name,
+            features=hello.features & frozenset(features.ALL),
+            swarm_name=self._instance.swarm_name,
+        )
+        return session, welcome
+
+    def ended(self, session: Session) -> None:
+        """The stream is over, in whatever way."""
+        current = self.sessions.open.get(session.node) is session
+        self.sessions.ended(session)
+        if current:
+            self.pushes.drop_load(session.node)
+            self.reachability.drop(session.node)
+
+    def forget(self, node: NodeId) -> None:
+        """The node was removed from the swarm."""
+        self.sessions.forget(node)
+        self.pushes.drop_load(node)
+        self.reachability.forget(node)
+
+    def reported(self, reporter: NodeId, peer: NodeId, reason: str) -> None:
+        """``reporter`` can't reach ``peer`` for ``reason``; empty: it can. Strangers are ignored."""
+        if peer in self.table.history.nodes and peer != reporter:
+            self.reachability.report(reporter, peer, reason)
+
+    def refused(self, session: Session, reason: str) -> None:
+        """A sidecar keeps its last good table."""
+        self.nacks += 1
+        log.warning("update.refused", node=session.node, name=session.name, reason=reason)
+
+    def _control_addresses(self) -> list[str]:
+        """Of every live instance, this one first."""
+        found = list(self._instance.control_addresses())
+        for name, kv in self.mirror.below(keyspace.INSTANCES).items():
+            if name != self._instance.id:
+                found += records.parse(records.Instance, kv.value).control_addresses
+        return list(dict.fromkeys(found))
+
+    async def _stay_listed(self) -> None:
+        """Keep ``instances/<id>`` on a lease."""
+        ttl_s = self._policy.membership.lease_ttl_s
+        lease = 0
+        while True:
+            try:
+                if not lease or not await self._store.keep_alive(lease):
+                    lease = await self._store.grant(ttl_s)
+                    record = records.Instance(
+                        id=self._instance.id,
+                        control_addresses=self._instance.control_addresses(),
+                        join_addresses=self._instance.join_addresses(),
+                        software_version=self._instance.software_version,
+                    )
+                    key = keyspace.instance(self._instance.id)
+                    await self._store.put(key, record.SerializeToString(), lease=lease)
+            except SwarmError as error:
+                log.warning("instance.not_listed", reason=error.message)
+                lease = 0
+                await self._clock.sleep(_RETRY_S)
+                continue
+            await self._clock.sleep(ttl_s / 3)

@@ -1,0 +1,195 @@
+"""Suspicion and removal: the shell around :mod:`controlplane.core.membership`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from controlplane.core.membership import (
+    MembershipPolicy,
+    Removals,
+    Sighting,
+    Standing,
+    hold,
+    is_silent,
+    observe,
+    standing,
+)
+from controlplane.services import keyspace
+from controlplane.services.fence import Fence
+from controlplane.services.mirror import Mirror, Turn
+from controlplane.services.sessions import Sessions
+from controlplane.store.port import Operation, Put, Store, absent, modified
+from swarmplane.clock import Clock
+from swarmplane.codec import records
+from swarmplane.errors import UnavailableError
+from swarmplane.ids import InstanceId, NodeId
+
+log = structlog.get_logger(__name__)
+
+_TICK_S: Final = 0.5
+_BATCH: Final = 30
+"""Nodes removed in one transaction; each takes two conditions and one write."""
+
+
+class Membership:
+    """Watches silence, and decides removals. Suspicion is an overlay: it is pushed, never stored."""
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        sessions: Sessions,
+        fence: Fence,
+        clock: Clock,
+        policy: MembershipPolicy,
+        *,
+        instance: InstanceId,
+        unix_s: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._sessions = sessions
+        self._fence = fence
+        self._clock = clock
+        self._policy = policy
+        self._instance = instance
+        self._unix_s = unix_s
+        self._subscribers: list[Callable[[frozenset[NodeId]], None]] = []
+        self._unheld_s: dict[NodeId, float] = {}
+        self._removals = Removals()
+        self._outages = 0
+        self._wake = asyncio.Event()
+        self.suspects: frozenset[NodeId] = frozenset()
+        """Nodes that are suspected now."""
+        mirror.subscribe(self._turn)
+        sessions.subscribe(lambda _: self._look())
+
+    @property
+    def held_until_s(self) -> float:
+        """Until when removals wait, on the clock; in the past where they do not."""
+        return self._removals.held_until_s
+
+    def subscribe(self, act: Callable[[frozenset[NodeId]], None]) -> None:
+        """Call ``act`` with those newly suspected, whenever :attr:`suspects` changes; they may be none."""
+        self._subscribers.append(act)
+
+    def standing(self, node: NodeId, record: records.Node) -> Standing:
+        """How ``node`` stands."""
+        return standing(
+            seen=bool(record.incarnation),
+            gone=record.gone,
+            present=node in self._mirror.below(keyspace.MEMBERS),
+            suspected=node in self.suspects,
+        )
+
+    async def run(self) -> None:
+        """Decide until cancelled.
+
+        Raises:
+            StaleEpochError: Another controller took over.
+        """
+        await self._mirror.loaded.wait()
+        if any(True for _ in self._known()):
+            # Leases that were running while nobody could renew them say nothing.
+            self._removals = hold(self._removals, self._clock.now_s(), self._policy)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick(), name="membership-tick")
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._decide()
+
+    async def _tick(self) -> None:
+        before_s = self._clock.now_s()
+        while True:
+            await self._clock.sleep(_TICK_S)
+            now_s = self._clock.now_s()
+            gap_s, before_s = now_s - before_s - _TICK_S, now_s
+            if gap_s > self._policy.pause_s:
+                log.warning("membership.paused", gap_s=round(gap_s, 1))
+                self._sessions.excuse(gap_s)
+                self._unheld_s = {node: since_s + gap_s for node, since_s in self._unheld_s.items()}
+                self._removals = hold(self._removals, now_s, self._policy)
+            self._look()
+            self._wake.set()
+
+    def _turn(self, turn: Turn) -> None:
+        if turn.loading or any(c.prefix in {keyspace.MEMBERS, keyspace.NODES} for c in turn.changes):
+            self._look()
+            self._wake.set()
+
+    def _known(self) -> Iterable[tuple[NodeId, records.Node]]:
+        """Nodes that were seen and are not decided gone."""
+        for name, kv in self._mirror.below(keyspace.NODES).items():
+            record = records.parse(records.Node, kv.value)
+            if record.incarnation and not record.gone:
+                yield NodeId(name), record
+
+    def _look(self) -> None:
+        now_s = self._clock.now_s()
+        suspects = frozenset(node for node, _ in self._known() if self._is_suspect(node, now_s))
+        if suspects == self.suspects:
+            return
+        new, self.suspects = suspects - self.suspects, suspects
+        if new:
+            log.info("nodes.suspected", nodes=sorted(new))
+        for act in self._subscribers:
+            act(new)
+
+    def _is_suspect(self, node: NodeId, now_s: float) -> bool:
+        kv = self._mirror.below(keyspace.MEMBERS).get(node)
+        if kv is None:
+            # The lease ended, or the node is just connecting and our picture is behind.
+            return node not in self._sessions.open
+        instance = InstanceId(records.parse(records.Member, kv.value).instance_id)
+        if instance != self._instance and instance in self._mirror.below(keyspace.INSTANCES):
+            self._unheld_s.pop(node, None)
+            return False
+        sighting = self._sessions.sighting(node)
+        if sighting is None:
+            # Its instance is dead, or was us in an earlier life: it has the usual time to come back.
+            sighting = Sighting(self._unheld_s.setdefault(node, now_s))
+        else:
+            self._unheld_s.pop(node, None)
+        return is_silent(sighting, now_s, self._policy)
+
+    async def _decide(self) -> None:
+        if self._mirror.outages != self._outages:
+            self._outages = self._mirror.outages
+            self._removals = hold(self._removals, self._clock.now_s(), self._policy)
+        present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)}
+        lost = frozenset(node for node, _ in self._known() if node not in present)
+        held = self._removals.held_until_s
+        now_s = self._clock.now_s()
+        self._removals, due = observe(self._removals, present, lost, now_s, self._policy)
+        if self._removals.held_until_s > held:
+            log.warning("removals.held", nodes=len(lost), hold_s=self._policy.removal_hold_s)
+        try:
+            await self._remove(sorted(due))
+        except UnavailableError as error:
+            log.warning("removals.not_written", reason=error.message)
+
+    async def _remove(self, due: list[NodeId]) -> None:
+        waiting = iter(due)
+        while batch := list(islice(waiting, _BATCH)):
+            compares = [self._fence.compare]
+            then: list[Operation] = []
+            for node in batch:
+                kv = self._mirror.below(keyspace.NODES)[node]
+                record = records.parse(records.Node, kv.value)
+                record.gone, record.gone_at_s = True, int(self._unix_s())
+                key = keyspace.node(node)
+                compares += [absent(keyspace.member(node)), modified(key, kv.mod_revision)]
+                then.append(Put(key, record.SerializeToString()))
+            done = await self._store.transact(compares, then)
+            if not done.succeeded:
+                # One came back, or the picture is behind: the next look decides anew.
+                await self._fence.check()
+                return
+            log.info("nodes.gone", nodes=batch)
+            await self._mirror.reached(done.revision)

@@ -1,0 +1,236 @@
+"""What each stream is told, and when (DESIGN section 4). A slow sidecar costs no memory and waits alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Final
+
+import structlog
+
+from controlplane.core.loads import LoadBoard, owner_of
+from controlplane.services.live_table import LiveTable, News
+from controlplane.services.membership import Membership
+from controlplane.services.messages import (
+    DrainOrder,
+    LoadNews,
+    Message,
+    PolicyChange,
+    Refusal,
+    Suspects,
+    TableUpdate,
+)
+from controlplane.services.mirror import Mirror
+from controlplane.services.outbox import Outbox, Unanswered
+from controlplane.services.sessions import Session, Sessions
+from swarmplane import features
+from swarmplane.clock import Clock
+from swarmplane.ids import EndpointId, NodeId
+from swarmplane.load import LoadEntry
+from swarmplane.routes import RouteDelta, RouteTable, Version
+
+log = structlog.get_logger(__name__)
+
+_ANSWER_S: Final = 30.0
+"""A sidecar that beats but does not answer an update for so long must connect again."""
+_REMEMBERED: Final = 16
+
+
+class Pushes:
+    """Marks outboxes when something changed, and makes of each the messages its stream sends."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        table: LiveTable,
+        sessions: Sessions,
+        membership: Membership,
+        clock: Clock,
+        *,
+        debounce_s: float,
+        load_interval_s: float,
+        drain_s: float,
+    ) -> None:
+        self._mirror = mirror
+        self._table = table
+        self._sessions = sessions
+        self._membership = membership
+        self._clock = clock
+        self._debounce_s = debounce_s
+        self._load_interval_s = load_interval_s
+        self._drain_s = drain_s
+        self._board = LoadBoard()
+        self._fresh_loads: set[EndpointId] = set()
+        self._changed = asyncio.Event()
+        self._loaded = asyncio.Event()
+        self._updates: dict[tuple[Version, Version], RouteTable | RouteDelta] = {}
+        self.sent = 0
+        """Tables and differences that were sent."""
+        table.subscribe(self._news)
+        membership.subscribe(lambda _: self._mark(suspects=True))
+
+    async def run(self) -> None:
+        """Gather what is not urgent, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._gather_tables(), name="push-tables")
+            group.create_task(self._gather_loads(), name="push-loads")
+            group.create_task(self._end_the_mute(), name="push-answers")
+
+    async def messages(self, session: Session) -> AsyncGenerator[Message, None]:
+        """All that the stream is told after its Welcome, most urgent first; ends when the session does."""
+        box = session.outbox
+        try:
+            # Not before our picture has what the sidecar has: else it would be sent back in time.
+            async with asyncio.timeout(_ANSWER_S):
+                if box.has.generation == self._mirror.generation:
+                    await self._mirror.reached(box.has.revision)
+                await self._mirror.reached(session.revision)
+        except TimeoutError:
+            yield Refusal("not_ready", "this instance is behind the store; try another or later", retry=True)
+            return
+        box.mark(suspects=bool(self._membership.suspects), drain=self._table.cordoned(session.node))
+        while True:
+            message = self._next(session)
+            if message is not None:
+                yield message
+            elif box.closed:
+                return
+            else:
+                await box.wait()
+
+    def take_load(self, session: Session, entries: Iterable[LoadEntry]) -> None:
+        """The node says what its endpoints carry."""
+        self._fresh_loads |= self._board.fold(session.node, entries, self._clock.now_s())
+        if self._fresh_loads:
+            self._loaded.set()
+
+    def drop_load(self, node: NodeId) -> None:
+        """The node left: what it carried is void."""
+        self._board.drop(node)
+
+    def _next(self, session: Session) -> Message | None:
+        box = session.outbox
+        if box.closed:
+            word, box.last_word = box.last_word, None
+            return word
+        steps: tuple[tuple[str, Callable[[Session], Message | None]], ...] = (
+            (features.DRAIN, self._drain_order),
+            (features.POLICY, self._policy_change),
+            (features.SUSPICION, self._suspects),
+            (features.ROUTES, self._table_update),
+            (features.LOAD, self._load_news),
+        )
+        for feature, step in steps:
+            # Tables are what a stream is for: they go to whoever opens one.
+            if feature in session.features or feature == features.ROUTES:
+                message = step(session)
+                if message is not None:
+                    return message
+        return None
+
+    def _drain_order(self, session: Session) -> Message | None:
+        if not session.outbox.drain:
+            return None
+        session.outbox.drain = False
+        return DrainOrder(self._table.cordoned(session.node), self._drain_s)
+
+    def _policy_change(self, session: Session) -> Message | None:
+        box = session.outbox
+        if not box.policy or box.policy_unanswered is not None:
+            return None
+        box.policy = False
+        box.nonce += 1
+        box.policy_unanswered = Unanswered(box.nonce, self._table.policy.version, self._clock.now_s())
+        return PolicyChange(self._table.policy, box.nonce)
+
+    def _suspects(self, session: Session) -> Message | None:
+        if not session.outbox.suspects or not session.outbox.greeted:
+            return None
+        session.outbox.suspects = False
+        return Suspects(self._membership.suspects - {session.node})
+
+    def _table_update(self, session: Session) -> Message | None:
+        box = session.outbox
+        if not box.table or box.table_unanswered is not None:
+            return None
+        update = self._update(box.has)
+        if update is None:
+            # Ahead of us again, after a NACK that named a version we don't have: the next turn marks it.
+            return None
+        box.table = False
+        if box.greeted and isinstance(update, RouteDelta) and update.empty:
+            return None
+        box.greeted = True
+        box.nonce += 1
+        box.table_unanswered = Unanswered(box.nonce, update.version, self._clock.now_s())
+        box.state.sent = update.version
+        self.sent += 1
+        return TableUpdate(update, box.nonce)
+
+    def _update(self, has: Version) -> RouteTable | RouteDelta | None:
+        """The same answer for all streams that have the same: built once."""
+        key = (has, self._table.history.version)
+        found = self._updates.get(key)
+        if found is None:
+            found = self._table.history.update_for(has)
+            if found is not None:
+                self._updates[key] = found
+                while len(self._updates) > _REMEMBERED:
+                    del self._updates[next(iter(self._updates))]
+        return found
+
+    def _load_news(self, session: Session) -> Message | None:
+        box = session.outbox
+        if not box.loads or not box.greeted:
+            return None
+        endpoints, box.loads = box.loads, set()
+        wanted = [endpoint for endpoint in endpoints if owner_of(endpoint) != session.node]
+        entries = self._board.digest(wanted, self._clock.now_s())
+        return LoadNews(entries) if entries else None
+
+    def _news(self, news: News) -> None:
+        if news.policy:
+            self._mark(policy=True)
+        for node in news.cordons:
+            session = self._sessions.open.get(node)
+            if session is not None:
+                session.outbox.mark(drain=True)
+        if news.takes_away:
+            self._mark(table=True)
+        elif news.table:
+            self._changed.set()
+
+    def _mark(self, *, table: bool = False, policy: bool = False, suspects: bool = False) -> None:
+        for session in self._sessions.open.values():
+            session.outbox.mark(table=table, policy=policy, suspects=suspects)
+
+    async def _gather_tables(self) -> None:
+        while True:
+            await self._changed.wait()
+            await self._clock.sleep(self._debounce_s)
+            self._changed.clear()
+            self._mark(table=True)
+
+    async def _gather_loads(self) -> None:
+        while True:
+            await self._loaded.wait()
+            self._loaded.clear()
+            fresh, self._fresh_loads = self._fresh_loads, set()
+            for session in self._sessions.open.values():
+                if features.LOAD in session.features:
+                    session.outbox.mark_loads(fresh)
+            await self._clock.sleep(self._load_interval_s)
+
+    async def _end_the_mute(self) -> None:
+        while True:
+            await self._clock.sleep(_ANSWER_S / 10)
+            limit_s = self._clock.now_s() - _ANSWER_S
+            for session in tuple(self._sessions.open.values()):
+                if _is_mute(session.outbox, limit_s):
+                    log.warning("node.answers_no_updates", node=session.node, name=session.name)
+                    session.outbox.end(Refusal("not_ready", "updates were not answered; connect again"))
+
+
+def _is_mute(box: Outbox, limit_s: float) -> bool:
+    waits = (box.table_unanswered, box.policy_unanswered)
+    return any(wait is not None and wait.sent_s < limit_s for wait in waits)

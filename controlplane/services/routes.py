@@ -1,0 +1,150 @@
+"""The route controller: compares the routes that should be with those that stand, writes the difference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+
+from controlplane.core.routes import NodeFacts, compile_routes, route_changes
+from controlplane.services import keyspace
+from controlplane.services.fence import Fence
+from controlplane.services.live_table import LiveTable
+from controlplane.services.mirror import Mirror, Turn
+from controlplane.store.port import Compare, Delete, Operation, Put, Store, modified
+from swarmplane.clock import Clock
+from swarmplane.codec import records
+from swarmplane.errors import UnavailableError
+from swarmplane.ids import ModelName, NodeId
+from swarmplane.inventory import Inventory
+
+log = structlog.get_logger(__name__)
+
+_RECONCILE_S: Final = 60.0
+_RETRY_S: Final = 0.5
+MAX_OPERATIONS: Final = 100
+_MAX_BYTES: Final = 1024 * 1024
+_INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES})
+
+
+class RouteController:
+    """Level-triggered: woken by the watch, and once a minute without."""
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        table: LiveTable,
+        fence: Fence,
+        clock: Clock,
+        *,
+        unix_s: Callable[[], float],
+        forget_models_s: float,
+    ) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._table = table
+        self._fence = fence
+        self._clock = clock
+        self._unix_s = unix_s
+        self._forget_models_s = forget_models_s
+        self._inventories: dict[str, tuple[int, bool, Inventory]] = {}
+        self._wake = asyncio.Event()
+        mirror.subscribe(self._turn)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled.
+
+        Raises:
+            StaleEpochError: Another controller took over.
+        """
+        await self._mirror.loaded.wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._each_minute(), name="routes-each-minute")
+            self._wake.set()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                try:
+                    await self._reconcile()
+                except UnavailableError as error:
+                    log.warning("routes.not_written", reason=error.message)
+                    self._wake.set()
+                    await self._clock.sleep(_RETRY_S)
+
+    async def _each_minute(self) -> None:
+        while True:
+            await self._clock.sleep(_RECONCILE_S)
+            self._wake.set()
+
+    def _turn(self, turn: Turn) -> None:
+        if any(change.prefix in _INPUTS for change in turn.changes):
+            self._wake.set()
+
+    async def _reconcile(self) -> None:
+        wanted = compile_routes(self._facts())
+        standing = self._table.history.models
+        changes = route_changes(standing, wanted)
+        removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
+        puts = ((r.name, Put(keyspace.route(r.name), records.route_value(r))) for r in changes.put)
+        for batch in _batches([*removals, *puts]):
+            compares = [self._fence.compare, *(self._unchanged(name) for name, _ in batch)]
+            done = await self._store.transact(compares, [operation for _, operation in batch])
+            if not done.succeeded:
+                # Somebody wrote a route beside us, or our picture is behind: look again.
+                await self._fence.check()
+                await self._mirror.reached(done.revision)
+                self._wake.set()
+                return
+            await self._mirror.reached(done.revision)
+
+    def _unchanged(self, name: ModelName) -> Compare:
+        route = self._table.history.models.get(name)
+        return modified(keyspace.route(name), route.revision if route is not None else 0)
+
+    def _facts(self) -> Iterator[NodeFacts]:
+        now_s = self._unix_s()
+        inventories = self._mirror.below(keyspace.INVENTORIES)
+        self._inventories = {k: v for k, v in self._inventories.items() if k in inventories}
+        for name, kv in self._mirror.below(keyspace.NODES).items():
+            if name not in inventories:
+                continue
+            record = records.parse(records.Node, kv.value)
+            current, inventory = self._inventory(name)
+            yield NodeFacts(
+                NodeId(name),
+                inventory,
+                routable=current and not record.gone,
+                cordoned=record.cordoned,
+                forgotten=record.gone and now_s - record.gone_at_s >= self._forget_models_s,
+            )
+
+    def _inventory(self, node: str) -> tuple[bool, Inventory]:
+        """Whether it is of the node's present life, and what it says; decoded once."""
+        kv = self._mirror.below(keyspace.INVENTORIES)[node]
+        known = self._inventories.get(node)
+        if known is None or known[0] != kv.mod_revision:
+            record = records.parse(records.Inventory, kv.value)
+            known = (kv.mod_revision, record.session != 0, records.inventory_of(record))
+            self._inventories[node] = known
+        return known[1], known[2]
+
+
+_Change = tuple[ModelName, Operation]
+
+
+def _batches(changes: list[_Change]) -> Iterator[list[_Change]]:
+    """What fits into a transaction each: models are independent of each other."""
+    batch: list[_Change] = []
+    size = 0
+    for name, operation in changes:
+        operation_bytes = len(operation.value) if isinstance(operation, Put) else 0
+        if batch and (len(batch) >= MAX_OPERATIONS or size + operation_bytes > _MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((name, operation))
+        size += operation_bytes
+    if batch:
+        yield batch
