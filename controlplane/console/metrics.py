@@ -22,7 +22,7 @@ class Figures:
     nacks: int = 0
     """Updates that sidecars refused, since the start."""
     pushes: int = 0
-    """Updates sent, since the start."""
+    """Tables and differences sent, since the start."""
     store: Mapping[str, Durations] = field(default_factory=dict)
     """By operation."""
 

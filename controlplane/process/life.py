@@ -20,6 +20,7 @@ from controlplane.settings import FoundingPolicy, ListenPolicy, local_address
 from controlplane.store.embedded import EmbeddedStore
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
+from swarmplane.errors import UnavailableError
 from swarmplane.lifeline import on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.runtime import remove_ready, write_ready
@@ -27,6 +28,7 @@ from swarmplane.settings.schema import Settings
 
 STOP_GRACE_S: Final = 0.5
 """Calls in flight get this long; sidecars' streams are ended by the control service before."""
+LOAD_S: Final = 20.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
@@ -69,16 +71,27 @@ async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None
 async def _serve(parts: Parts, data_dir: DataDir, console: socket.socket, stop: asyncio.Event) -> None:
     async with parts.console.serving(console), asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(), name=name) for name, run in parts.runs]
-        await parts.denials.loaded.wait()
+        await _until_loaded(parts)
         await parts.servers.start(parts.services)
         try:
             await _say_ready(parts, data_dir, str(bound_address(console)))
             await stop.wait()
             await asyncio.to_thread(remove_ready, data_dir, "controlplane")
         finally:
+            # First the streams, in a way that says why; then whatever still runs.
+            await parts.control.drain()
             await parts.servers.stop(STOP_GRACE_S)
             for task in tasks:
                 task.cancel()
+
+
+async def _until_loaded(parts: Parts) -> None:
+    try:
+        async with asyncio.timeout(LOAD_S):
+            await parts.denials.loaded.wait()
+    except TimeoutError as error:
+        message = f"the store did not answer within {LOAD_S:g} s"
+        raise UnavailableError(message) from error
 
 
 async def _say_ready(parts: Parts, data_dir: DataDir, console: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,24 +12,27 @@ from typing import Any
 from controlplane.console.metrics import Figures
 from controlplane.console.server import Console
 from controlplane.process.upkeep import Upkeep
+from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services import keyspace
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
+from controlplane.services.control import ControlPolicy, ControlService, InstanceFacts
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.measured_store import MeasuredStore
 from controlplane.services.mutations import Mutations
 from controlplane.services.renewal import Renewal
 from controlplane.services.tokens import Tokens
-from controlplane.settings import ListenPolicy, told_addresses
+from controlplane.settings import ListenPolicy, local_address, told_addresses
 from controlplane.store.port import Store
 from swarmplane.clock import Clock
+from swarmplane.codec import records
 from swarmplane.credentials.files import Credential
 from swarmplane.datadir import DataDir
 from swarmplane.errors import SwarmError
-from swarmplane.ids import InstanceId, random_id
+from swarmplane.ids import InstanceId, NodeId, random_id
 from swarmplane.settings.schema import Settings
 
 Run = Callable[[], Coroutine[Any, Any, None]]
@@ -45,6 +49,7 @@ class Parts:
     services: tuple[str, ...]
     """Full names of those on the control listener."""
     console: Console
+    control: ControlService
     runs: tuple[tuple[str, Run], ...]
     """Tasks by name, in order of their start."""
 
@@ -70,8 +75,11 @@ def build(
     certificate = LiveCertificate(credential)
     servers = RpcServers(certificate, callers, denials)
     servers.bind(listening.control, listening.join)
-    # Asked once: looking at the machine's interfaces takes longer than a call should.
-    control_addresses = told_addresses(servers.control_bound, listening.advertise)
+    # Asked once: looking at the machine's interfaces takes longer than a call should. Loopback is told only
+    # where nothing else is: then all of the swarm is on this machine.
+    control_addresses = told_addresses(servers.control_bound, listening.advertise) or (
+        local_address(servers.control_bound),
+    )
     join_addresses = told_addresses(servers.join_bound, listening.advertise)
     services = register_authority(
         servers,
@@ -81,21 +89,37 @@ def build(
         control_addresses=lambda: control_addresses,
         join_addresses=lambda: join_addresses,
     )
+    instance = InstanceFacts(
+        id=InstanceId(random_id()),
+        swarm=authority.swarm,
+        swarm_name=authority.name,
+        software_version=version("swarmplane"),
+        control_addresses=lambda: control_addresses,
+        join_addresses=lambda: join_addresses,
+    )
+    control = ControlService(
+        measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time
+    )
+    services += register_control(servers.control, control)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time)
-    software = version("swarmplane")
-
-    def figures() -> Figures:
-        return Figures(version=software, store=measured.durations)
-
     return Parts(
-        InstanceId(random_id()),
+        instance.id,
         authority,
         denials,
         servers,
         services,
-        Console(figures, _unready(measured)),
-        (("denials", denials.run), ("upkeep", upkeep.run)),
+        Console(lambda: _figures(instance, control, measured), _unready(measured)),
+        control,
+        (("denials", denials.run), ("upkeep", upkeep.run), ("control", control.run)),
     )
+
+
+def _figures(instance: InstanceFacts, control: ControlService, store: MeasuredStore) -> Figures:
+    states: Counter[str] = Counter()
+    for name, kv in control.mirror.below(keyspace.NODES).items():
+        record = records.parse(records.Node, kv.value)
+        states[control.membership.standing(NodeId(name), record).value] += 1
+    return Figures(instance.software_version, states, control.nacks, control.pushes.sent, store.durations)
 
 
 def _unready(store: Store) -> Callable[[], Awaitable[str]]:

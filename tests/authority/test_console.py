@@ -1,0 +1,81 @@
+"""The console's figures as text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+
+from controlplane.console.metrics import Figures, render
+from controlplane.console.server import Console
+from controlplane.services.measured_store import BOUNDS_S, Durations
+
+GOLDEN = """\
+# HELP swarmplane_build_info Version of this instance's software.
+# TYPE swarmplane_build_info gauge
+swarmplane_build_info{version="1\\"2"} 1
+# HELP swarmplane_nodes Enrolled nodes, by state.
+# TYPE swarmplane_nodes gauge
+swarmplane_nodes{state="live"} 2
+swarmplane_nodes{state="suspect"} 0
+swarmplane_nodes{state="gone"} 1
+swarmplane_nodes{state="never"} 0
+# HELP swarmplane_pushes_total Route updates sent to sidecars.
+# TYPE swarmplane_pushes_total counter
+swarmplane_pushes_total 7
+# HELP swarmplane_nacks_total Route updates that sidecars refused.
+# TYPE swarmplane_nacks_total counter
+swarmplane_nacks_total 3
+# HELP swarmplane_store_seconds Duration of calls of the store, by operation.
+# TYPE swarmplane_store_seconds histogram
+"""
+
+
+def test_metrics_read_as_prometheus_reads_them() -> None:
+    figures = Figures('1"2', {"live": 2, "gone": 1}, nacks=3, pushes=7)
+    assert render(figures) == GOLDEN
+
+
+def test_a_histogram_counts_up_to_its_end() -> None:
+    durations = Durations()
+    for seconds in (0.0001, 0.0005, 0.02, 99.0):
+        durations.record(seconds)
+    lines = render(Figures("1", store={"get": durations})).splitlines()
+    buckets = [line for line in lines if "_bucket{" in line]
+    assert buckets[0] == 'swarmplane_store_seconds_bucket{op="get",le="0.0005"} 2'
+    assert buckets[-1] == 'swarmplane_store_seconds_bucket{op="get",le="+Inf"} 4'
+    assert len(buckets) == len(BOUNDS_S) + 1
+    assert lines[-2:] == [
+        'swarmplane_store_seconds_sum{op="get"} 99.020600',
+        'swarmplane_store_seconds_count{op="get"} 4',
+    ]
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize(("reason", "status"), [("", 200), ("the store is away", 503)])
+async def test_readiness_gives_its_reason(reason: str, status: int) -> None:
+    async def unready() -> str:
+        return reason
+
+    bound = socket.create_server(("127.0.0.1", 0))
+    bound.setblocking(False)
+    port = bound.getsockname()[1]
+    async with Console(lambda: Figures("1"), unready).serving(bound):
+        got, body = await asyncio.to_thread(_get, port, "/readyz")
+        assert (got, json.loads(body).get("reason", "")) == (status, reason)
+        assert await asyncio.to_thread(_get, port, "/healthz") == (200, b'{"status": "ok"}')
+        assert (await asyncio.to_thread(_get, port, "/metrics"))[0] == 200
+        assert (await asyncio.to_thread(_get, port, "/other"))[0] == 404
