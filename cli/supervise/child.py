@@ -23,6 +23,8 @@ _LONGEST_WAIT_S: Final = 30.0
 _STEADY_S: Final = 60.0
 """After this long a death counts as the first again."""
 _KILL_S: Final = 5.0
+# gRPC's fork handlers are for programs that go on calling it after a fork; ours start other programs.
+_ENVIRONMENT: Final = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class Child:
             *self.program.arguments,
             "--lifeline-stdin",
             stdin=subprocess.PIPE,
-            env={**os.environ, **self.program.environment},
+            env={**_ENVIRONMENT, **os.environ, **self.program.environment},
             **_own_group(self.program.descriptors),
         )
 
