@@ -16,8 +16,9 @@ import httptools
 
 from sidecar.dataplane.answers import CONTINUE
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.reading import Framing, examine, sort_headers, too_large
-from sidecar.dataplane.request import Fault, Request
+from sidecar.dataplane.reading import Framing, body_limit, examine, sort_headers, too_large
+from sidecar.dataplane.repeat import Repeat
+from sidecar.dataplane.request import Fault, Head, Request
 from swarmplane.errors import Code
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ClientConnection(asyncio.Protocol):
         "_discarded",
         "_fed",
         "_first",
+        "_first_whole",
         "_headers",
         "_length",
         "_listener",
@@ -54,6 +56,7 @@ class ClientConnection(asyncio.Protocol):
         "_queue",
         "_queued_bytes",
         "_reading",
+        "_repeat",
         "_repeating",
         "_request",
         "_timed",
@@ -81,6 +84,9 @@ class ClientConnection(asyncio.Protocol):
         self._deadline_s = math.inf
         self._fed = self._length = self._discarded = self._body_limit = 0
         self._first = True
+        self._first_whole = False
+        """Whether the request read last stands at the start of the bytes read last."""
+        self._repeat: Repeat[Head] | None = None
         self._deaf = self._repeating = False
         self._unread: Framing | None = None
         """Of a request whose body the parser did not read; see :meth:`_ignore_upgrade`."""
@@ -151,8 +157,14 @@ class ClientConnection(asyncio.Protocol):
             if self._discarded > _DEAF_BYTES:
                 self.transport.abort()
             return
+        repeat = self._repeat
+        if repeat is not None and self._active is None and self._reading == _IDLE:
+            body = repeat.body(data)
+            if body is not None and self._again(repeat.meaning, body):
+                return
         self._length = len(data)
         self._first = self._reading == _IDLE
+        self._first_whole = False
         self._fed += self._length
         try:
             self._parser.feed_data(data)
@@ -168,7 +180,25 @@ class ClientConnection(asyncio.Protocol):
         elif self._active is not None or self._queue:
             self._deadline_s = math.inf
         if self._queue and self._active is None:
+            request = self._queue[0]
+            if self._first_whole and request.head.relayed and not request.closes and request.fault is None:
+                self._repeat = Repeat.of(request.head, data)
             self._pump()
+
+    def _again(self, head: Head, body: bytes) -> bool:
+        """Take a request whose head equals the last one's; False: it must be read."""
+        size = len(body)
+        if self._queue or size > body_limit(head, self._plane.policy) or not self._plane.hold_body(size):
+            return False
+        request = Request(head)
+        request.body = body
+        request.size = size
+        self._deadline_s = math.inf
+        exchange = self._plane.begin(self, request)
+        if exchange is not None:
+            self._active = exchange
+            exchange.start()
+        return True
 
     def _ignore_upgrade(self, rest: bytes) -> bytes:
         """Go on as if no other protocol had been offered, as RFC 9110 allows; returns what is left to parse.
@@ -193,6 +223,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading = _HEAD
         self._timed = _IDLE
         self._fed = self._length if self._first else 0
+        self._first_whole = self._first
         self._first = False
 
     def on_url(self, url: bytes) -> None:
@@ -210,15 +241,16 @@ class ClientConnection(asyncio.Protocol):
             return
         policy = self._plane.policy
         parser = self._parser
-        request = self._request = Request()
-        request.method = parser.get_method()
-        request.target = self._url
+        head = Head()
+        head.method = parser.get_method()
+        head.target = self._url
         version = parser.get_http_version()
-        request.http10 = version != "1.1"
-        request.closes = request.http10 or not parser.should_keep_alive()
+        head.http10 = version != "1.1"
+        head.closes = head.http10 or not parser.should_keep_alive()
+        request = self._request = Request(head)
         headers = self._headers
         framing = sort_headers(request, headers, self._listener.actions)
-        if request.http10 and version != "1.0":
+        if head.http10 and version != "1.0":
             request.fault = Fault(Code.INVALID_REQUEST, "the version must be HTTP/1.1 or HTTP/1.0")
         if parser.should_upgrade() and (framing.length or framing.chunked):
             self._unread = framing
@@ -228,25 +260,19 @@ class ClientConnection(asyncio.Protocol):
             request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
         elif request.fault is None:
             examine(request, framing, self._listener.access, policy)
-        self._body_limit = self._limit(request)
+        self._body_limit = body_limit(head, policy)
         if request.fault is not None and (request.fault.close or framing.expects):
             request.fault.close = True
             self._refuse(request)
         elif framing.expects and (framing.length or framing.chunked):
             self._expected(request)
 
-    def _limit(self, request: Request) -> int:
-        kind = (request.options or {}).get(b"content-type", b"")
-        multipart = kind.lower().startswith(b"multipart/")
-        policy = self._plane.policy
-        return policy.max_multipart_bytes if multipart else policy.max_json_bytes
-
     def _expected(self, request: Request) -> None:
         fault = self._plane.refuse_early(self, request)
         if fault is not None:
             request.fault = fault
             self._refuse(request)
-        elif self._active is None and not self._queue and not request.http10:
+        elif self._active is None and not self._queue and not request.head.http10:
             self.transport.write(CONTINUE)
 
     def on_body(self, data: bytes) -> None:
@@ -281,7 +307,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._queue or self._active is not None:
             policy = self._plane.policy
-            self._queued_bytes += request.size + len(request.target)
+            self._queued_bytes += request.size + len(request.head.target)
             full = len(self._queue) + 1 >= policy.max_pipelined
             if full or self._queued_bytes > policy.max_pipelined_bytes:
                 request.closes = True
@@ -307,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
         if self._deaf:
             return
         self._plane.counters.malformed += 1
-        request = self._request or Request()
+        request = self._request or Request(Head())
         request.fault = Fault(Code.INVALID_REQUEST, f"malformed HTTP: {error}")
         self._refuse(request)
 
@@ -315,7 +341,7 @@ class ClientConnection(asyncio.Protocol):
         policy = self._plane.policy
         if self._reading == _HEAD:
             if self._fed > policy.max_head_bytes:
-                request = Request()
+                request = Request(Head())
                 request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
                 self._refuse(request)
             elif self._timed != _HEAD:
@@ -324,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
             return
         request_size = self._request.size if self._request is not None else 0
         if self._fed > policy.max_head_bytes + self._length + _CHUNK_OVERHEAD * max(request_size, 4096):
-            request = self._request or Request()
+            request = self._request or Request(Head())
             request.fault = Fault(Code.INVALID_REQUEST, "the body has more framing than content")
             self._refuse(request)
             return
@@ -412,7 +438,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._reading == _IDLE:
             return
-        request = self._request or Request()
+        request = self._request or Request(Head())
         what = "head" if self._reading == _HEAD else "body"
         request.fault = Fault(Code.REQUEST_TIMEOUT, f"the request's {what} took too long to arrive")
         self._refuse(request)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
 from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
@@ -16,9 +16,11 @@ from sidecar.core.candidate import Candidate
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.plan import Plan, RefusedError, plan_request
+from sidecar.dataplane.plan import Plan, plan_request
+from sidecar.dataplane.refusals import RefusedError, exhausted
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.request import Request
+from sidecar.dataplane.splice import rename_answer
 from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _FRESH = Progress()
 _NOT_STATELESS = Progress(stateless=False)
 _ERRORS_FROM = 400
+_NO_HEADERS: Final[list[Header]] = []
 
 
 class Exchange:
@@ -84,11 +87,12 @@ class Exchange:
     def start(self) -> None:
         """Plan and make the first attempt."""
         plane = self._plane
+        request = self.request
         self._started_s = now_s = time.monotonic()
-        if not self.request.request_id:
-            self.request.request_id = plane.new_request_id()
+        if not request.request_id:
+            request.request_id = plane.new_request_id()
         try:
-            self.plan = plan = plan_request(plane, self.request, self.connection.peer, now_s)
+            self.plan = plan = plan_request(plane, request, self.connection.peer, now_s)
         except SwarmError as error:
             self._refuse(error)
             return
@@ -118,7 +122,7 @@ class Exchange:
         if not self._counting:
             plane.routes.begin(candidate.endpoint.id, self._plan.origin)
             self._counting = True
-        destination = plane.destination(candidate)
+        destination = plane.upstreams.destination(candidate)
         if destination is None:
             self._outcome(Outcome.CONNECT_FAILED, written=False)
             return
@@ -137,7 +141,7 @@ class Exchange:
                 self._outcome(Outcome.CONNECT_FAILED, written=False)
             return
         plane.counters.upstream_connections += 1
-        plane.routes.reached(candidate.endpoint.id if candidate.local else candidate.endpoint.node)
+        plane.upstreams.reached(candidate)
         if self._finished or self._candidate is not candidate:
             destination.put(upstream)
             return
@@ -164,7 +168,7 @@ class Exchange:
         candidate = self._candidate
         if status != 102 or candidate is None or candidate.local:  # noqa: PLR2004
             return
-        self._plane.learn_load(candidate, headers)
+        self._plane.upstreams.learn_load(candidate, headers)
         phase = hops.read_phase(headers)
         if phase in {hops.QUEUED, hops.LOADING}:
             # The clock runs while the model does, not while the request waits for it.
@@ -172,12 +176,21 @@ class Exchange:
         elif phase == hops.RUNNING and self._first_byte_by_s == math.inf:
             self._first_byte_by_s = time.monotonic() + self._plane.policy.first_byte_timeout_s
 
+    def upstream_whole(self, lines: bytes, body: bytes) -> None:
+        """See :class:`sidecar.dataplane.upstream.Sink`."""
+        self._upstream = None
+        if self.rename:
+            body = rename_answer(body, self.rename)
+        head = self.answer_head(200, lines, b"content-length: %d\r\n" % len(body), _NO_HEADERS)
+        self.connection.write(head + body)
+        self.relayed(close=False)
+
     def upstream_head(self, upstream: Upstream) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
         policy = self._plane.policy
         candidate = self._candidate
         if candidate is not None and not candidate.local:
-            self._plane.learn_load(candidate, upstream.headers)
+            self._plane.upstreams.learn_load(candidate, upstream.headers)
         if upstream.status >= _ERRORS_FROM or upstream.until_eof:
             kind = hops.find(upstream.headers, b"content-type") or ""
             if upstream.status >= _ERRORS_FROM or not kind.startswith("text/event-stream"):
@@ -266,14 +279,18 @@ class Exchange:
         if decision.act is Act.ANSWER:
             return False
         self._relay = None
-        plane.learn(candidate, decision)
+        plane.upstreams.learn(candidate, decision)
         if decision.act is Act.REPLAY:
             plane.counters.replays += 1
             self._attempt(candidate, fresh=True)
             return True
         self._end_attempt()
         if decision.act is Act.FAIL:
-            self._refuse(self._exhausted(decision, candidate, answer))
+            status = answer.status if answer is not None else None
+            owner = plan.hop is not None
+            self._refuse(
+                exhausted(plan.asked, decision, last=candidate.node_name, status=status, owner=owner)
+            )
         elif decision.act is Act.RETRY:
             plane.counters.retries += 1
             self._budgeted = True
@@ -283,36 +300,6 @@ class Exchange:
             plane.counters.moves += 1
             self._next()
         return True
-
-    def _exhausted(self, decision: Decision, last: Candidate, answer: Answer | None) -> RefusedError:
-        code = decision.code or Code.UPSTREAM_FAILED
-        tried = decision.progress.attempts
-        nodes = f"{tried} node{'s were' if tried != 1 else ' was'} tried"
-        model = self._plan.asked
-        ended = f"; the last one, {last.node_name}, answered {answer.status}" if answer is not None else ""
-        state = {
-            Code.MODEL_LOADING: "loading",
-            Code.DRAINING: "draining",
-            Code.SATURATED: "saturated",
-            Code.NO_REPLICA: "absent",
-        }.get(code, "")
-        sentence = {
-            Code.MODEL_LOADING: f"The model {model!r} is being loaded; try again soon",
-            Code.DRAINING: f"Every node that serves {model!r} is draining; try again soon",
-            Code.SATURATED: f"Every node that serves {model!r} is full ({nodes}); try again soon",
-            Code.NO_REPLICA: f"The model {model!r} is known, but no node could be reached ({nodes})",
-            Code.UPSTREAM_TIMEOUT: f"No answer began in time; {nodes}",
-        }.get(code, f"No node could answer; {nodes}{ended}")
-        # An unreachable backend of ours is a mishap to the sender, not the news that the model is gone.
-        if self._plan.hop is not None and code is Code.NO_REPLICA and decision.progress.unreachable:
-            code = Code.UPSTREAM_FAILED
-        return RefusedError(
-            sentence,
-            code,
-            retry_after=decision.retry_after_s,
-            state=state,
-            eta_s=decision.progress.eta_s or decision.progress.wait_s or None,
-        )
 
     def _refuse(self, error: SwarmError) -> None:
         self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
@@ -326,7 +313,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-        relay.break_off(error_event(self.request.path, code, message))
+        relay.break_off(error_event(self.request.head.path, code, message))
         self._finish(close=True)
 
     # -- for the relay ------------------------------------------------------------------------------------
@@ -336,19 +323,23 @@ class Exchange:
         self._first_byte_by_s = self._next_phase_s = math.inf
         self._plane.release_body(self.request)
 
-    def answer_head(self, upstream: Upstream, framing: bytes) -> bytes:
-        """Status line and headers of the relayed answer."""
-        now_s = time.monotonic()
+    def answer_head(self, status: int, lines: bytes, framing: bytes, headers: list[Header]) -> bytes:
+        """Status line and headers of the relayed answer; see :meth:`sidecar.dataplane.writer.Writer.answer_head`."""
+        if self._candidate is None:
+            raise RuntimeError("nobody was asked")
+        planned_s, dispatched_s = self._planned_s, self._dispatched_s
         return self._plane.writer.answer_head(
             self.request,
             self._plan,
             self._candidate,
-            upstream,
+            status,
+            lines,
             framing,
+            headers,
             attempts=self._progress.attempts + 1,
-            route_s=self._planned_s - self._started_s,
-            queue_s=self._dispatched_s - self._planned_s,
-            upstream_s=now_s - self._dispatched_s,
+            queue_s=dispatched_s - planned_s,
+            route_s=planned_s - self._started_s,
+            upstream_s=time.monotonic() - dispatched_s,
         )
 
     def relayed(self, *, close: bool) -> None:
@@ -431,7 +422,9 @@ class Exchange:
                 self._silent()
         elif now_s >= self._next_phase_s:
             self._next_phase_s = now_s + 10 * policy.phase_after_s
-            self.connection.write(hops.phase_message(hops.RUNNING, self._plane.load_line(self._candidate)))
+            self.connection.write(
+                hops.phase_message(hops.RUNNING, self._plane.upstreams.load_line(self._candidate))
+            )
 
     def _silent(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -457,7 +450,7 @@ class Exchange:
         candidate = self._candidate
         return {
             "request_id": self.request.request_id.decode("latin-1"),
-            "path": self.request.path.decode("latin-1"),
+            "path": self.request.head.path.decode("latin-1"),
             "model": self._plan.model,
             "node": candidate.node_name if candidate is not None else "",
             "endpoint": candidate.endpoint.id if candidate is not None else "",

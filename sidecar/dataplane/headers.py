@@ -100,6 +100,12 @@ ANSWER_DROPS: Final = frozenset(
         b"x-request-id",
         b"server-timing",
         b"alt-svc",
+        b"access-control-allow-origin",
+        b"access-control-allow-credentials",
+        b"access-control-allow-headers",
+        b"access-control-allow-methods",
+        b"access-control-expose-headers",
+        b"access-control-max-age",
     }
 )
 """Headers of a backend's answer that are not relayed; ``x-swarm-*`` neither."""
@@ -115,3 +121,14 @@ def to_header(text: str) -> bytes:
 def from_header(value: str) -> str:
     """The text that :func:`to_header` wrote."""
     return unquote(value)
+
+
+def relayed_lines(headers: list[Header]) -> bytes:
+    """The header lines of a backend's or a peer's answer that go on to the client."""
+    return b"".join(
+        [
+            b"%b: %b\r\n" % header
+            for header in headers
+            if header[0] not in ANSWER_DROPS and not header[0].startswith(b"x-swarm-")
+        ]
+    )

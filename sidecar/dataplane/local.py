@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from sidecar.dataplane.answers import CLOSE, encode, response, unknown_model
 from sidecar.dataplane.request import Request
+from sidecar.dataplane.writer import cors_lines
 from sidecar.routing.listing import ModelListing
 from swarmplane.errors import Code, SwarmError
 
@@ -24,7 +25,8 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
     Raises:
         SwarmError: The path is ours, but the method or the name in it is not.
     """
-    path = request.path
+    head = request.head
+    path = head.path
     if path.startswith(b"/v1/models") and (path == _MODELS or path[len(_MODELS) :].startswith(b"/")):
         make = _models
     elif path == b"/healthz":
@@ -35,24 +37,25 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         make = _well_known
     else:
         return None
-    if request.method not in {b"GET", b"HEAD"}:
-        name = request.path.decode("latin-1")
+    if head.method not in {b"GET", b"HEAD"}:
+        name = request.head.path.decode("latin-1")
         raise SwarmError(f"{name} takes GET and HEAD only", code=Code.METHOD_NOT_ALLOWED)
     status, document = make(plane, request)
-    extra = b"x-request-id: %b\r\n%b" % (
+    extra = b"x-request-id: %b\r\n%b%b" % (
         request.request_id or plane.new_request_id(),
         CLOSE if request.closes or plane.draining else b"",
+        cors_lines(head),
     )
-    head_only = request.method == b"HEAD"
+    head_only = head.method == b"HEAD"
     return response(status, encode(document), extra=extra, head_only=head_only)
 
 
 def _models(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:
     created = int(plane.born_s)
     listed = plane.routes.names()
-    if request.path in {_MODELS, _MODELS + b"/"}:
+    if request.head.path in {_MODELS, _MODELS + b"/"}:
         return 200, {"object": "list", "data": [_entry(model, created) for model in listed]}
-    asked = unquote(request.path[len(_MODELS) + 1 :].decode("latin-1"))
+    asked = unquote(request.head.path[len(_MODELS) + 1 :].decode("latin-1"))
     route = plane.routes.view.find(asked)
     found = next((model for model in listed if route is not None and model.name == route.name), None)
     if found is None:

@@ -62,4 +62,6 @@ def _named(body: Body, span: tuple[int, int], *, stream: bool) -> Peek:
         raise InvalidRequestError("model must be text in UTF-8", param="model") from error
     if not model:
         raise InvalidRequestError("model must not be empty", param="model")
-    return Peek(model, stream=stream, model_span=span)
+    found = Peek(model, span)
+    found.stream = stream
+    return found

@@ -6,8 +6,8 @@ they mean, so a gate that reads one value and a backend that reads another could
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -43,29 +43,28 @@ _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 Body = bytes | bytearray
 
 
-@dataclass(slots=True)
 class Peek:
     """What routing needs of a body. Spans are byte offsets of values, end exclusive."""
 
-    model: str
-    stream: bool = False
-    model_span: tuple[int, int] = (0, 0)
-    members: dict[str, msgspec.Raw] | None = None
-    """All top-level members, undecoded; None for a body that is not JSON."""
-    removals: tuple[tuple[int, int], ...] = ()
-    """Spans that must not go on: our extras, with their commas."""
-    stored: bool = False
-    """Whether ``store`` is true."""
-    has_store: bool = False
+    __slots__ = ("has_store", "members", "model", "model_span", "removals", "stored", "stream")
+
+    def __init__(
+        self, model: str, model_span: tuple[int, int], members: dict[str, msgspec.Raw] | None = None
+    ) -> None:
+        self.model = model
+        self.model_span = model_span
+        self.members = members
+        """All top-level members, undecoded; None for a body that is not JSON."""
+        self.stream = False
+        self.removals: tuple[tuple[int, int], ...] = ()
+        """Spans that must not go on: our extras, with their commas."""
+        self.has_store = False
+        self.stored = False
+        """Whether ``store`` is true."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Where one top-level member stands: ``"key"`` from ``start``, value from ``value`` to ``end``."""
-
-    start: int
-    value: int
-    end: int
+Span = tuple[int, int, int]
+"""Where one top-level member stands: ``"key"`` from, value from, value to."""
 
 
 def peek(body: Body) -> Peek:
@@ -80,7 +79,7 @@ def peek(body: Body) -> Peek:
     raw = members.get("model")
     if raw is None:
         raise InvalidRequestError("you must provide a model parameter", param="model")
-    found = Peek(_text(raw, "model"), model_span=(spans["model"].value, spans["model"].end), members=members)
+    found = Peek(_text(raw, "model"), spans["model"][1:], members)
     if not found.model:
         raise InvalidRequestError("model must not be empty", param="model")
     raw = members.get("stream")
@@ -114,18 +113,16 @@ def _members(body: Body) -> dict[str, msgspec.Raw]:
     return members
 
 
-def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Member]:
+def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Span]:
     """Where each of ``members`` stands in ``body``, from which they were decoded.
 
     Raises:
         InvalidRequestError: A key stands twice, or a routing key is spelled by case or escapes.
     """
-    spans: dict[str, Member] = {}
+    spans: dict[str, Span] = {}
     position = body.index(b"{") + 1
     for key, raw in members.items():
-        if key not in ROUTING_KEYS and key.casefold() in ROUTING_KEYS:
-            raise InvalidRequestError(f"write {key.casefold()!r}, not {key!r}", param=key.casefold())
-        quoted = b'"%b"' % key.encode()
+        quoted = _quoted(key) if len(key) <= _REMEMBERED_KEY else _quote(key)
         start = position
         if not body.startswith(quoted, start):
             start = _after_space(body, start)
@@ -133,31 +130,38 @@ def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Member]:
                 _spelled_by_escapes(body, start, key)
                 quoted = _raw_key(body, start)
         value = start + len(quoted)
-        if body[value] != _COLON or body[value + 1] <= _BLANK:
-            value = _after_space(body, value)
-            value = _after_space(body, value + 1)
-        else:
+        if body[value] == _COLON and body[value + 1] > _BLANK:
             value += 1
-        end = value + len(raw)
+        else:
+            value = _after_space(body, _after_space(body, value) + 1)
         # The decoder keeps the last of two equal keys at the place of the first: the value differs, or the
         # walk comes out at the second one instead of at the next key or the end.
         if not body.startswith(raw, value):
             raise InvalidRequestError(f"the key {key!r} stands twice in the body", param=key)
-        spans[key] = Member(start, value, end)
-        position = end
+        position = value + len(raw)
+        spans[key] = (start, value, position)
         if body[position] != _COMMA:
             position = _after_space(body, position)
         if body[position] == _COMMA:
             position += 1
-    if body[position] != _CLOSE:
-        position = _after_space(body, position)
-        if body[position : position + 1] != b"}":
-            raise InvalidRequestError("a key stands twice in the body")
-    elif body[position - 1] == _COMMA:
-        raise InvalidRequestError("a key stands twice in the body")
+    _check_end(body, position)
     return spans
 
 
+def _check_end(body: Body, position: int) -> None:
+    """That the walk came out at the end of the object, not at a key that stands twice."""
+    if body[_after_space(body, position)] != _CLOSE or body[position - 1] == _COMMA:
+        raise InvalidRequestError("a key stands twice in the body")
+
+
+def _quote(key: str) -> bytes:
+    if key not in ROUTING_KEYS and key.casefold() in ROUTING_KEYS:
+        raise InvalidRequestError(f"write {key.casefold()!r}, not {key!r}", param=key.casefold())
+    return b'"%b"' % key.encode()
+
+
+_REMEMBERED_KEY: Final = 64
+_quoted = functools.lru_cache(maxsize=4096)(_quote)
 _COLON: Final = 0x3A
 _COMMA: Final = 0x2C
 _CLOSE: Final = 0x7D
@@ -198,30 +202,30 @@ def _flag(raw: msgspec.Raw, key: str) -> bool:
 
 
 def _removals(
-    body: Body, members: dict[str, msgspec.Raw], spans: dict[str, Member]
+    body: Body, members: dict[str, msgspec.Raw], spans: dict[str, Span]
 ) -> tuple[tuple[int, int], ...]:
-    found = without([key for key in EXTRAS if key in members], spans)
+    found = _without([key for key in EXTRAS if key in members], spans)
     if "metadata" in members:
-        metadata, base = bytes(members["metadata"]), spans["metadata"].value
+        metadata, base = bytes(members["metadata"]), spans["metadata"][1]
         inner = _members(metadata) if metadata.startswith(b"{") else {}
         if "tags" in inner:
-            cuts = without(["tags"], locate(metadata, inner))
+            cuts = _without(["tags"], locate(metadata, inner))
             found += [(start + base, end + base) for start, end in cuts]
     return tuple(sorted(found))
 
 
-def without(keys: list[str], spans: dict[str, Member]) -> list[tuple[int, int]]:
+def _without(keys: list[str], spans: dict[str, Span]) -> list[tuple[int, int]]:
     """Spans to cut so that the members named ``keys`` and their commas are gone and the rest stays JSON."""
-    order = sorted(spans.values(), key=lambda member: member.start)
-    doomed = {spans[key].start for key in keys}
+    order = sorted(spans.values())
+    doomed = {spans[key] for key in keys}
     cuts: list[tuple[int, int]] = []
     kept = False
     for index, member in enumerate(order):
-        if member.start not in doomed:
+        if member not in doomed:
             kept = True
         elif kept:
-            cuts.append((order[index - 1].end, member.end))
+            cuts.append((order[index - 1][2], member[2]))
         else:
-            follows = order[index + 1].start if index + 1 < len(order) else member.end
-            cuts.append((member.start, follows))
+            follows = order[index + 1][0] if index + 1 < len(order) else member[2]
+            cuts.append((member[0], follows))
     return cuts

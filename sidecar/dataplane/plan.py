@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.backoff import retry_after_s
 from sidecar.core.candidate import Candidate, permitted
+from sidecar.core.overlay import Overlay
 from sidecar.core.strategies import order
-from sidecar.dataplane.answers import unknown_model
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
-from sidecar.dataplane.request import Request
+from sidecar.dataplane.refusals import RefusedError, unpinned, unready
+from sidecar.dataplane.request import Head, Request
+from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
-from swarmplane.errors import Code, InvalidRequestError, SwarmError
+from swarmplane.errors import Code, InvalidRequestError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.server import DataPlane
@@ -35,61 +35,59 @@ _STATELESS: Final = frozenset(
         b"/v1/audio/speech",
     }
 )
-_ABSENT_RETRY_S: Final = 5.0
 _LONGEST_TIMEOUT_S: Final = 86_400.0
-LOCAL_ONLY: Final = (b"x-swarm-local-only", b"x-netllm-local-only")
-
-
-class RefusedError(SwarmError):
-    """A request that will not be served, with what its answer says besides the sentence."""
-
-    def __init__(
-        self,
-        message: str,
-        code: Code,
-        *,
-        retry_after: int = 0,
-        state: str = "",
-        eta_s: float | None = None,
-        expired: bool = False,
-    ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after = retry_after
-        self.expired = expired
-        """Whether the sender's own deadline passed."""
-        self.swarm: Mapping[str, object] | None = {"state": state, "eta_s": eta_s} if state else None
+_LOCAL_ONLY: Final = (b"x-swarm-local-only", b"x-netllm-local-only")
+_REMEMBERED: Final = 4096
+_NEVER: Final = math.inf
 
 
 class Plan:
     """A request that will be tried: in this order, until this time."""
 
-    __slots__ = (
-        "asked",
-        "content",
-        "deadline_s",
-        "hop",
-        "left",
-        "model",
-        "origin",
-        "stateless",
-        "stream",
-        "view",
-    )
+    __slots__ = ("asked", "content", "deadline_s", "hop", "left", "model", "origin", "stateless", "view")
 
-    def __init__(self, asked: str, view: View) -> None:
-        self.asked = asked
+    def __init__(self, content: Peek, view: View, origin: str) -> None:
+        self.content = content
+        self.asked = content.model
         """The name in the body."""
         self.view = view
-        self.model = asked
+        self.origin = origin
+        self.model: str = content.model
         """The canonical name."""
-        self.content: Peek = Peek(asked)
-        self.stream = False
         self.left: list[Candidate] = []
         """Candidates not asked yet, the next one last."""
-        self.origin = ""
         self.hop: Hop | None = None
         self.stateless = True
-        self.deadline_s = math.inf
+        self.deadline_s = _NEVER
+
+
+class Sole:
+    """Models with exactly one endpoint, of which nothing was learned: the same answer until something changes.
+
+    With one candidate there is nothing to weigh, so its load does not matter.
+    """
+
+    def __init__(self, routes: CurrentRoutes) -> None:
+        self._routes = routes
+        self._view: View | None = None
+        self._overlay: Overlay | None = None
+        self._found: dict[str, tuple[str, Candidate]] = {}
+
+    def find(self, asked: str, view: View) -> tuple[str, Candidate] | None:
+        """Canonical name and endpoint, if they are known to be all there is."""
+        if view is not self._view or self._routes.overlay is not self._overlay:
+            self._view, self._overlay = view, self._routes.overlay
+            self._found.clear()
+        return self._found.get(asked)
+
+    def keep(self, asked: str, resolution: Resolution) -> None:
+        """Remember what :meth:`find` did not know."""
+        overlay, route = self._overlay, resolution.route
+        if route is None or overlay is None or len(route.endpoints) != 1 or len(self._found) >= _REMEMBERED:
+            return
+        if overlay.gone or overlay.ejected or overlay.full:
+            return
+        self._found[asked] = (route.name, resolution.candidates[0])
 
 
 def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, now_s: float) -> Plan:
@@ -98,65 +96,68 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     Raises:
         SwarmError: It will not be served; :class:`RefusedError` says more than others.
     """
-    options = request.options or {}
-    if b"via" in options and plane.names_us(options[b"via"]):
-        raise RefusedError(
-            "the request has been through this swarm already: a backend points back to it", Code.LOOP
-        )
-    content_type = options.get(b"content-type", b"")
-    if content_type[:10].lower() == b"multipart/":
-        content = peek_multipart(request.body, content_type)
+    head = request.head
+    content = (
+        peek_multipart(request.body, head.options[b"content-type"]) if head.multipart else peek(request.body)
+    )
+    routes = plane.routes
+    plan = Plan(content, routes.view, routes.node_id)
+    plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
+    if peer is not None:
+        _plan_owner(plane, plan, read_hop(head.options, peer.node), now_s)
+    elif head.plain:
+        _plan_plain(plane, plan)
     else:
-        content = peek(request.body)
-    view = plane.routes.view
-    plan = Plan(content.model, view)
-    plan.content = content
-    plan.stream = content.stream
-    plan.stateless = _is_stateless(request.path, content)
-    if peer is None:
-        _plan_entry(plane, request, plan, now_s)
-    else:
-        _plan_owner(plane, plan, read_hop(options, peer.node), now_s)
+        _plan_entry(plane, head, plan, now_s)
     return plan
 
 
-def _is_stateless(path: bytes, content: Peek) -> bool:
-    if path in _STATELESS:
-        return not content.stored
+def _is_unstored(path: bytes, content: Peek) -> bool:
     # The Responses API stores unless told otherwise.
     return path == b"/v1/responses" and content.has_store and not content.stored
 
 
-def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) -> None:
-    plan.origin = plane.routes.node_id
-    options = request.options or {}
-    pin, strategy = "", ""
-    local_only = False
-    if len(options) > 1:
-        pin, strategy = request.option(b"x-swarm-node"), request.option(b"x-swarm-strategy")
-        local_only = any(_is_yes(request.option(name)) for name in LOCAL_ONLY)
-        timeout = request.option(b"x-swarm-timeout-s")
-        if timeout:
-            plan.deadline_s = now_s + _seconds(timeout)
+def _plan_plain(plane: DataPlane, plan: Plan) -> None:
+    known = plane.sole.find(plan.asked, plan.view)
+    if known is not None:
+        plan.model, candidate = known
+        plan.left.append(candidate)
+        return
+    resolution = plane.routes.resolve(plan.asked, plane.clock_s())
+    _choose(plane, plan, resolution, resolution.candidates, "")
+    plane.sole.keep(plan.asked, resolution)
+
+
+def _plan_entry(plane: DataPlane, head: Head, plan: Plan, now_s: float) -> None:
+    options = head.options
+    if b"via" in options and plane.names_us(options[b"via"]):
+        raise RefusedError(
+            "the request has been through this swarm already: a backend points back to it", Code.LOOP
+        )
+    timeout = head.option(b"x-swarm-timeout-s")
+    if timeout:
+        plan.deadline_s = now_s + _seconds(timeout)
+    local_only = any(_is_yes(head.option(name)) for name in _LOCAL_ONLY)
     resolution = plane.routes.resolve(plan.asked, plane.clock_s(), local_only=local_only)
     candidates = resolution.candidates
+    pin = head.option(b"x-swarm-node")
     if pin and candidates:
         candidates = permitted(candidates, pin=pin)
         if not candidates:
-            raise RefusedError(
-                f"node {pin!r} does not serve {plan.asked!r} now",
-                Code.NO_REPLICA,
-                retry_after=retry_after_s(_ABSENT_RETRY_S, plane.draw()),
-                state="absent",
-            )
+            raise unpinned(plan.asked, pin, plane.draw())
+    _choose(plane, plan, resolution, candidates, head.option(b"x-swarm-strategy"))
+
+
+def _choose(
+    plane: DataPlane, plan: Plan, resolution: Resolution, candidates: tuple[Candidate, ...], strategy: str
+) -> None:
     if not candidates:
-        raise unready(plane, plan.asked, resolution)
+        raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
     plan.model = resolution.model or plan.asked
-    if len(candidates) == 1:
-        plan.left = [candidates[0]]
-    else:
-        ordered = order(candidates, strategy or resolution.strategy(plan.view.table), plane.draw())
-        plan.left = list(reversed(ordered))
+    if len(candidates) > 1:
+        strategy = strategy or resolution.strategy(plan.view.table)
+        candidates = order(candidates, strategy, plane.draw())[::-1]
+    plan.left = list(candidates)
 
 
 def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> None:
@@ -170,33 +171,15 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
             raise RefusedError("the request's time is over", Code.UPSTREAM_TIMEOUT, expired=True)
         plan.deadline_s = now_s + hop.deadline_ms / 1000
     if plane.draining:
-        raise RefusedError("this node is draining", Code.DRAINING, retry_after=1, state="draining")
+        raise RefusedError("this node is draining", Code.DRAINING, retry_after=1)
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
-    if not resolution.candidates:
-        raise unready(plane, hop.model, resolution)
-    ordered = order(resolution.candidates, "least_load", plane.draw())
+    candidates = resolution.candidates
+    if not candidates:
+        raise unready(hop.model, resolution, (), plane.draw())
+    if len(candidates) > 1:
+        candidates = order(candidates, "least_load", plane.draw())[::-1]
     # The sender counted the hinted one: among ours it goes first, so that its count stays true.
-    plan.left = sorted(reversed(ordered), key=lambda c: c.endpoint.id == hop.endpoint)
-
-
-def unready(plane: DataPlane, asked: str, resolution: Resolution) -> RefusedError:
-    """The refusal of a model that nobody can serve now."""
-    code = resolution.code or Code.NO_REPLICA
-    if code is Code.MODEL_NOT_FOUND:
-        return RefusedError(unknown_model(asked, [m.name for m in plane.routes.names()]), code)
-    wait_s = resolution.wait_s or _ABSENT_RETRY_S
-    sentence = {
-        Code.MODEL_LOADING: f"The model {asked!r} is being loaded; try again soon",
-        Code.DRAINING: f"Every node that serves {asked!r} is draining; try again soon",
-        Code.SATURATED: f"Every node that serves {asked!r} is full; try again soon",
-    }.get(code, f"The model {asked!r} is known, but no node can serve it now; see `swarmctl model list`")
-    return RefusedError(
-        sentence,
-        code,
-        retry_after=retry_after_s(wait_s, plane.draw()),
-        state=resolution.state,
-        eta_s=resolution.wait_s or None,
-    )
+    plan.left = sorted(candidates, key=lambda c: c.endpoint.id == hop.endpoint)
 
 
 def _is_yes(value: str) -> bool:

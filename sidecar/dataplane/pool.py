@@ -54,11 +54,13 @@ class Destination:
         self.context = context
         self._server_name = server_name
         self._verify = verify
-        self._peer = peer
+        self.peer = peer
         self._idle: list[Upstream] = []
         self._resolved: dict[tuple[str, int], tuple[float, tuple[str, ...]]] = {}
         self._good: tuple[str, int] | None = None
         self.made = 0
+        self.label: object = None
+        """Whatever its owner recognises it by."""
         self.used_s = time.monotonic()
 
     @property
@@ -156,7 +158,7 @@ class Destination:
     def _settle(self, upstream: Upstream) -> None:
         if self._verify is not None:
             self._verify(upstream.transport.get_extra_info("ssl_object"))
-        if self._peer:
+        if self.peer:
             guard_peer_socket(upstream.transport.get_extra_info("socket"))
 
     async def _resolve(self, address: tuple[str, int]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The checks on a request's head that decide whether its body is read at all."""
+"""What a request's head means, and the checks on it that decide whether its body is read at all."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ from sidecar.dataplane.headers import (
     Header,
 )
 from sidecar.dataplane.policy import DataPlanePolicy
-from sidecar.dataplane.request import Fault, Request
+from sidecar.dataplane.request import Fault, Head, Request
 from swarmplane.errors import Code
 
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}\Z")
 _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 _TARGET: Final = re.compile(rb"/[!\"$-;=?-~]*\Z")
 """Origin form: visible ASCII from a slash on, without ``#``, ``<`` and ``>``."""
+_RELAYED: Final = b"/v1/"
+_MODELS: Final = b"/v1/models"
+_ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
+_PLAIN_OPTIONS: Final = frozenset({b"host", b"content-type", b"origin"})
 
 
 class Framing:
     """What a head says about its body."""
 
-    __slots__ = ("chunked", "expects", "length")
+    __slots__ = ("chunked", "expects", "length", "sized")
 
     def __init__(self) -> None:
         self.length = 0
+        self.sized = False
         self.chunked = False
         self.expects = False
 
@@ -46,9 +51,9 @@ class Framing:
 
 
 def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes, int]) -> Framing:
-    """Put ``headers`` where they belong in ``request``; sets its fault where they contradict each other."""
+    """Put ``headers`` where they belong in the request's head; sets a fault where they contradict each other."""
     framing = Framing()
-    forward = request.forward
+    forward = request.head.forward
     hosts = 0
     for name, value in headers:
         action = actions.get(name)
@@ -59,7 +64,7 @@ def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes
             hosts += 1
             _option(request, name, value)
         elif action == LENGTH:
-            framing.length = int(value)
+            framing.length, framing.sized = int(value), True
         elif action >= OPTION:
             _special(request, framing, action, name, value)
     if hosts != 1:
@@ -68,52 +73,53 @@ def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes
 
 
 def _special(request: Request, framing: Framing, action: int, name: bytes, value: bytes) -> None:
+    head = request.head
     if action in {OPTION, BOTH}:
         _option(request, name, value)
         if action == BOTH:
-            request.forward.append(b"%b: %b\r\n" % (name, value))
+            head.forward.append(b"%b: %b\r\n" % (name, value))
     elif action == ENCODING:
         framing.chunked = True
-        if value.lower() != b"chunked" or request.http10:
+        if value.lower() != b"chunked" or head.http10:
             request.fault = Fault(Code.INVALID_REQUEST, "the only transfer-encoding understood is chunked")
     elif action == EXPECT:
         framing.expects = value.lower() == b"100-continue"
     elif action == REQUEST_ID:
         if _REQUEST_ID.match(value):
-            request.request_id = value
+            head.request_id = request.request_id = value
     elif action == CONNECTION and value not in _PLAIN_CONNECTION:
         _option(request, name, value)
 
 
 def _option(request: Request, name: bytes, value: bytes) -> None:
-    if request.options is None:
-        request.options = {name: value}
-    else:
-        before = request.options.get(name)
-        request.options[name] = value if before is None else before + b", " + value
-        if before is not None and name == b"content-type":
-            request.fault = Fault(Code.INVALID_REQUEST, "a request has one Content-Type")
+    options = request.head.options
+    before = options.get(name)
+    options[name] = value if before is None else before + b", " + value
+    if before is not None and name == b"content-type":
+        request.fault = Fault(Code.INVALID_REQUEST, "a request has one Content-Type")
 
 
-def drop_nominated(request: Request) -> None:
+def _drop_nominated(head: Head) -> None:
     """Forget headers that ``Connection`` says are for this connection only."""
-    nominated = (request.options or {}).get(b"connection", b"").lower()
+    nominated = head.options[b"connection"].lower()
     names = tuple(name.strip() + b": " for name in nominated.split(b",") if name.strip())
-    request.forward = [line for line in request.forward if not line.startswith(names)]
+    head.forward = [line for line in head.forward if not line.startswith(names)]
 
 
 def examine(request: Request, framing: Framing, access: Access, policy: DataPlanePolicy) -> None:
-    """Set the request's fault if its head alone says that it will not be served."""
-    options = request.options or {}
+    """Finish the request's head; set a fault if it alone says that the request will not be served."""
+    head = request.head
+    options = head.options
     if b"connection" in options:
-        drop_nominated(request)
-    target = request.target
-    if not _TARGET.match(target):
+        _drop_nominated(head)
+    if not _TARGET.match(head.target):
         request.fault = Fault(Code.INVALID_REQUEST, "the request target must be a path")
         return
-    request.path = target.partition(b"?")[0]
-    multipart = options.get(b"content-type", b"").lower().startswith(b"multipart/")
-    limit = policy.max_multipart_bytes if multipart else policy.max_json_bytes
+    head.path = head.target.partition(b"?")[0]
+    head.relayed = head.method == b"POST" and is_relayable(head.path) and not _ODD_PATH.search(head.path)
+    head.multipart = options.get(b"content-type", b"")[:10].lower() == b"multipart/"
+    head.plain = not head.multipart and options.keys() <= _PLAIN_OPTIONS
+    limit = body_limit(head, policy)
     if framing.length > limit:
         request.fault = too_large(limit)
     elif not access.admits_host(options[b"host"]):
@@ -122,6 +128,16 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
     elif b"origin" in options and not access.admits_origin(options[b"origin"]):
         message = "this Origin may not act here; add it to client.origins if it may"
         request.fault = Fault(Code.FORBIDDEN, message, close=False)
+
+
+def is_relayable(path: bytes) -> bool:
+    """Whether POSTs to ``path`` go to a backend."""
+    return path.startswith(_RELAYED) and path != _MODELS and not path.startswith(b"/v1/models/")
+
+
+def body_limit(head: Head, policy: DataPlanePolicy) -> int:
+    """Bytes that the body of a request with this head may have."""
+    return policy.max_multipart_bytes if head.multipart else policy.max_json_bytes
 
 
 def too_large(limit: int) -> Fault:

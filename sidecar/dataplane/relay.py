@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sidecar.dataplane.headers import Header, relayed_lines
 from sidecar.dataplane.splice import rename_answer, rename_events
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Relay(ABC):
     def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
         self._exchange = exchange
         self._upstream = upstream
-        self._chunked = not exchange.request.http10
+        self._chunked = not exchange.request.head.http10
         self.committed = False
         """Whether the client got anything."""
 
@@ -64,7 +65,11 @@ class Relay(ABC):
         self.committed = True
         exchange = self._exchange
         exchange.committed()
-        exchange.connection.write(exchange.answer_head(self._upstream, framing) + first)
+        upstream = self._upstream
+        lines = relayed_lines(upstream.headers)
+        exchange.connection.write(
+            exchange.answer_head(upstream.status, lines, framing, upstream.headers) + first
+        )
 
     def _write(self, data: bytes) -> None:
         if self._chunked:
@@ -143,7 +148,7 @@ class PassingRelay(Relay):
             self._commit(b"content-length: 0\r\n", b"")
         elif self._chunked:
             self._exchange.connection.write(_END)
-        self._exchange.relayed(close=self._exchange.request.http10)
+        self._exchange.relayed(close=self._exchange.request.head.http10)
 
     def whole_at_eof(self) -> bool:
         """See :class:`Relay`: nothing in such a body says so, and HTTP/1.0 servers end all of theirs so."""
@@ -210,7 +215,7 @@ class EventRelay(Relay):
             self._open()
         if self._chunked:
             self._exchange.connection.write(_END)
-        self._exchange.relayed(close=self._exchange.request.http10)
+        self._exchange.relayed(close=self._exchange.request.head.http10)
 
     def whole_at_eof(self) -> bool:
         """See :class:`Relay`: the stream's end marker was relayed."""
@@ -232,6 +237,16 @@ _NEWLINE: Final = 0x0A
 def is_silence(data: bytes) -> bool:
     """Whether ``data``, whole lines, are nothing but SSE comments and blank lines."""
     return all(not line or line.startswith(b":") for line in data.splitlines())
+
+
+def is_plain(headers: list[Header]) -> bool:
+    """Whether an answer with a length would be collected, if it is not too long."""
+    for name, value in headers:
+        if name == b"content-encoding" or (
+            name == b"content-type" and value.lower().startswith(_EVENT_KINDS)
+        ):
+            return False
+    return True
 
 
 def choose(exchange: Exchange, upstream: Upstream, *, collect: int, hold: int) -> Relay:

@@ -12,30 +12,29 @@ EMPTY: Final = b""
 class Fault:
     """Why a request is refused by the connection itself, before anything else looks at it."""
 
-    __slots__ = ("close", "code", "message", "param")
+    __slots__ = ("close", "code", "message")
 
-    def __init__(self, code: Code, message: str, *, close: bool = True, param: str | None = None) -> None:
+    def __init__(self, code: Code, message: str, *, close: bool = True) -> None:
         self.code = code
         self.message = message
         self.close = close
-        self.param = param
 
 
-class Request:
-    """A whole request. Mutable only while its connection reads it; ``body`` is dropped once it is not needed."""
+class Head:
+    """What a request's head says. Never changed once it was read: requests with equal heads share one."""
 
     __slots__ = (
-        "body",
         "closes",
-        "fault",
         "forward",
         "http10",
         "method",
+        "multipart",
         "options",
         "path",
-        "received_s",
+        "plain",
+        "relayed",
         "request_id",
-        "size",
+        "sent",
         "target",
     )
 
@@ -46,19 +45,37 @@ class Request:
         """Target without its query."""
         self.http10 = False
         self.closes = False
-        """Whether the connection ends after the answer."""
+        """Whether the client wants the connection to end after the answer."""
         self.forward: list[bytes] = []
         """Header lines that go on to backends and peers."""
-        self.options: dict[bytes, bytes] | None = None
-        """Headers that mean something to us, by lower-case name; None: none came."""
+        self.options: dict[bytes, bytes] = {}
+        """Headers that mean something to us, by lower-case name."""
         self.request_id: bytes = EMPTY
         """As the client gave it; empty: none."""
-        self.body: bytes | bytearray = EMPTY
-        self.size = 0
-        """Bytes of body that count against the process's budget."""
-        self.received_s = 0.0
-        self.fault: Fault | None = None
+        self.multipart = False
+        self.plain = False
+        """Whether no header changes where the request goes."""
+        self.relayed = False
+        """Whether it goes to a backend or a peer."""
+        self.sent: dict[object, bytes] = {}
+        """Starts of the heads that went to backends for it, by target: for the next request with an equal head."""
 
     def option(self, name: bytes) -> str:
         """A header of ours as text; empty where it is absent."""
-        return self.options.get(name, EMPTY).decode("latin-1").strip() if self.options else ""
+        return self.options.get(name, EMPTY).decode("latin-1").strip()
+
+
+class Request:
+    """A whole request. ``body`` is dropped once it is not needed."""
+
+    __slots__ = ("body", "closes", "fault", "head", "request_id", "size")
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.closes = head.closes
+        """Whether the connection ends after the answer."""
+        self.request_id = head.request_id
+        self.body: bytes | bytearray = EMPTY
+        self.size = 0
+        """Bytes of body that count against the process's budget."""
+        self.fault: Fault | None = None

@@ -6,45 +6,36 @@ import asyncio
 import itertools
 import logging
 import random
-import re
 import secrets
 import socket
 import ssl
 import time
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from sidecar.core.attempts import Decision
-from sidecar.core.candidate import Candidate
-from sidecar.core.load import format_load, parse_load
 from sidecar.dataplane import local
 from sidecar.dataplane.answers import CLOSE, encode, error_document, response
 from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.exchange import Exchange
-from sidecar.dataplane.headers import Header
-from sidecar.dataplane.hop import find, refusal_of
+from sidecar.dataplane.hop import refusal_of
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
-from sidecar.dataplane.plan import RefusedError
+from sidecar.dataplane.plan import Sole
 from sidecar.dataplane.policy import DataPlanePolicy
-from sidecar.dataplane.pool import Destination, Pool, guard_peer_socket
+from sidecar.dataplane.pool import guard_peer_socket
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.ports import Backends, Clock
+from sidecar.dataplane.reading import is_relayable
+from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.request import Fault, Request
-from sidecar.dataplane.writer import Writer
+from sidecar.dataplane.upstreams import Upstreams
+from sidecar.dataplane.writer import Writer, cors_lines
 from sidecar.routing.current import CurrentRoutes
-from swarmplane.addresses import parse_address
-from swarmplane.errors import Code, InvalidRequestError, SwarmError
-from swarmplane.ids import NodeId
-
-if TYPE_CHECKING:
-    from sidecar.backends.target import Target
+from swarmplane.errors import Code, SwarmError
 
 log = logging.getLogger(__name__)
 
-_RELAYED: Final = b"/v1/"
-_ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
 _CONNECTIONS_EVERY: Final = 5
 """Ticks between two looks at all connections."""
 _HOUSEKEEP_EVERY: Final = 50
@@ -95,19 +86,16 @@ class DataPlane:
         """Monotonic time at the last tick: good enough to notice silence."""
         self.born_s = time.time()
         self.writer = Writer(self)
+        self.sole = Sole(routes)
+        self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         self.via = f"swarm-{identity.swarm_id if identity else secrets.token_hex(6)}".encode()
         self._tls = tls
         self._connections: set[ClientConnection] = set()
         self._servers: list[asyncio.Server] = []
-        self._backend_pool = Pool()
-        self._peer_pool = Pool()
-        self._pooled_targets: dict[str, Target] = {}
-        self._suspects: frozenset[NodeId] = frozenset()
         self._buffered = 0
         self._group: asyncio.TaskGroup | None = None
         self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6)
-        routes.subscribe(self._routes_changed)
+        self._id_prefix = secrets.token_hex(6).encode()
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -131,8 +119,7 @@ class DataPlane:
                 if tick % _CONNECTIONS_EVERY == 0:
                     for connection in tuple(self._connections):
                         connection.check(now_s)
-                    self._backend_pool.sweep(now_s)
-                    self._peer_pool.sweep(now_s)
+                    self.upstreams.sweep(now_s)
                 if tick % _HOUSEKEEP_EVERY == 0:
                     self.routes.housekeep(self.clock_s())
             except Exception as error:  # noqa: BLE001
@@ -208,8 +195,7 @@ class DataPlane:
         self._servers.clear()
         for connection in tuple(self._connections):
             connection.end()
-        self._backend_pool.clear()
-        self._peer_pool.clear()
+        self.upstreams.close()
 
     def requests(self) -> list[dict[str, object]]:
         """What is in flight, for the admin listener."""
@@ -277,7 +263,7 @@ class DataPlane:
                     self.counters.hops_in += 1
                     if self._tls is not None:
                         self._tls.admit(connection.peer)
-                answer = None if _is_relayed(request) else self._answer(request)
+                answer = None if request.head.relayed else self._answer(request)
             except SwarmError as error:
                 self.refuse(connection, request, error)
             else:
@@ -295,14 +281,14 @@ class DataPlane:
         answer = local.answer(self, request)
         if answer is not None:
             return answer
-        path = request.path.decode("latin-1")
-        if request.path.startswith(_RELAYED) and request.method != b"POST":
+        path = request.head.path.decode("latin-1")
+        if is_relayable(request.head.path) and request.head.method != b"POST":
             raise SwarmError(f"{path} takes POST only", code=Code.METHOD_NOT_ALLOWED)
         raise SwarmError(f"there is nothing at {path[:256]}; the API is at /v1", code=Code.NOT_FOUND)
 
     def refuse_early(self, connection: ClientConnection, request: Request) -> Fault | None:
         """What a client that waits for ``100 Continue`` is told instead of it."""
-        if not _is_relayed(request):
+        if not request.head.relayed:
             return Fault(Code.NOT_FOUND, "nothing here takes a body")
         if connection.peer is not None and self.draining:
             return Fault(Code.DRAINING, "this node is draining")
@@ -327,122 +313,23 @@ class DataPlane:
             status = refusal.http_status
             extra.append(b"x-swarm-refusal: %b\r\n" % refusal.value.encode())
         if code is Code.METHOD_NOT_ALLOWED:
-            extra.append(b"allow: POST\r\n" if _is_relayable(request.path) else b"allow: GET, HEAD\r\n")
+            extra.append(b"allow: POST\r\n" if is_relayable(request.head.path) else b"allow: GET, HEAD\r\n")
         if self.routes.view.stale:
             extra.append(b"x-swarm-stale: 1\r\n")
         if request.closes or self.draining:
             extra.append(CLOSE)
+        if code is not Code.FORBIDDEN:
+            extra.append(cors_lines(request.head))
         document = error_document(
-            request.path, code, error.message, param=error.details.get("param"), swarm=swarm
+            request.head.path, code, error.message, param=error.details.get("param"), swarm=swarm
         )
-        head_only = request.method == b"HEAD"
+        head_only = request.head.method == b"HEAD"
         connection.write(response(status, encode(document), extra=b"".join(extra), head_only=head_only))
 
     def new_request_id(self) -> bytes:
         """A fresh id; the process's random prefix makes it unique in the swarm."""
-        return b"%b-%08x" % (self._id_prefix.encode(), next(self._ids))
+        return b"%b-%08x" % (self._id_prefix, next(self._ids))
 
     def names_us(self, via: bytes) -> bool:
         """Whether a ``Via`` header says that a request went through this swarm."""
         return self.via in via
-
-    # -- upstream -----------------------------------------------------------------------------------------
-
-    def destination(self, candidate: Candidate) -> Destination | None:
-        """Where to send a request for ``candidate``; None where nothing is known of it."""
-        if not candidate.local:
-            return self._peer(candidate)
-        name = candidate.endpoint.backend
-        target = self.backends.targets.get(name)
-        if target is None:
-            return None
-        known = self._backend_pool.get(name)
-        if known is not None and self._pooled_targets.get(name) is target:
-            return known
-        self._pooled_targets[name] = target
-        context = ssl.create_default_context() if target.tls else None
-        return self._backend_pool.add(
-            name,
-            Destination(
-                ((target.host, target.port),),
-                idle_s=self.policy.idle_backend_s,
-                most_idle=self.policy.max_idle,
-                context=context,
-                server_name=target.host,
-            ),
-        )
-
-    def _peer(self, candidate: Candidate) -> Destination | None:
-        node, tls = candidate.endpoint.node, self._tls
-        if tls is None or not candidate.peer_addresses:
-            return None
-        try:
-            parsed = [parse_address(address) for address in candidate.peer_addresses]
-        except InvalidRequestError:
-            return None
-        addresses = tuple((address.host, address.port) for address in parsed)
-        context = tls.client_context
-        known = self._peer_pool.get(node)
-        if known is not None and known.addresses == addresses:
-            return known
-        return self._peer_pool.add(
-            node,
-            Destination(
-                addresses,
-                idle_s=self.policy.idle_peer_s,
-                most_idle=self.policy.max_idle,
-                context=context,
-                server_name=tls.server_name(node),
-                verify=lambda connection: tls.called(connection, node),
-                peer=True,
-            ),
-        )
-
-    def learn(self, candidate: Candidate, decision: Decision) -> None:
-        """Record what the end of an attempt says about its endpoint."""
-        endpoint, now_s = candidate.endpoint, self.clock_s()
-        if decision.learn_gone:
-            self.routes.learn_gone(endpoint.id, now_s)
-            if candidate.local:
-                self.backends.report_missing_model(endpoint.backend, endpoint.model)
-        if decision.unreachable:
-            target = endpoint.id if candidate.local else endpoint.node
-            self.routes.connect_failed(target, now_s, self.draw())
-            if candidate.local:
-                self.backends.report_failure(endpoint.backend)
-            else:
-                self._peer_pool.drop(endpoint.node)
-        if decision.full_hold_s:
-            self.routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
-
-    def learn_load(self, candidate: Candidate, headers: list[Header]) -> None:
-        """Take the load that an owner's answer carries."""
-        text = find(headers, b"x-swarm-load")
-        if text is None:
-            return
-        load = parse_load(candidate.endpoint.id, text)
-        if load is not None:
-            self.routes.set_load(
-                load.endpoint, load.in_flight_by_origin, load.queued, load.slots, self.clock_s()
-            )
-
-    def load_line(self, candidate: Candidate | None) -> bytes:
-        """The header with this owner's load of ``candidate``; empty where there is nothing to say."""
-        load = self.routes.load_of(candidate.endpoint.id) if candidate is not None else None
-        return b"x-swarm-load: %b\r\n" % format_load(load).encode() if load is not None else b""
-
-    def _routes_changed(self) -> None:
-        suspects = self.routes.view.suspects
-        for node in suspects - self._suspects:
-            # Waiting connections to it may be dead; those in use end by their own time-outs.
-            self._peer_pool.drop(node)
-        self._suspects = suspects
-
-
-def _is_relayable(path: bytes) -> bool:
-    return path.startswith(_RELAYED) and path != b"/v1/models" and not path.startswith(b"/v1/models/")
-
-
-def _is_relayed(request: Request) -> bool:
-    path = request.path
-    return request.method == b"POST" and _is_relayable(path) and not _ODD_PATH.search(path)

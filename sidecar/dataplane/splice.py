@@ -37,10 +37,10 @@ def rename_answer(body: Body, name: bytes) -> bytes:
         members = _decode(body)
         if "model" not in members:
             return bytes(body)
-        span = locate(body, members)["model"]
+        _, start, end = locate(body, members)["model"]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRequestError):
         return bytes(body)
-    return splice(body, ((span.value, span.end, name),))
+    return splice(body, ((start, end, name),))
 
 
 def rename_events(lines: bytes, name: bytes) -> bytes:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
-from sidecar.dataplane.headers import Header
+from sidecar.dataplane.headers import Header, relayed_lines
+from sidecar.dataplane.relay import is_plain
+from sidecar.dataplane.repeat import Repeat
 
 if TYPE_CHECKING:
     from sidecar.dataplane.pool import Destination
@@ -20,6 +22,9 @@ _JOINED_BYTES: Final = 64 * 1024
 
 class Sink(Protocol):
     """Who asked. It gets ``upstream_head``, then data, then exactly one of the two ends."""
+
+    def upstream_whole(self, lines: bytes, body: bytes) -> None:
+        """Instead of all others: a plain answer, status 200, in one piece; ``lines`` are its headers to relay."""
 
     def upstream_info(self, status: int, headers: list[Header]) -> None:
         """A whole 1xx message."""
@@ -50,6 +55,7 @@ class Upstream(asyncio.Protocol):
         "_lost",
         "_parser",
         "_parts",
+        "_repeat",
         "_reusable",
         "_sink",
         "_withheld",
@@ -73,6 +79,8 @@ class Upstream(asyncio.Protocol):
         self._withheld: bytes | bytearray | None = None
         self._lost = False
         self._fed = 0
+        self._repeat: Repeat[bytes] | None = None
+        """The last plain answer's head, with the lines of it that are relayed."""
         self.reused = False
         self.answered = False
         """Whether any byte of an answer came."""
@@ -143,7 +151,15 @@ class Upstream(asyncio.Protocol):
             # Nobody asked: what it answers can't be trusted to belong to the next request.
             self._drop()
             return
-        self.answered = True
+        begins = not self.answered
+        if begins:
+            self.answered = True
+            repeat = self._repeat
+            if repeat is not None and (body := repeat.body(data)) is not None:
+                self._reusable = True
+                self._release()
+                sink.upstream_whole(repeat.meaning, body)
+                return
         if not self._head_ready:
             self._fed += len(data)
         try:
@@ -157,7 +173,13 @@ class Upstream(asyncio.Protocol):
         if self._fed > _MOST_HEADERS_BYTES and not self._head_ready:
             self._fail()
             return
+        if begins and self._complete and self._reusable and self._is_plain():
+            self._repeat = Repeat.of(relayed_lines(self.headers), data)
         self._deliver(sink)
+
+    def _is_plain(self) -> bool:
+        # A peer's answers carry its load, which is new every time.
+        return self.status == 200 and not self._destination.peer and is_plain(self.headers)  # noqa: PLR2004
 
     def _deliver(self, sink: Sink) -> None:
         if self._head_ready and not self._head_sent:

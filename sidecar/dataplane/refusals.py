@@ -1,0 +1,87 @@
+"""Requests that will not be served, and the sentences that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sidecar.core.attempts import Decision
+from sidecar.core.backoff import retry_after_s
+from sidecar.dataplane.answers import unknown_model
+from sidecar.routing.listing import ModelListing
+from sidecar.routing.resolution import Resolution
+from swarmplane.errors import Code, SwarmError
+
+_ABSENT_RETRY_S: Final = 5.0
+_STATES: Final[Mapping[Code, str]] = {
+    Code.MODEL_LOADING: "loading",
+    Code.DRAINING: "draining",
+    Code.SATURATED: "saturated",
+    Code.NO_REPLICA: "absent",
+}
+
+
+class RefusedError(SwarmError):
+    """A request that will not be served, with what its answer says besides the sentence."""
+
+    def __init__(
+        self,
+        message: str,
+        code: Code,
+        *,
+        retry_after: int = 0,
+        eta_s: float | None = None,
+        expired: bool = False,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+        self.expired = expired
+        """Whether the sender's own deadline passed."""
+        state = _STATES.get(code)
+        self.swarm: Mapping[str, object] | None = {"state": state, "eta_s": eta_s} if state else None
+
+
+def unready(asked: str, resolution: Resolution, known: Sequence[ModelListing], draw: float) -> RefusedError:
+    """The refusal of a model that nobody can serve now; ``known`` models are told where nobody knows it."""
+    code = resolution.code or Code.NO_REPLICA
+    if code is Code.MODEL_NOT_FOUND:
+        return RefusedError(unknown_model(asked, [model.name for model in known]), code)
+    wait_s = resolution.wait_s or _ABSENT_RETRY_S
+    sentence = _sentence(
+        code, asked, f"The model {asked!r} is known, but no node can serve it now; see `swarmctl model list`"
+    )
+    eta_s = resolution.wait_s or None
+    return RefusedError(sentence, code, retry_after=retry_after_s(wait_s, draw), eta_s=eta_s)
+
+
+def unpinned(asked: str, pin: str, draw: float) -> RefusedError:
+    """The refusal of a request for a node that does not serve the model."""
+    sentence = f"node {pin!r} does not serve {asked!r} now"
+    return RefusedError(sentence, Code.NO_REPLICA, retry_after=retry_after_s(_ABSENT_RETRY_S, draw))
+
+
+def exhausted(asked: str, decision: Decision, *, last: str, status: int | None, owner: bool) -> RefusedError:
+    """The refusal after every attempt ended; ``last`` is the node asked last, ``status`` its answer if it gave one."""
+    code = decision.code or Code.UPSTREAM_FAILED
+    progress = decision.progress
+    nodes = f"{progress.attempts} node{' was' if progress.attempts == 1 else 's were'} tried"
+    if code is Code.NO_REPLICA:
+        sentence = f"The model {asked!r} is known, but no node could be reached; {nodes}"
+    elif code is Code.UPSTREAM_TIMEOUT:
+        sentence = f"No answer began in time; {nodes}"
+    else:
+        ended = f"; the last one, {last}, answered {status}" if status is not None else ""
+        sentence = _sentence(code, asked, f"No node could answer; {nodes}{ended}")
+    if owner and code is Code.NO_REPLICA and progress.unreachable:
+        # An unreachable backend of ours is a mishap to the sender, not the news that the model is gone.
+        code = Code.UPSTREAM_FAILED
+    eta_s = progress.eta_s or progress.wait_s or None
+    return RefusedError(sentence, code, retry_after=decision.retry_after_s, eta_s=eta_s)
+
+
+def _sentence(code: Code, asked: str, otherwise: str) -> str:
+    return {
+        Code.MODEL_LOADING: f"The model {asked!r} is being loaded; try again soon",
+        Code.DRAINING: f"Every node that serves {asked!r} is draining; try again soon",
+        Code.SATURATED: f"Every node that serves {asked!r} is full; try again soon",
+    }.get(code, otherwise)

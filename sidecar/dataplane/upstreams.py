@@ -1,0 +1,154 @@
+"""Where requests go: destinations of candidates, and what their answers teach about them."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from sidecar.core.attempts import Decision
+from sidecar.core.candidate import Candidate
+from sidecar.core.load import format_load, parse_load
+from sidecar.dataplane.headers import Header
+from sidecar.dataplane.hop import find
+from sidecar.dataplane.peer_tls import PeerTls
+from sidecar.dataplane.policy import DataPlanePolicy
+from sidecar.dataplane.pool import Destination, Pool
+from sidecar.dataplane.ports import Backends, Clock
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.addresses import parse_address
+from swarmplane.errors import InvalidRequestError
+from swarmplane.ids import NodeId
+
+if TYPE_CHECKING:
+    from sidecar.backends.target import Target
+
+
+class Upstreams:
+    """Pools of connections to this host's backends and to peers."""
+
+    def __init__(
+        self,
+        routes: CurrentRoutes,
+        backends: Backends,
+        policy: DataPlanePolicy,
+        tls: PeerTls | None,
+        *,
+        clock: Clock,
+        draw: Clock,
+    ) -> None:
+        self._routes = routes
+        self._backends = backends
+        self._policy = policy
+        self._tls = tls
+        self._clock_s = clock
+        self._draw = draw
+        self._backend_pool = Pool()
+        self._peer_pool = Pool()
+        self._targets: dict[str, Target] = {}
+        self._suspects: frozenset[NodeId] = frozenset()
+        routes.subscribe(self._routes_changed)
+
+    def destination(self, candidate: Candidate) -> Destination | None:
+        """Where to send a request for ``candidate``; None where nothing is known of it."""
+        if not candidate.local:
+            return self._peer(candidate)
+        name = candidate.endpoint.backend
+        target = self._backends.targets.get(name)
+        if target is None:
+            return None
+        if self._targets.get(name) is target:
+            known = self._backend_pool.get(name)
+            if known is not None:
+                return known
+        self._targets[name] = target
+        context = ssl.create_default_context() if target.tls else None
+        destination = Destination(
+            ((target.host, target.port),),
+            idle_s=self._policy.idle_backend_s,
+            most_idle=self._policy.max_idle,
+            context=context,
+            server_name=target.host,
+        )
+        return self._backend_pool.add(name, destination)
+
+    def _peer(self, candidate: Candidate) -> Destination | None:
+        node, tls = candidate.endpoint.node, self._tls
+        if tls is None or not candidate.peer_addresses:
+            return None
+        known = self._peer_pool.get(node)
+        if known is not None and known.label is candidate.peer_addresses:
+            return known
+        try:
+            parsed = [parse_address(address) for address in candidate.peer_addresses]
+        except InvalidRequestError:
+            return None
+        addresses = tuple((address.host, address.port) for address in parsed)
+        if known is not None and known.addresses == addresses:
+            known.label = candidate.peer_addresses
+            return known
+        destination = Destination(
+            addresses,
+            idle_s=self._policy.idle_peer_s,
+            most_idle=self._policy.max_idle,
+            context=tls.client_context,
+            server_name=tls.server_name(node),
+            verify=lambda connection: tls.called(connection, node),
+            peer=True,
+        )
+        destination.label = candidate.peer_addresses
+        return self._peer_pool.add(node, destination)
+
+    def sweep(self, now_s: float) -> None:
+        """Housekeeping."""
+        self._backend_pool.sweep(now_s)
+        self._peer_pool.sweep(now_s)
+
+    def close(self) -> None:
+        """Close every connection that waits."""
+        self._backend_pool.clear()
+        self._peer_pool.clear()
+
+    # -- what answers teach -------------------------------------------------------------------------------
+
+    def reached(self, candidate: Candidate) -> None:
+        """A connection to it was made."""
+        endpoint = candidate.endpoint
+        self._routes.reached(endpoint.id if candidate.local else endpoint.node)
+
+    def learn(self, candidate: Candidate, decision: Decision) -> None:
+        """Record what the end of an attempt says about its endpoint."""
+        endpoint, now_s = candidate.endpoint, self._clock_s()
+        if decision.learn_gone:
+            self._routes.learn_gone(endpoint.id, now_s)
+            if candidate.local:
+                self._backends.report_missing_model(endpoint.backend, endpoint.model)
+        if decision.unreachable:
+            target = endpoint.id if candidate.local else endpoint.node
+            self._routes.connect_failed(target, now_s, self._draw())
+            if candidate.local:
+                self._backends.report_failure(endpoint.backend)
+            else:
+                self._peer_pool.drop(endpoint.node)
+        if decision.full_hold_s:
+            self._routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
+
+    def learn_load(self, candidate: Candidate, headers: list[Header]) -> None:
+        """Take the load that an owner's answer carries."""
+        text = find(headers, b"x-swarm-load")
+        load = None if text is None else parse_load(candidate.endpoint.id, text)
+        if load is not None:
+            self._routes.set_load(
+                load.endpoint, load.in_flight_by_origin, load.queued, load.slots, self._clock_s()
+            )
+
+    def load_line(self, candidate: Candidate | None) -> bytes:
+        """The header with this owner's load of ``candidate``; empty where there is nothing to say."""
+        load = self._routes.load_of(candidate.endpoint.id) if candidate is not None else None
+        return b"x-swarm-load: %b\r\n" % format_load(load).encode() if load is not None else b""
+
+    def _routes_changed(self) -> None:
+        suspects = self._routes.view.suspects
+        for node in suspects - self._suspects:
+            # Waiting connections to it may be dead; those in use end by their own time-outs.
+            self._peer_pool.drop(node)
+        self._suspects = suspects
