@@ -87,7 +87,7 @@ async def _abort(context: Context, error: SwarmError) -> NoReturn:
 
 
 class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
-    """Lets in whom the store knows, to what the table allows; ends open calls of whoever is denied."""
+    """Lets in whom the store knows, to what the table allows; ends open streams of whoever is denied."""
 
     def __init__(self, callers: Callers, denials: Denials) -> None:
         self._callers = callers
@@ -98,16 +98,23 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """See the class."""
         handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
         method = str(handler_call_details.method)
-        return wrapped(handler, lambda context: self._admitted(method, context)) if handler else None
+        # A short call was let in before; a node that removes itself gets its answer.
+        denials = self._denials if handler.request_streaming or handler.response_streaming else None
+        return wrapped(handler, lambda context: self._admitted(method, context, denials))
 
     @asynccontextmanager
-    async def _admitted(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _admitted(self, method: str, context: Context, denials: Denials | None) -> AsyncIterator[None]:
         caller = await self._callers.identify(subject_of_call(context))
         check_allowed(caller, method)
         reset = CALLER.set(caller)
         try:
-            async with _ended_when_denied(self._denials, caller.subject):
+            if denials is None:
+                yield
+                return
+            async with _ended_when_denied(denials, caller.subject):
                 yield
         finally:
             CALLER.reset(reset)

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from swarmplane import enrollment
-from swarmplane.channels import control_channel
+from swarmplane.channels import control_channel, swarm_errors
 from swarmplane.credentials.files import Credential, load_credential
 from swarmplane.credentials.join_token import JoinToken, parse_join_token
-from swarmplane.v1 import token_pb2, token_pb2_grpc
+from swarmplane.errors import ForbiddenError, UnauthenticatedError
+from swarmplane.v1 import node_pb2, node_pb2_grpc, token_pb2, token_pb2_grpc
 
 pytestmark = pytest.mark.process
 READY_S = 40.0
@@ -215,3 +218,52 @@ def test_a_wrong_setting_is_said(start: Callable[..., Process], setting: str) ->
     process = start("founder", "--set", setting)
     assert process.ended() in {1, 2}
     assert "Traceback" not in process.log.read_text()
+
+
+async def test_a_node_acts_on_itself_only_and_is_nobody_once_removed(start: Callable[..., Process]) -> None:
+    process = start()
+    facts = process.ready()
+    admin = load_credential(process.data_dir / "contexts" / "default")
+    token = await tokens_of(facts, admin, make=True)
+    mine = await enrollment.enroll(facts["join"], token, name="mine")
+    other = await enrollment.enroll(facts["join"], token, name="other")
+    async with await control_channel(facts["control"], mine.credential) as channel:
+        stub: Any = node_pb2_grpc.NodeServiceStub(channel)
+        listed = await stub.List(node_pb2.ListNodesRequest(), timeout=CALL_S)
+        assert {node.name for node in listed.nodes} == {"mine", "other"}
+        for act, request in (
+            (stub.Cordon, node_pb2.CordonNodeRequest),
+            (stub.Uncordon, node_pb2.UncordonNodeRequest),
+            (stub.Remove, node_pb2.RemoveNodeRequest),
+        ):
+            with pytest.raises(ForbiddenError, match="swarmctl token create --role operator"), swarm_errors():
+                await act(request(node="other"), timeout=CALL_S)
+        cordoned = await stub.Cordon(node_pb2.CordonNodeRequest(node="mine"), timeout=CALL_S)
+        assert (cordoned.name, cordoned.cordoned) == ("mine", True)
+        removed = await stub.Remove(node_pb2.RemoveNodeRequest(node="mine"), timeout=CALL_S)
+        assert removed.node_id == mine.subject_id
+        with pytest.raises(UnauthenticatedError, match="removed"), swarm_errors():
+            await stub.List(node_pb2.ListNodesRequest(), timeout=CALL_S)
+    async with await control_channel(facts["control"], other.credential) as channel:
+        stub = node_pb2_grpc.NodeServiceStub(channel)
+        listed = await stub.List(node_pb2.ListNodesRequest(), timeout=CALL_S)
+        assert [node.name for node in listed.nodes] == ["other"]
+
+
+async def test_health_and_reflection_know_the_whole_contract(start: Callable[..., Process]) -> None:
+    process = start()
+    facts = process.ready()
+    admin = load_credential(process.data_dir / "contexts" / "default")
+    async with await control_channel(facts["control"], admin) as channel:
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = reflection.ServerReflectionInfo(timeout=CALL_S)
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        answer = await call.read()
+        listed = {service.name for service in answer.list_services_response.service}
+        call.cancel()
+        names = ("Certificate", "Sidecar", "Node", "Model", "Route", "Token", "Event", "Operation")
+        assert listed >= {f"swarmplane.v1.{name}Service" for name in names}
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for name in listed:
+            checked = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=CALL_S)
+            assert checked.status == health_pb2.HealthCheckResponse.SERVING
