@@ -259,9 +259,9 @@ class CurrentRoutes:
         own_count = self._counts.total(endpoint.id)
         if endpoint.node == self._node:
             queued = self._counts.queued(endpoint.id)
-            suspect = self._node in self._view.suspects
+            # Never suspect: that others miss our heartbeats says nothing about our own backends.
             return Candidate(
-                endpoint, True, (), self._name, own_count, queued, endpoint.slots, suspect, load_known=True
+                endpoint, True, (), self._name, own_count, queued, endpoint.slots, load_known=True
             )
         view = self._view
         load = estimate(self._seen.get(endpoint.id), own=own_count, origin=self._node, now_s=now_s)

@@ -183,11 +183,13 @@ def test_full_endpoints_are_not_asked_until_their_owner_reports_room(routes: Cur
 
 def test_suspects_are_marked_and_stay(routes: CurrentRoutes) -> None:
     routes.install(table(there(BEE), there(SEA)))
-    routes.set_suspects(frozenset({BEE}))
+    routes.set_own(own(ModelState.LOADED))
+    routes.set_suspects(frozenset({BEE, ME}))
     assert {c.endpoint.node: c.suspect for c in routes.resolve("tiny", NOW_S).candidates} == {
         BEE: True,
         SEA: False,
-    }
+        ME: False,
+    }, "that others miss our heartbeats says nothing about our own backends"
 
 
 def test_load_of_others_is_their_report_with_our_part_exact(routes: CurrentRoutes) -> None:
