@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -58,8 +58,6 @@ class Session:
     """Whether it said Goodbye, or was told to go elsewhere: its end is no sign of trouble."""
     inventory: bytes | None = None
     """As it was stored last."""
-    reported: set[NodeId] = field(default_factory=set)
-    """Peers it spoke of."""
 
 
 @dataclass(frozen=True, slots=True)
