@@ -75,27 +75,14 @@ def build(
     certificate = LiveCertificate(credential)
     servers = RpcServers(certificate, callers, denials)
     servers.bind(listening.control, listening.join)
-    # Asked once: looking at the machine's interfaces takes longer than a call should. Loopback is told only
-    # where nothing else is: then all of the swarm is on this machine.
-    control_addresses = told_addresses(servers.control_bound, listening.advertise) or (
-        local_address(servers.control_bound),
-    )
-    join_addresses = told_addresses(servers.join_bound, listening.advertise)
+    instance = _facts(authority, servers, listening)
     services = register_authority(
         servers,
         enrolment=Enrolment(measured, authority, tokens, mutations, time.time),
         renewal=Renewal(authority, callers, time.time),
         tokens=tokens,
-        control_addresses=lambda: control_addresses,
-        join_addresses=lambda: join_addresses,
-    )
-    instance = InstanceFacts(
-        id=InstanceId(random_id()),
-        swarm=authority.swarm,
-        swarm_name=authority.name,
-        software_version=version("swarmplane"),
-        control_addresses=lambda: control_addresses,
-        join_addresses=lambda: join_addresses,
+        control_addresses=instance.control_addresses,
+        join_addresses=instance.join_addresses,
     )
     control = ControlService(
         measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time
@@ -111,6 +98,23 @@ def build(
         Console(lambda: _figures(instance, control, measured), _unready(measured)),
         control,
         (("denials", denials.run), ("upkeep", upkeep.run), ("control", control.run)),
+    )
+
+
+def _facts(authority: SwarmAuthority, servers: RpcServers, listening: ListenPolicy) -> InstanceFacts:
+    # Asked once: looking at the machine's interfaces takes longer than a call should. Loopback is told only
+    # where nothing else is: then all of the swarm is on this machine.
+    control_addresses = told_addresses(servers.control_bound, listening.advertise) or (
+        local_address(servers.control_bound),
+    )
+    join_addresses = told_addresses(servers.join_bound, listening.advertise)
+    return InstanceFacts(
+        id=InstanceId(random_id()),
+        swarm=authority.swarm,
+        swarm_name=authority.name,
+        software_version=version("swarmplane"),
+        control_addresses=lambda: control_addresses,
+        join_addresses=lambda: join_addresses,
     )
 
 
