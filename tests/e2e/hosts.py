@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import pytest
@@ -71,7 +71,6 @@ class Host:
         )
         self.log = root / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] | None = None
 
     def flags(self, *, founder: bool) -> list[str]:
         """Loopback listeners on this host's own ports."""
@@ -86,14 +85,14 @@ class Host:
         self, command: Sequence[str], *flags: str, founder: bool, env: Mapping[str, str] | None = None
     ) -> None:
         """Start and wait until the host says it is ready."""
-        self._output = self.log.open("ab")
-        self._process = subprocess.Popen(
-            [*SWARMCTL, *command, *self.flags(founder=founder), *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            env={**os.environ, **(env or {})},
-        )
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*SWARMCTL, *command, *self.flags(founder=founder), *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(env or {})},
+            )
         eventually(f"{self.name} is ready", self._ready, within_s=READY_S)
 
     def up(self, *flags: str, env: Mapping[str, str] | None = None) -> None:
@@ -193,8 +192,6 @@ class Host:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process = None
-        if self._output is not None:
-            self._output.close()
 
 
 class Swarm:

@@ -22,12 +22,16 @@ def founder(shared_swarm: Swarm) -> Host:
     return host
 
 
+def _nodes(host: Host) -> set[tuple[str, str]]:
+    return {(node["id"], node["name"]) for node in host.json("node", "list")["items"]}
+
+
 @pytest.fixture
 def refuse(founder: Host, tmp_path: Path) -> Refuse:
     """Try to join; the words of the refusal."""
 
     def attempt(token: str, address: str = "") -> str:
-        before = founder.json("node", "list")["items"]
+        before = _nodes(founder)
         file = tmp_path / "token"
         file.write_text(token)
         file.chmod(0o600)
@@ -42,7 +46,7 @@ def refuse(founder: Host, tmp_path: Path) -> Refuse:
         )
         assert done.returncode in {1, 2}, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-        assert founder.json("node", "list")["items"] == before, "nothing left behind in the swarm"
+        assert _nodes(founder) == before, "nothing left behind in the swarm"
         left = [p for p in data_dir.rglob("*") if p.is_file() and p.name not in {"lock", "config.toml"}]
         assert not left, "nothing left behind on the host"
         return done.stderr
