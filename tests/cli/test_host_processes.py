@@ -276,7 +276,7 @@ def streaming(swarm: Swarm) -> Iterator[tuple[Host, Any]]:
     assert answer.status == 200
     assert answer.readline()
     try:
-        yield host, answer
+        yield host, connection
     finally:
         connection.close()
         backend.close()
@@ -294,10 +294,10 @@ def test_ctrl_c_counts_what_is_left_and_the_second_one_stops(streaming: tuple[Ho
 
 @POSIX
 def test_ctrl_c_finishes_what_ends_in_time(streaming: tuple[Host, Any]) -> None:
-    host, answer = streaming
+    host, connection = streaming
     host.signal(signal.SIGINT)
     _says(host, "1 request left")
-    answer.close()
+    connection.close()
     assert host.wait(15) == 0
 
 
