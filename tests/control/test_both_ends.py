@@ -1,0 +1,190 @@
+"""The sidecar's real control stream against the real control plane, over certificates of the real join."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sidecar.control.certificate import NodeCertificate
+from sidecar.control.inbox import Keeping
+from sidecar.control.outbox import Facts
+from sidecar.control.session import Host
+from sidecar.control.stream import Addresses, ControlStream
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.addresses import parse_address
+from swarmplane.clock import SystemClock
+from swarmplane.credentials.files import Credential, save_credential
+from swarmplane.ids import NodeId, SwarmId, random_id
+from swarmplane.inventory import Inventory
+from swarmplane.routes import RouteTable
+from swarmplane.v1 import node_pb2, node_pb2_grpc
+from tests.fakes.authority import until
+from tests.fakes.control import Plane, inventory, running_plane
+
+
+@dataclass
+class Sidecar:
+    """What of a sidecar takes part in the control stream."""
+
+    node: NodeId
+    stream: ControlStream
+    routes: CurrentRoutes
+    found: Inventory = field(default_factory=Inventory)
+    kept: list[RouteTable] = field(default_factory=list)
+    durable: list[RouteTable] = field(default_factory=list)
+
+    def has(self, found: Inventory) -> None:
+        self.found = found
+        self.routes.set_own(found)
+        self.stream.wake()
+
+    def sees(self, model: str) -> str:
+        """ready, loading, absent… or unknown."""
+        resolution = self.routes.resolve(model, SystemClock().now_s())
+        return resolution.state if resolution.route is not None else "unknown"
+
+
+@asynccontextmanager
+async def sidecar(
+    directory: Path, credential: Credential, address: str, *, routes: CurrentRoutes | None = None
+) -> AsyncIterator[Sidecar]:
+    """A control stream that runs; cut off at the end unless it was drained."""
+    save_credential(directory, credential)
+    node = NodeId(credential.facts().subject.name)
+    routes = routes or CurrentRoutes(node)
+    if not routes.view.table.swarm:
+        routes.install(RouteTable(SwarmId(credential.facts().subject.swarm)))
+    made: list[Sidecar] = []
+
+    def soon(table: RouteTable) -> None:
+        made[0].kept.append(table)
+
+    async def durably(table: RouteTable) -> None:
+        made[0].durable.append(table)
+
+    async def remember(addresses: Sequence[str], node_name: str, swarm_name: str) -> None:
+        assert addresses
+        assert node_name
+        assert swarm_name == "test"
+
+    stream = ControlStream(
+        Host(node, random_id(), ("127.0.0.1:1",), "0", "test", "http://127.0.0.1:2"),
+        Addresses((address,), ()),
+        Facts(routes, lambda: made[0].found, tuple),
+        Keeping(soon, durably),
+        NodeCertificate(directory, lambda: None),
+        remember,
+        SystemClock(),
+    )
+    made.append(Sidecar(node, stream, routes))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(stream.run())
+        try:
+            yield made[0]
+        finally:
+            task.cancel()
+
+
+async def test_two_sidecars_learn_of_each_other(plane: Plane, tmp_path: Path) -> None:
+    _, a_credential = await plane.node("ada")
+    _, b_credential = await plane.node("bob")
+    where = plane.control_address
+    async with (
+        sidecar(tmp_path / "a", a_credential, where) as ada,
+        sidecar(tmp_path / "b", b_credential, where) as bob,
+    ):
+        await until(lambda: ada.stream.connected and bob.stream.connected)
+        bob.has(inventory("llama"))
+        await until(lambda: ada.sees("llama") == "ready")
+        (candidate,) = ada.routes.resolve("llama", SystemClock().now_s()).candidates
+        assert (candidate.node_name, candidate.peer_addresses) == ("bob", ("127.0.0.1:1",))
+        await until(lambda: ada.kept)
+        assert ada.stream.state()["connected"]
+        bob.routes.begin(candidate.endpoint.id, "somebody")
+        bob.stream.wake()
+        await until(lambda: _in_flight(ada, "llama") == 1)
+        await bob.stream.drain()
+        await until(lambda: ada.sees("llama") == "absent")
+        assert bob.node not in ada.routes.view.suspects
+
+
+def _in_flight(end: Sidecar, model: str) -> int:
+    candidates = end.routes.resolve(model, SystemClock().now_s()).candidates
+    return candidates[0].in_flight if candidates else -1
+
+
+async def test_a_lost_sidecar_is_suspected_and_its_restart_serves_again(plane: Plane, tmp_path: Path) -> None:
+    _, a_credential = await plane.node("ada")
+    b, b_credential = await plane.node("bob")
+    where = plane.control_address
+    async with sidecar(tmp_path / "a", a_credential, where) as ada:
+        async with sidecar(tmp_path / "b", b_credential, where) as bob:
+            bob.has(inventory("llama"))
+            await until(lambda: ada.sees("llama") == "ready")
+        await until(lambda: b in ada.routes.view.suspects)
+        assert ada.sees("llama") == "ready", "suspicion never excludes"
+        async with sidecar(tmp_path / "b", b_credential, where) as bob:
+            await until(lambda: ada.sees("llama") == "absent" and not ada.routes.view.suspects)
+            bob.has(inventory("llama"))
+            await until(lambda: ada.sees("llama") == "ready")
+
+
+async def test_a_restart_of_the_control_plane_loses_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "founder"
+    async with running_plane(root) as plane:
+        _, a_credential = await plane.node("ada")
+        _, b_credential = await plane.node("bob")
+        where = plane.control_address
+    port = parse_address(where)
+    async with (
+        sidecar(tmp_path / "a", a_credential, where) as ada,
+        sidecar(tmp_path / "b", b_credential, where) as bob,
+    ):
+        bob.has(inventory("llama"))
+        for _ in range(2):
+            async with running_plane(root, address=port):
+                await until(lambda: ada.stream.connected and bob.stream.connected)
+                await until(lambda: ada.sees("llama") == "ready")
+            await until(lambda: not ada.stream.connected)
+            assert ada.sees("llama") == "ready", "the last good table serves on"
+
+
+async def test_denials_are_durable_on_the_sidecar(plane: Plane, tmp_path: Path) -> None:
+    _, a_credential = await plane.node("ada")
+    b, _ = await plane.node("bob")
+    async with sidecar(tmp_path / "a", a_credential, plane.control_address) as ada:
+        await until(lambda: ada.stream.connected)
+        stub: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
+        await stub.Remove(node_pb2.RemoveNodeRequest(node=b))
+        await until(lambda: ada.durable and b in ada.durable[-1].denied)
+        assert b in ada.routes.view.table.denied
+
+
+async def test_a_cloned_data_directory_is_told_so_and_the_original_serves_on(
+    plane: Plane, tmp_path: Path
+) -> None:
+    _, credential = await plane.node("ada")
+    where = plane.control_address
+    async with sidecar(tmp_path / "one", credential, where) as original:
+        await until(lambda: original.stream.connected)
+        async with sidecar(tmp_path / "two", credential, where) as copy:
+            await until(lambda: "another live process" in copy.stream.state()["reason"])
+            assert not copy.stream.connected
+        assert original.stream.connected
+
+
+async def test_a_stopping_control_plane_ends_streams_without_alarm(plane: Plane, tmp_path: Path) -> None:
+    _, credential = await plane.node("ada")
+    seen: list[frozenset[NodeId]] = []
+    plane.control.membership.subscribe(seen.append)
+    async with sidecar(tmp_path / "a", credential, plane.control_address) as ada:
+        await until(lambda: ada.stream.connected)
+        await plane.control.drain()
+        await until(lambda: not plane.control.sessions.open)
+        await until(lambda: not ada.stream.connected)
+        assert await plane.store.range("instances/") is not None
+        assert not plane.control.mirror.below("instances/")
