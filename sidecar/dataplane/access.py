@@ -1,4 +1,4 @@
-"""Who may speak to the client listener: values of Host and Origin, and sources on a LAN (INTERFACE "Browsers")."""
+"""Who may speak to the client listener: Host and Origin, and sources on a LAN (INTERFACE "Browsers")."""
 
 from __future__ import annotations
 

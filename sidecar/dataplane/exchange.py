@@ -1,165 +1,33 @@
-"""One request's life: planned, attempted, relayed or refused, and let go.
-
-Callbacks only: the one thing that needs a task is a new connection. Every path ends in :meth:`Exchange._finish`.
-"""
+"""One request's life: what its upstream and its client do, what the client gets, and what takes too long."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
-from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
-from sidecar.core.candidate import Candidate
+from sidecar.core.attempts import Outcome
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
+from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.plan import Plan, plan_request
-from sidecar.dataplane.refusals import RefusedError, exhausted
+from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
-from sidecar.dataplane.request import Request
 from sidecar.dataplane.splice import rename_answer
-from swarmplane.errors import Code, SwarmError
+from swarmplane.errors import Code
 
 if TYPE_CHECKING:
-    from sidecar.dataplane.connection import ClientConnection
-    from sidecar.dataplane.pool import Destination
-    from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
 
-_FRESH = Progress()
-_NOT_STATELESS = Progress(stateless=False)
-_ERRORS_FROM = 400
+_ERRORS_FROM: Final = 400
 _NO_HEADERS: Final[list[Header]] = []
 
 
-class Exchange:
+class Exchange(Attempts):
     """From a whole request to the last byte of its answer."""
 
-    __slots__ = (
-        "_budgeted",
-        "_candidate",
-        "_counting",
-        "_dispatched_s",
-        "_finished",
-        "_first_byte_by_s",
-        "_heard_s",
-        "_next_phase_s",
-        "_paused_s",
-        "_plane",
-        "_planned_s",
-        "_progress",
-        "_relay",
-        "_retry",
-        "_started_s",
-        "_upstream",
-        "connection",
-        "plan",
-        "rename",
-        "request",
-    )
-
-    def __init__(self, plane: DataPlane, connection: ClientConnection, request: Request) -> None:
-        self._plane = plane
-        self.connection = connection
-        self.request = request
-        self.plan: Plan | None = None
-        self.rename = b""
-        """The asked name as JSON text, where the backend spells it differently."""
-        self._progress = _FRESH
-        self._candidate: Candidate | None = None
-        self._upstream: Upstream | None = None
-        self._relay: Relay | None = None
-        self._counting = False
-        self._budgeted = False
-        self._finished = False
-        self._retry: asyncio.TimerHandle | None = None
-        self._started_s = self._planned_s = self._dispatched_s = 0.0
-        self._first_byte_by_s = math.inf
-        self._heard_s = math.inf
-        self._paused_s = math.inf
-        self._next_phase_s = math.inf
-
-    # -- begin --------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Plan and make the first attempt."""
-        plane = self._plane
-        request = self.request
-        self._started_s = now_s = time.monotonic()
-        if not request.request_id:
-            request.request_id = plane.new_request_id()
-        try:
-            self.plan = plan = plan_request(plane, request, self.connection.peer, now_s)
-        except SwarmError as error:
-            self._refuse(error)
-            return
-        plane.active.add(self)
-        if not plan.stateless:
-            self._progress = _NOT_STATELESS
-        if self.connection.peer is not None:
-            self._next_phase_s = now_s + plane.policy.phase_after_s
-        self._planned_s = time.monotonic()
-        self._next()
-
-    def _next(self) -> None:
-        self._retry = None
-        plan = self._plan
-        self._candidate = candidate = plan.left.pop()
-        self._attempt(candidate, fresh=False)
-
-    @property
-    def _plan(self) -> Plan:
-        if self.plan is None:
-            raise RuntimeError("no plan yet")
-        return self.plan
-
-    def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
-        plane = self._plane
-        plane.counters.attempts += 1
-        if not self._counting:
-            plane.routes.begin(candidate.endpoint.id, self._plan.origin)
-            self._counting = True
-        destination = plane.upstreams.destination(candidate)
-        if destination is None:
-            self._outcome(Outcome.CONNECT_FAILED, written=False)
-            return
-        upstream = None if fresh else destination.take()
-        if upstream is None:
-            plane.spawn(self._connect(destination, candidate))
-        else:
-            self._dispatch(upstream)
-
-    async def _connect(self, destination: Destination, candidate: Candidate) -> None:
-        plane = self._plane
-        try:
-            upstream = await destination.connect(plane.policy.connect_timeout_s)
-        except OSError:
-            if not self._finished and self._candidate is candidate:
-                self._outcome(Outcome.CONNECT_FAILED, written=False)
-            return
-        plane.counters.upstream_connections += 1
-        plane.upstreams.reached(candidate)
-        if self._finished or self._candidate is not candidate:
-            destination.put(upstream)
-            return
-        self._dispatch(upstream)
-
-    def _dispatch(self, upstream: Upstream) -> None:
-        plane, candidate = self._plane, self._candidate
-        if candidate is None:
-            raise RuntimeError("no candidate")
-        self._upstream = upstream
-        self._dispatched_s = now_s = time.monotonic()
-        self._heard_s = math.inf
-        self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
-        body, self.rename = plane.writer.body(self.request, self._plan, candidate)
-        attempt = self._progress.attempts + 1
-        head = plane.writer.head(self.request, self._plan, candidate, len(body), attempt=attempt, now_s=now_s)
-        withhold = not candidate.local and len(body) > plane.policy.expect_bytes
-        upstream.send(self, head, body, withhold=withhold)
+    __slots__ = ()
 
     # -- what the upstream says ---------------------------------------------------------------------------
 
@@ -262,54 +130,12 @@ class Exchange:
         self._relay = PassingRelay(self, upstream)
         self._relay.data(so_far)
 
-    # -- what follows -------------------------------------------------------------------------------------
-
-    def _outcome(self, outcome: Outcome, answer: Answer | None = None, *, written: bool = True) -> bool:
-        """Act on the end of an attempt; False: its answer is the client's."""
-        plane, plan, candidate = self._plane, self._plan, self._candidate
-        if candidate is None:
-            return False
-        policy = plane.policy
-        free = budget_free(
-            plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
-        )
-        context = Context(len(plan.left), free, plane.draw(), written)
-        decision = decide(self._progress, outcome, context, answer)
-        self._progress = decision.progress
-        if decision.act is Act.ANSWER:
-            return False
-        self._relay = None
-        plane.upstreams.learn(candidate, decision)
-        if decision.act is Act.REPLAY:
-            plane.counters.replays += 1
-            self._attempt(candidate, fresh=True)
-            return True
-        self._end_attempt()
-        if decision.act is Act.FAIL:
-            status = answer.status if answer is not None else None
-            owner = plan.hop is not None
-            self._refuse(
-                exhausted(plan.asked, decision, last=candidate.node_name, status=status, owner=owner)
-            )
-        elif decision.act is Act.RETRY:
-            plane.counters.retries += 1
-            self._budgeted = True
-            plane.retrying += 1
-            self._retry = asyncio.get_running_loop().call_later(decision.delay_s, self._next)
-        else:
-            plane.counters.moves += 1
-            self._next()
-        return True
-
-    def _refuse(self, error: SwarmError) -> None:
-        self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
-        self._finish(close=self.request.closes or self._plane.draining)
-
     def _break(self, code: Code, message: str) -> None:
         relay = self._relay
         if relay is None:
             return
         self._plane.counters.broken += 1
+        self._tell("broken")
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -324,7 +150,7 @@ class Exchange:
         self._plane.release_body(self.request)
 
     def answer_head(self, status: int, lines: bytes, framing: bytes, headers: list[Header]) -> bytes:
-        """Status line and headers of the relayed answer; see :meth:`sidecar.dataplane.writer.Writer.answer_head`."""
+        """Status line and headers of the relayed answer; see :class:`sidecar.dataplane.writer.Writer`."""
         if self._candidate is None:
             raise RuntimeError("nobody was asked")
         planned_s, dispatched_s = self._planned_s, self._dispatched_s
@@ -348,6 +174,7 @@ class Exchange:
             return
         if not close:
             self._plane.counters.completed += 1
+            self._tell("completed")
         self._finish(close=close or self.request.closes or self._plane.draining)
 
     # -- the client ---------------------------------------------------------------------------------------
@@ -370,34 +197,11 @@ class Exchange:
         if self._finished:
             return
         self._plane.counters.cancelled += 1
+        self._tell("cancelled")
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
         self._let_go()
-
-    def _end_attempt(self) -> None:
-        if self._counting and self._candidate is not None:
-            self._counting = False
-            self._plane.routes.end(self._candidate.endpoint.id, self._plan.origin)
-        if self._budgeted:
-            self._budgeted = False
-            self._plane.retrying -= 1
-
-    def _let_go(self) -> None:
-        self._finished = True
-        self._end_attempt()
-        self._relay = None
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        self._plane.release_body(self.request)
-        self._plane.active.discard(self)
-
-    def _finish(self, *, close: bool) -> None:
-        if self._finished:
-            return
-        self._let_go()
-        self.connection.done(close=close)
 
     # -- time ---------------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Hop:
 
 
 def read_hop(options: Mapping[bytes, bytes], sender: NodeId) -> Hop | None:
-    """The hop headers of a request from the peer ``sender``; None if they are missing, malformed or not its own."""
+    """The hop headers of a request from the peer ``sender``; None if they are missing or not its own."""
     named = options.get(b"x-swarm-hop", b"").decode("latin-1")
     model = options.get(b"x-swarm-model", b"").decode("latin-1")
     if named != sender or not model:
@@ -90,7 +90,7 @@ def hop_lines(
 
 
 def refusal_of(code: Code, *, expired: bool = False) -> Refusal | None:
-    """How an owner that answers ``code`` itself tells the sender so; None: the answer is a failure, not a refusal."""
+    """How an owner that answers ``code`` itself tells the sender so; None: it failed, it does not refuse."""
     return Refusal.EXPIRED if expired else _REFUSALS.get(code)
 
 

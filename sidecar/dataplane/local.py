@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _MODELS = b"/v1/models"
 _OWNED_BY = "swarm"
+_MAY = (
+    b"access-control-allow-methods: GET, HEAD, POST, OPTIONS\r\n"
+    b"access-control-allow-headers: *, authorization\r\naccess-control-max-age: 600\r\n"
+)
 
 
 def answer(plane: DataPlane, request: Request) -> bytes | None:
@@ -26,6 +30,8 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         SwarmError: The path is ours, but the method or the name in it is not.
     """
     head = request.head
+    if head.method == b"OPTIONS" and b"origin" in head.options:
+        return _preflight(plane, request)
     path = head.path
     if path.startswith(b"/v1/models") and (path == _MODELS or path[len(_MODELS) :].startswith(b"/")):
         make = _models
@@ -48,6 +54,15 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
     )
     head_only = head.method == b"HEAD"
     return response(status, encode(document), extra=extra, head_only=head_only)
+
+
+def _preflight(plane: DataPlane, request: Request) -> bytes:
+    """What a browser asks before a page of an admitted Origin may call us."""
+    return b"HTTP/1.1 204 No Content\r\n%b%b%b\r\n" % (
+        cors_lines(request.head),
+        _MAY,
+        CLOSE if request.closes or plane.draining else b"",
+    )
 
 
 def _models(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:

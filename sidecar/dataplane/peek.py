@@ -90,7 +90,7 @@ def peek(body: Body) -> Peek:
         found.has_store = True
         found.stored = _flag(raw, "store")
     if not members.keys().isdisjoint(_EDITED):
-        found.removals = _removals(body, members, spans)
+        found.removals = _removals(members, spans)
     return found
 
 
@@ -201,9 +201,7 @@ def _flag(raw: msgspec.Raw, key: str) -> bool:
     return value == b"true"
 
 
-def _removals(
-    body: Body, members: dict[str, msgspec.Raw], spans: dict[str, Span]
-) -> tuple[tuple[int, int], ...]:
+def _removals(members: dict[str, msgspec.Raw], spans: dict[str, Span]) -> tuple[tuple[int, int], ...]:
     found = _without([key for key in EXTRAS if key in members], spans)
     if "metadata" in members:
         metadata, base = bytes(members["metadata"]), spans["metadata"][1]

@@ -62,7 +62,7 @@ class Plan:
 
 
 class Sole:
-    """Models with exactly one endpoint, of which nothing was learned: the same answer until something changes.
+    """Models with exactly one endpoint, of which nothing was learned: found once until it changes.
 
     With one candidate there is nothing to weigh, so its load does not matter.
     """

@@ -51,7 +51,7 @@ class Framing:
 
 
 def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes, int]) -> Framing:
-    """Put ``headers`` where they belong in the request's head; sets a fault where they contradict each other."""
+    """Put ``headers`` where they belong in the request's head; a fault is set where they contradict."""
     framing = Framing()
     forward = request.head.forward
     hosts = 0

@@ -61,7 +61,7 @@ def unpinned(asked: str, pin: str, draw: float) -> RefusedError:
 
 
 def exhausted(asked: str, decision: Decision, *, last: str, status: int | None, owner: bool) -> RefusedError:
-    """The refusal after every attempt ended; ``last`` is the node asked last, ``status`` its answer if it gave one."""
+    """The refusal after every attempt ended; ``last`` was asked last and answered ``status``, or nothing."""
     code = decision.code or Code.UPSTREAM_FAILED
     progress = decision.progress
     nodes = f"{progress.attempts} node{' was' if progress.attempts == 1 else 's were'} tried"

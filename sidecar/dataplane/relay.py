@@ -1,7 +1,7 @@
 """The way of an answer to the client: collected whole, as events, or passed on as it comes.
 
-A relay commits when it writes its head. Until then a failure is the exchange's to repair; after it, all that is
-left is to end the answer so that nobody takes it for a whole one.
+A relay commits when it writes its head. Until then a failure is the exchange's to repair; after it, all that
+is left is to end the answer so that nobody takes it for a whole one.
 """
 
 from __future__ import annotations

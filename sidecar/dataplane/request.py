@@ -58,7 +58,7 @@ class Head:
         self.relayed = False
         """Whether it goes to a backend or a peer."""
         self.sent: dict[object, bytes] = {}
-        """Starts of the heads that went to backends for it, by target: for the next request with an equal head."""
+        """Starts of the heads that went to backends for it, by target: kept for the next equal request."""
 
     def option(self, name: bytes) -> str:
         """A header of ours as text; empty where it is absent."""

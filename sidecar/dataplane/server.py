@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -15,16 +16,17 @@ from typing import Any, Final
 
 from sidecar.dataplane import local
 from sidecar.dataplane.answers import CLOSE, encode, error_document, response
+from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.exchange import Exchange
 from sidecar.dataplane.hop import refusal_of
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
+from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.plan import Sole
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import guard_peer_socket
-from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.ports import Backends, Clock
 from sidecar.dataplane.reading import is_relayable
 from sidecar.dataplane.refusals import RefusedError
@@ -32,6 +34,7 @@ from sidecar.dataplane.request import Fault, Request
 from sidecar.dataplane.upstreams import Upstreams
 from sidecar.dataplane.writer import Writer, cors_lines
 from sidecar.routing.current import CurrentRoutes
+from swarmplane.credentials.tls import PeerIdentity
 from swarmplane.errors import Code, SwarmError
 
 log = logging.getLogger(__name__)
@@ -79,7 +82,7 @@ class DataPlane:
         self.clock_s = clock
         self.draw = draw
         self.counters = Counters()
-        self.active: set[Exchange] = set()
+        self.active: set[Attempts] = set()
         self.retrying = 0
         self.draining = False
         self.now_s = time.monotonic()
@@ -93,6 +96,8 @@ class DataPlane:
         self._connections: set[ClientConnection] = set()
         self._servers: list[asyncio.Server] = []
         self._buffered = 0
+        self._idle = asyncio.Event()
+        """Set when the last request of a draining process ended."""
         self._group: asyncio.TaskGroup | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode()
@@ -138,6 +143,12 @@ class DataPlane:
         except Exception as error:  # noqa: BLE001
             self.fault(error)
 
+    def ended(self, exchange: Attempts) -> None:
+        """An exchange is over."""
+        self.active.discard(exchange)
+        if self.draining and not self.active:
+            self._idle.set()
+
     def fault(self, error: BaseException) -> None:
         """An error in our own code: count it and write it down; the request it hit is cut off."""
         self.counters.faults += 1
@@ -172,15 +183,17 @@ class DataPlane:
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new and wait for what runs, at most ``timeout_s``. Returns what was cut off."""
         self.draining = True
+        if not self.active:
+            self._idle.set()
         self.routes.set_draining(draining=True)
         for server in self._servers:
             server.close()
         self._servers.clear()
         for connection in tuple(self._connections):
             connection.retire()
-        ends_s = time.monotonic() + timeout_s
-        while self.active and time.monotonic() < ends_s:
-            await asyncio.sleep(min(self.policy.tick_s, 0.05))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         left = len(self.active)
         if not left:
             # Answers stand in socket buffers until the loop has run once more.
@@ -286,11 +299,11 @@ class DataPlane:
             raise SwarmError(f"{path} takes POST only", code=Code.METHOD_NOT_ALLOWED)
         raise SwarmError(f"there is nothing at {path[:256]}; the API is at /v1", code=Code.NOT_FOUND)
 
-    def refuse_early(self, connection: ClientConnection, request: Request) -> Fault | None:
+    def refuse_early(self, peer: PeerIdentity | None, request: Request) -> Fault | None:
         """What a client that waits for ``100 Continue`` is told instead of it."""
         if not request.head.relayed:
             return Fault(Code.NOT_FOUND, "nothing here takes a body")
-        if connection.peer is not None and self.draining:
+        if peer is not None and self.draining:
             return Fault(Code.DRAINING, "this node is draining")
         return None
 

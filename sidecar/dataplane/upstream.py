@@ -23,8 +23,10 @@ _JOINED_BYTES: Final = 64 * 1024
 class Sink(Protocol):
     """Who asked. It gets ``upstream_head``, then data, then exactly one of the two ends."""
 
+    __slots__ = ()
+
     def upstream_whole(self, lines: bytes, body: bytes) -> None:
-        """Instead of all others: a plain answer, status 200, in one piece; ``lines`` are its headers to relay."""
+        """Instead of all others: a plain answer, status 200, in one piece; ``lines`` of its head go on."""
 
     def upstream_info(self, status: int, headers: list[Header]) -> None:
         """A whole 1xx message."""

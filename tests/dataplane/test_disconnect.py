@@ -14,7 +14,6 @@ from tests.fakes.dataplane import (
     Client,
     Node,
     Served,
-    TestSwarm,
     black_hole,
     client,
     eventually,
@@ -89,7 +88,7 @@ async def test_while_connecting() -> None:
         await eventually(lambda: _nothing_left(node), "nothing left")
 
 
-async def test_while_a_retry_waits(swarm: TestSwarm, backend: FakeBackend) -> None:
+async def test_while_a_retry_waits(backend: FakeBackend) -> None:
     backend.default = Behaviour(status=500)
     served = {"one": Served(backend), "two": Served(backend)}
     async with running_node(served=served, draw=lambda: 0.999) as node, client(node) as http:

@@ -1,13 +1,14 @@
-"""Random bytes at the client listener: what a backend sees is whole, well-formed requests that were meant for it.
+"""Random bytes at the client listener: a backend sees whole, well-formed requests that were meant for it.
 
-Differential: a strict reader of our own reads the same bytes. Where it finds a clean sequence of requests, all of
-them must be served; the backend never sees more than were sent, nor a body that was not one of theirs.
+Differential: a strict reader of our own reads the same bytes. Where it finds a clean sequence of requests,
+all of them must be served; the backend never sees more than were sent, nor a body that was none of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ conversations = st.lists(st.sampled_from(SEEDS), min_size=1, max_size=4)
 
 
 def clean_requests(data: bytes) -> list[bytes] | None:
-    """Bodies of the POSTs in ``data`` if it is a clean sequence of whole requests by a strict reading; else None."""
+    """Bodies of the POSTs in ``data`` if it is a clean sequence of whole requests; else None."""
     bodies = []
     while data:
         head, end, rest = data.partition(b"\r\n\r\n")
@@ -145,7 +146,7 @@ async def throw(node: Node, segments: Sequence[bytes]) -> None:
 
 def segmented(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut * len(data) // 10_000 for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 async def check(data: bytes, cuts: Sequence[int]) -> None:
@@ -245,13 +246,14 @@ answers = st.lists(
     ),
     max_size=3,
 )
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: "
+CHUNKS = b"%b\r\ntransfer-encoding: chunked\r\n\r\n"
 GOOD_ANSWERS = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 14\r\n\r\n" + b'{"model":"m1"}',
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\ne\r\n"
-    + b'{"model":"m1"}'
-    + b"\r\n0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    b'16\r\ndata: {"model":"m1"}\n\r\n1\r\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n',
+    OK + b'application/json\r\ncontent-length: 14\r\n\r\n{"model":"m1"}',
+    OK + CHUNKS % b"application/json" + b'e\r\n{"model":"m1"}\r\n0\r\n\r\n',
+    OK
+    + CHUNKS % b"text/event-stream"
+    + b'16\r\ndata: {"model":"m1"}\n\r\n1\r\n\n\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n',
 )
 
 
@@ -265,7 +267,7 @@ GOOD_ANSWERS = (
 def test_broken_answers_never_hang_or_confuse(
     stream: bool, answer: bytes, changes: list[Mutation], cut: int
 ) -> None:
-    """Whatever a backend sends, the client gets one well-framed answer and the next request is not touched by it."""
+    """Whatever a backend sends, the client gets one well-framed answer; the next request is not touched."""
     for change in changes:
         answer = change.apply(answer)
 

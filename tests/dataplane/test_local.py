@@ -7,10 +7,11 @@ import socket
 import pytest
 
 from sidecar.dataplane.access import Access
+from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.listener import client_listener
 from swarmplane.inventory import ModelState
 from swarmplane.routes import ModelRoute, RouteTable, Version
-from tests.fakes.backend import FakeBackend
+from tests.fakes.backend import Behaviour, FakeBackend
 from tests.fakes.dataplane import (
     CHAT,
     QUICK,
@@ -243,3 +244,50 @@ async def test_bad_timeouts_are_refused(http: Client) -> None:
 async def test_errors_name_the_parameter(http: Client) -> None:
     answer = await http.ask({"messages": []})
     assert answer.json["error"]["param"] == "model"
+
+
+async def test_a_page_that_may_act_may_read_the_answer(http: Client) -> None:
+    page = "http://localhost:3000"
+    preflight = await http.get(
+        "/v1/chat/completions",
+        method="OPTIONS",
+        origin=page,
+        access_control_request_method="POST",
+        access_control_request_headers="authorization,content-type",
+    )
+    assert preflight.status == 204
+    assert preflight.headers["access-control-allow-origin"] == page
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    for answer in (
+        await http.ask(CHAT, origin=page),
+        await http.ask({"model": "nope"}, origin=page),
+        await http.get("/v1/models", origin=page),
+    ):
+        assert answer.headers["access-control-allow-origin"] == page
+        assert answer.headers["vary"] == "origin"
+    assert "access-control-allow-origin" not in (await http.ask(CHAT)).headers
+    foreign = await http.get("/v1/chat/completions", method="OPTIONS", origin="https://evil.example")
+    assert foreign.status == 403
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+async def test_what_was_served_is_counted_by_kind(http: Client, node: Node, backend: FakeBackend) -> None:
+    await http.ask(CHAT)
+    await http.ask(CHAT)
+    await http.ask({**CHAT, "model": "made-up"})
+    backend.default = Behaviour(status=500)
+    await http.ask(CHAT, "/v1/messages")
+    assert node.plane.counters.served == {
+        ("openai", "m1", "solo", "completed"): 2,
+        ("openai", "", "", "rejected"): 1,
+        ("anthropic", "m1", "", "rejected"): 1,
+    }
+
+
+def test_kinds_are_capped() -> None:
+    counters = Counters()
+    for number in range(600):
+        counters.ended(b"/v1/x", f"m{number}", "n", "completed")
+    assert len(counters.served) == 501
+    assert counters.served[("other", "other", "other", "completed")] == 100

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.fakes.backend import FakeBackend
-from tests.fakes.dataplane import CHAT, Client, Node, Served, client, eventually, running_node
+from tests.fakes.dataplane import CHAT, Node, Served, client, eventually, running_node
 
 BODY = json.dumps(CHAT).encode()
 LINE = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -413,9 +413,7 @@ async def test_bodies_in_the_process_are_bounded(backend: FakeBackend) -> None:
             assert (await http.ask(CHAT)).status == 200
 
 
-async def test_a_body_in_one_byte_chunks_takes_no_more_memory_than_it_is_long(
-    small: Node, http: Client
-) -> None:
+async def test_a_body_in_one_byte_chunks_takes_no_more_memory_than_it_is_long(small: Node) -> None:
     body = json.dumps({**CHAT, "pad": "x" * 20_000}).encode()
     async with client(small) as one_byte:
         one_byte.send(LINE + HOST + CHUNKED + b"\r\n" + chunks(*(bytes([b]) for b in body)))

@@ -138,7 +138,8 @@ async def test_the_backends_spelling_goes_in_and_the_asked_name_comes_out(backen
 
 async def test_our_extras_do_not_go_on(http: Client, backend: FakeBackend) -> None:
     await http.ask(
-        b'{"fallback_models": ["x"], "model":"m1", "metadata":{"tags":["a"],"k":"v"}, "fallback":false, "n":1}'
+        b'{"fallback_models": ["x"], "model":"m1", '
+        b'"metadata":{"tags":["a"],"k":"v"}, "fallback":false, "n":1}'
     )
     assert json.loads(backend.asked[0].body) == {"model": "m1", "metadata": {"k": "v"}, "n": 1}
 
@@ -172,7 +173,8 @@ async def test_a_4xx_of_the_backend_is_the_clients(http: Client, backend: FakeBa
 
 async def test_backends_cannot_speak_for_us(http: Client) -> None:
     raw = (
-        r"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-swarm-node: evil\r\nx-request-id: evil\r\nset-cookie: a=b\r\n"
+        r"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-swarm-node: evil\r\nx-request-id: evil\r\n"
+        r"set-cookie: a=b\r\naccess-control-allow-origin: *\r\n"
         r"keep-alive: timeout=5\r\nx-other: kept\r\n\r\n{}"
     )
     http.send(b"")
@@ -180,7 +182,7 @@ async def test_backends_cannot_speak_for_us(http: Client) -> None:
     assert answer.headers["x-swarm-node"] == "solo"
     assert answer.headers["x-request-id"] != "evil"
     assert answer.headers["x-other"] == "kept"
-    assert not answer.headers.keys() & {"set-cookie", "keep-alive"}
+    assert not answer.headers.keys() & {"set-cookie", "keep-alive", "access-control-allow-origin"}
 
 
 async def test_connections_are_reused(http: Client, backend: FakeBackend) -> None:

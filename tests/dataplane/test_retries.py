@@ -117,7 +117,7 @@ async def test_both_broken_is_one_502() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_full_backend_is_a_move(status: int) -> None:
-    async with two() as (node, first, second), client(node) as http:
+    async with two() as (node, first, _), client(node) as http:
         first.default = Behaviour(status=status, retry_after="7")
         assert (await http.ask(CHAT)).headers["x-swarm-backend"] == "b"
         assert node.plane.counters.retries == 0
@@ -204,12 +204,12 @@ async def test_backends_that_close_idle_connections_cost_nothing() -> None:
     async with (
         running_backend(idle_close_s=0.03) as backend,
         running_node(served={"one": Served(backend)}) as node,
+        client(node) as http,
     ):
-        async with client(node) as http:
-            for number in range(60):
-                answer = await http.ask(CHAT)
-                assert (answer.status, answer.headers["x-swarm-attempts"]) == (200, "1")
-                await asyncio.sleep(0.026 + number % 8 * 0.001)
+        for number in range(60):
+            answer = await http.ask(CHAT)
+            assert (answer.status, answer.headers["x-swarm-attempts"]) == (200, "1")
+            await asyncio.sleep(0.026 + number % 8 * 0.001)
 
 
 async def test_idle_upstream_connections_are_dropped_in_time(backend: FakeBackend) -> None:
@@ -257,9 +257,9 @@ async def test_a_whole_stream_without_a_last_chunk_is_whole(http: Client, backen
     assert answer.events[-1] == "[DONE]"
 
 
-async def test_a_large_plain_answer_that_breaks_is_cut(http: Client, backend: FakeBackend) -> None:
+async def test_a_large_plain_answer_that_breaks_is_cut(node: Node) -> None:
     for framing in ("length", "chunked"):
-        async with client(http.writer.get_extra_info("peername")[1]) as other:
+        async with client(node) as other:
             answer = await other.ask(
                 CHAT, x_fake=f"size=3000000;close_at=2500000;framing={framing};pieces=100"
             )
@@ -331,7 +331,7 @@ async def test_the_retry_budget_is_kept() -> None:
         assert not second.asked
 
 
-async def test_an_early_answer_ends_the_upload(http: Client, backend: FakeBackend) -> None:
+async def test_an_early_answer_ends_the_upload(http: Client) -> None:
     big = {**CHAT, "pad": "x" * 4_000_000}
     answer = await http.ask(big, x_fake="early=1;status=413;close=1")
     assert answer.status == 413

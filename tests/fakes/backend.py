@@ -1,7 +1,7 @@
 """An OpenAI-like backend over real sockets that fails on request: ``python -m tests.fakes.backend --port 0``.
 
 What a request gets is chosen by its ``x-fake`` header (``delay_s=0.1; status=503``: fields of
-:class:`Behaviour`), else by the next entry of :attr:`FakeBackend.script`, else by the default. Everything that
+:class:`Behaviour`), else by the next entry of :attr:`FakeBackend.script`, else by the default. All that
 arrives is recorded, and parsed by a strict reader of its own, so that smuggled or broken requests show.
 """
 
@@ -225,7 +225,7 @@ class _Connection(asyncio.Protocol):
         self.backend._live.add(self)
         self.wait_idle()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self.backend.open_connections -= 1
         self.backend._live.discard(self)
         self.left()

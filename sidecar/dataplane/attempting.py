@@ -1,0 +1,245 @@
+"""The attempts of one request: planned, made, repeated elsewhere or given up.
+
+Callbacks only: the one thing that needs a task is a new connection. Every path ends in
+:meth:`Attempts._let_go`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.answers import Answer
+from sidecar.core.attempts import Act, Context, Outcome, Progress, budget_free, decide
+from sidecar.core.candidate import Candidate
+from sidecar.dataplane.plan import Plan, plan_request
+from sidecar.dataplane.refusals import exhausted
+from sidecar.dataplane.relay import Relay
+from sidecar.dataplane.request import Request
+from sidecar.dataplane.upstream import Sink
+from swarmplane.errors import SwarmError
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.connection import ClientConnection
+    from sidecar.dataplane.pool import Destination
+    from sidecar.dataplane.server import DataPlane
+    from sidecar.dataplane.upstream import Upstream
+
+_FRESH: Final = Progress()
+_NOT_STATELESS: Final = Progress(stateless=False)
+_NEVER: Final = math.inf
+
+
+class Attempts(Sink):
+    """Who is asked, in which order, and what follows when it fails before the client got anything."""
+
+    __slots__ = (
+        "_budgeted",
+        "_candidate",
+        "_counting",
+        "_dispatched_s",
+        "_finished",
+        "_first_byte_by_s",
+        "_heard_s",
+        "_next_phase_s",
+        "_paused_s",
+        "_plane",
+        "_planned_s",
+        "_progress",
+        "_relay",
+        "_retry",
+        "_started_s",
+        "_upstream",
+        "connection",
+        "plan",
+        "rename",
+        "request",
+    )
+
+    def __init__(self, plane: DataPlane, connection: ClientConnection, request: Request) -> None:
+        self._plane = plane
+        self.connection = connection
+        self.request = request
+        self.plan: Plan | None = None
+        self.rename = b""
+        """The asked name as JSON text, where the backend spells it differently."""
+        self._progress = _FRESH
+        self._candidate: Candidate | None = None
+        self._upstream: Upstream | None = None
+        self._relay: Relay | None = None
+        self._counting = False
+        self._budgeted = False
+        self._finished = False
+        self._retry: asyncio.TimerHandle | None = None
+        self._started_s = self._planned_s = self._dispatched_s = 0.0
+        self._first_byte_by_s = _NEVER
+        self._heard_s = _NEVER
+        self._paused_s = _NEVER
+        self._next_phase_s = _NEVER
+
+    # -- begin --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Plan and make the first attempt."""
+        plane = self._plane
+        request = self.request
+        self._started_s = now_s = time.monotonic()
+        if not request.request_id:
+            request.request_id = plane.new_request_id()
+        try:
+            self.plan = plan = plan_request(plane, request, self.connection.peer, now_s)
+        except SwarmError as error:
+            self._refuse(error)
+            return
+        plane.active.add(self)
+        if not plan.stateless:
+            self._progress = _NOT_STATELESS
+        if self.connection.peer is not None:
+            self._next_phase_s = now_s + plane.policy.phase_after_s
+        self._planned_s = time.monotonic()
+        self._next()
+
+    def _next(self) -> None:
+        self._retry = None
+        plan = self._plan
+        self._candidate = candidate = plan.left.pop()
+        self._attempt(candidate, fresh=False)
+
+    @property
+    def _plan(self) -> Plan:
+        if self.plan is None:
+            raise RuntimeError("no plan yet")
+        return self.plan
+
+    def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
+        plane = self._plane
+        plane.counters.attempts += 1
+        if not self._counting:
+            plane.routes.begin(candidate.endpoint.id, self._plan.origin)
+            self._counting = True
+        destination = plane.upstreams.destination(candidate)
+        if destination is None:
+            self._outcome(Outcome.CONNECT_FAILED, written=False)
+            return
+        upstream = None if fresh else destination.take()
+        if upstream is None:
+            plane.spawn(self._connect(destination, candidate))
+        else:
+            self._dispatch(upstream)
+
+    async def _connect(self, destination: Destination, candidate: Candidate) -> None:
+        plane = self._plane
+        try:
+            upstream = await destination.connect(plane.policy.connect_timeout_s)
+        except OSError:
+            if not self._finished and self._candidate is candidate:
+                self._outcome(Outcome.CONNECT_FAILED, written=False)
+            return
+        plane.counters.upstream_connections += 1
+        plane.upstreams.reached(candidate)
+        if self._finished or self._candidate is not candidate:
+            destination.put(upstream)
+            return
+        self._dispatch(upstream)
+
+    def _dispatch(self, upstream: Upstream) -> None:
+        plane, candidate = self._plane, self._candidate
+        if candidate is None:
+            raise RuntimeError("no candidate")
+        self._upstream = upstream
+        self._dispatched_s = now_s = time.monotonic()
+        self._heard_s = _NEVER
+        self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
+        body, self.rename = plane.writer.body(self.request, self._plan, candidate)
+        attempt = self._progress.attempts + 1
+        head = plane.writer.head(self.request, self._plan, candidate, len(body), attempt=attempt, now_s=now_s)
+        withhold = not candidate.local and len(body) > plane.policy.expect_bytes
+        upstream.send(self, head, body, withhold=withhold)
+
+    # -- what follows -------------------------------------------------------------------------------------
+
+    def _outcome(self, outcome: Outcome, answer: Answer | None = None, *, written: bool = True) -> bool:
+        """Act on the end of an attempt; False: its answer is the client's."""
+        plane, plan, candidate = self._plane, self._plan, self._candidate
+        if candidate is None:
+            return False
+        policy = plane.policy
+        free = budget_free(
+            plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
+        )
+        context = Context(len(plan.left), free, plane.draw(), written)
+        decision = decide(self._progress, outcome, context, answer)
+        self._progress = decision.progress
+        if decision.act is Act.ANSWER:
+            return False
+        self._relay = None
+        plane.upstreams.learn(candidate, decision)
+        if decision.act is Act.REPLAY:
+            plane.counters.replays += 1
+            self._attempt(candidate, fresh=True)
+            return True
+        self._end_attempt()
+        if decision.act is Act.FAIL:
+            status = answer.status if answer is not None else None
+            owner = plan.hop is not None
+            self._refuse(
+                exhausted(plan.asked, decision, last=candidate.node_name, status=status, owner=owner)
+            )
+        elif decision.act is Act.RETRY:
+            plane.counters.retries += 1
+            self._budgeted = True
+            plane.retrying += 1
+            self._retry = asyncio.get_running_loop().call_later(decision.delay_s, self._next)
+        else:
+            plane.counters.moves += 1
+            self._next()
+        return True
+
+    def _refuse(self, error: SwarmError) -> None:
+        self._tell("rejected")
+        self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
+        self._finish(close=self.request.closes or self._plane.draining)
+
+    @abstractmethod
+    def check(self, now_s: float) -> None:
+        """Housekeeping: act on what took too long."""
+
+    @abstractmethod
+    def describe(self, now_s: float) -> dict[str, object]:
+        """For the admin listener: no content, no addresses."""
+
+    # -- ends ------------------------------------------------------------------------------------------------
+
+    def _end_attempt(self) -> None:
+        if self._counting and self._candidate is not None:
+            self._counting = False
+            self._plane.routes.end(self._candidate.endpoint.id, self._plan.origin)
+        if self._budgeted:
+            self._budgeted = False
+            self._plane.retrying -= 1
+
+    def _tell(self, outcome: str) -> None:
+        plan, candidate = self.plan, self._candidate
+        # A name that a client made up must not become a label.
+        model = plan.model if plan is not None else ""
+        node = candidate.node_name if candidate is not None and outcome != "rejected" else ""
+        self._plane.counters.ended(self.request.head.path, model, node, outcome)
+
+    def _let_go(self) -> None:
+        self._finished = True
+        self._end_attempt()
+        self._relay = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._plane.release_body(self.request)
+        self._plane.ended(self)
+
+    def _finish(self, *, close: bool) -> None:
+        if self._finished:
+            return
+        self._let_go()
+        self.connection.done(close=close)
