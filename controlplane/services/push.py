@@ -132,7 +132,8 @@ class Pushes:
         if not session.outbox.drain:
             return None
         session.outbox.drain = False
-        return DrainOrder(self._table.cordoned(session.node), self._drain_s)
+        session.drained = self._table.cordoned(session.node)
+        return DrainOrder(session.drained, self._drain_s)
 
     def _policy_change(self, session: Session) -> Message | None:
         box = session.outbox

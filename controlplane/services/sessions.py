@@ -56,6 +56,8 @@ class Session:
     outbox: Outbox
     left: bool = False
     """Whether it said Goodbye, or was told to go elsewhere: its end is no sign of trouble."""
+    drained: bool = False
+    """Whether it was told to take nothing new: its end is no sign of trouble either."""
     inventory: bytes | None = None
     """As it was stored last."""
 
@@ -290,7 +292,7 @@ class Sessions:
         if self._sessions.get(session.node) is not session:
             return
         del self._sessions[session.node]
-        if session.left:
+        if session.left or session.drained:
             self._sightings.pop(session.node, None)
         else:
             seen = self._sightings[session.node]

@@ -294,6 +294,8 @@ async def test_cordon_drains_the_node_and_uncordon_ends_it(plane: Plane) -> None
             await ada.knows("llama", 0)
             await until(lambda: bob.draining and ada.table.nodes[b].cordoned)
             assert ada.table.models[ModelName("llama")].endpoints[0].draining
+        await until(lambda: b not in plane.control.sessions.open)
+        assert b not in plane.control.membership.suspects, "an end after Drain is no reset"
         async with plane.stream(b_credential, incarnation="one") as bob:
             await until(lambda: bob.draining)
             uncordoned = await stub.Uncordon(
