@@ -99,53 +99,29 @@ class ControlService:
         self._policy = policy
         self._instance = instance
         self._fence = Fence(store)
-        self.mirror = Mirror(store, clock)
-        self.table = LiveTable(self.mirror, instance.swarm)
-        self.sessions = Sessions(
-            store, self.mirror, clock, policy.membership, instance=instance.id, unix_s=unix_s
-        )
+        self.mirror = mirror = Mirror(store, clock)
+        self.table = LiveTable(mirror, instance.swarm)
+        figures, own = policy.membership, instance.id
+        self.sessions = Sessions(store, mirror, clock, figures, instance=own, unix_s=unix_s)
         self.membership = Membership(
-            store,
-            self.mirror,
-            self.sessions,
-            self._fence,
-            clock,
-            policy.membership,
-            instance=instance.id,
-            unix_s=unix_s,
+            store, mirror, self.sessions, self._fence, clock, figures, instance=own, unix_s=unix_s
         )
         self._routes = RouteController(
             store,
-            self.mirror,
+            mirror,
             self.table,
             self._fence,
             clock,
             unix_s=unix_s,
             forget_models_s=policy.forget_models_s,
         )
-        self.pushes = Pushes(
-            self.mirror,
-            self.table,
-            self.sessions,
-            self.membership,
-            clock,
-            debounce_s=policy.debounce_s,
-            load_interval_s=policy.load_interval_s,
-            drain_s=policy.drain_s,
-        )
+        self.pushes = _pushes(mirror, self.table, self.sessions, self.membership, clock, policy)
         self.reachability = Reachability()
-        self.events = Events(store, self.mirror, self.membership)
-        self.catalog = Catalog(store, self.mirror, self.table)
+        self.events = Events(store, mirror, self.membership)
+        self.catalog = Catalog(store, mirror, self.table)
         self.operations = Operations(store, mutations, unix_s=unix_s)
-        self.nodes = Nodes(
-            store,
-            self.mirror,
-            self.sessions,
-            self.membership,
-            self.reachability,
-            mutations,
-            unix_s=unix_s,
-        )
+        seen = (mirror, self.sessions, self.membership, self.reachability)
+        self.nodes = Nodes(store, *seen, mutations, unix_s=unix_s)
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
@@ -263,3 +239,23 @@ class ControlService:
                 await self._clock.sleep(_RETRY_S)
                 continue
             await self._clock.sleep(ttl_s / 3)
+
+
+def _pushes(
+    mirror: Mirror,
+    table: LiveTable,
+    sessions: Sessions,
+    membership: Membership,
+    clock: Clock,
+    policy: ControlPolicy,
+) -> Pushes:
+    return Pushes(
+        mirror,
+        table,
+        sessions,
+        membership,
+        clock,
+        debounce_s=policy.debounce_s,
+        load_interval_s=policy.load_interval_s,
+        drain_s=policy.drain_s,
+    )
