@@ -24,6 +24,8 @@ class _Flag:
     """``text``, ``list``, ``pairs``, ``on`` or ``off``."""
     paths: bool = False
     """Existing files among the values are made absolute."""
+    kept: bool = True
+    """It describes the host, so it goes into ``config.toml``; others hold for one run."""
 
     @property
     def parameter(self) -> str:
@@ -50,9 +52,9 @@ _FLAGS: Final = (
     _Flag("--console-listen", "control.console_listen", "Console and control-plane admin listener."),
     _Flag("--peer-listen", "peer.listen", "Listener for other nodes."),
     _Flag("--admin-listen", "admin.listen", "Admin listener of the sidecar."),
-    _Flag("--log-level", "log.level", "debug, info, warning or error.", "LEVEL"),
-    _Flag("--log-format", "log.format", "text or json.", "FORMAT"),
-    _Flag("--set", "", "Any other setting; repeatable.", "KEY=VALUE", "list"),
+    _Flag("--log-level", "log.level", "debug, info, warning or error.", "LEVEL", kept=False),
+    _Flag("--log-format", "log.format", "text or json.", "FORMAT", kept=False),
+    _Flag("--set", "", "Any setting, for this run; repeatable.", "KEY=VALUE", "list", kept=False),
 )  # fmt: skip
 
 
@@ -73,8 +75,17 @@ def host_flags(command: Decorated) -> Decorated:
 
 def overrides_of(given: Mapping[str, Any]) -> tuple[str, ...]:
     """``key.path=value`` for every flag that was given."""
+    return _overrides(given, _FLAGS)
+
+
+def kept_of(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of :func:`overrides_of` that describe the host and are kept in ``config.toml``."""
+    return _overrides(given, [flag for flag in _FLAGS if flag.kept])
+
+
+def _overrides(given: Mapping[str, Any], flags: Sequence[_Flag]) -> tuple[str, ...]:
     overrides: list[str] = []
-    for flag in _FLAGS:
+    for flag in flags:
         value = given.get(flag.parameter)
         if value:
             overrides += _of(flag, value)

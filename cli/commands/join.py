@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.hostflags import host_flags, overrides_of
+from cli.hostflags import host_flags, kept_of, overrides_of
 from cli.invocation import Everywhere, invocation
 from cli.output import emit, say
 from cli.tokenflags import token_flags, token_text
@@ -38,11 +38,11 @@ def join(
     """Enrol this host in the swarm at ADDRESS, then run it.
 
     ADDRESS is the join address of a control plane (HOST or HOST:PORT) or the client URL of any member. The
-    flags are kept in config.toml, so that `swarmctl up` alone runs the same host again.
+    flags that describe the host are kept in config.toml, so that `swarmctl up` alone runs it again.
     """
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
-    from cli.supervise.run import run_host
+    from cli.supervise.run import keep, run_host
     from swarmplane.credentials.join_token import parse_join_token
 
     called = invocation()
@@ -50,6 +50,7 @@ def join(
     overrides = overrides_of(given)
     with held(data_dir):
         record = _enrolled(data_dir, overrides, address, parse_join_token(token_text(token_file, token)))
+        keep(data_dir, kept_of(given))
         if not (detach or enroll_only):
             run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
             return
@@ -68,8 +69,6 @@ def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: 
     from swarmplane.credentials.files import load_credential
     from swarmplane.credentials.keys import fingerprint
     from swarmplane.identity import read_record
-    from swarmplane.settings.directories import config_file
-    from swarmplane.settings.edit import edit
     from swarmplane.settings.load import load
 
     settings = load(data_dir.root, overrides)
@@ -86,8 +85,6 @@ def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: 
             "this host founded a swarm of its own; `swarmctl leave` first, or give another --data-dir"
         )
     record = wait_for(enrol_node(data_dir, settings, address, token))
-    if overrides:
-        edit(config_file(data_dir.root), overrides)
     wish = wished_name(settings)
     renamed = "" if record.node_name == wish else f" (another node is called {wish})"
     say(f"joined: swarm {record.swarm_name} as node {record.node_name}{renamed}")

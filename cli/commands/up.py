@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from cli.hostflags import host_flags, overrides_of
+from cli.hostflags import host_flags, kept_of, overrides_of
 from cli.invocation import Everywhere, invocation
-from swarmplane.errors import AlreadyExistsError, InvalidRequestError
+from swarmplane.errors import AlreadyExistsError
 
 
 @click.command(cls=Everywhere)
@@ -19,34 +19,29 @@ from swarmplane.errors import AlreadyExistsError, InvalidRequestError
 def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # noqa: ANN401 - host_flags
     """Run this host: a sidecar, and a control plane where it founds a swarm.
 
-    A host that is in a swarm goes on there. Flags of the first run, the one that founds the swarm, are kept
-    in config.toml, so that `swarmctl up` alone runs the same host again; those of later runs hold for the
-    run. One Ctrl-C finishes running requests for at most 10 seconds, a second one stops at once.
+    A host that is in a swarm goes on there. Flags that describe the host (all but --set and --log-...) are
+    kept in config.toml once it is ready, so that `swarmctl up` alone runs the same host again;
+    `swarmctl config set` changes them.
+
+    One Ctrl-C finishes running requests for at most 10 seconds, a second one stops at once.
     """
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
-    from cli.supervise.run import is_new, run_host
+    from cli.supervise.run import run_host
     from swarmplane.identity import read_record
-    from swarmplane.ids import is_node_name
     from swarmplane.settings.load import load
 
     called = invocation()
     data_dir = called.data_dir
     overrides = overrides_of(given)
-    settings = load(data_dir.root, overrides)
-    if settings.node.name and not is_node_name(settings.node.name):
-        raise InvalidRequestError(
-            f"{settings.node.name!r} can't name a node: lower-case letters, digits, dashes"
-        )
+    load(data_dir.root, overrides)  # what is wrong is said here, also where the host runs elsewhere
     record = read_record(data_dir)
     if new and record is not None:
         raise AlreadyExistsError(
             f"this host is in swarm {record.swarm_name} ({record.swarm_id}); `swarmctl leave` first"
         )
     if detach:
-        run_detached(data_dir, overrides, flags=called.flags())
+        run_detached(data_dir, overrides, flags=called.flags(), kept=kept_of(given))
         return
     with held(data_dir):
-        run_host(
-            data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin, keep_flags=is_new(data_dir)
-        )
+        run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin, kept=kept_of(given))

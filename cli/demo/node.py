@@ -14,6 +14,7 @@ from typing import Any, Final
 from swarmplane.datadir import DataDir
 from swarmplane.errors import FailedPreconditionError, UnavailableError
 from swarmplane.runtime import Runtime, read_runtime
+from swarmplane.settings.layers import PREFIX
 
 READY_S: Final = 90.0
 _STOP_S: Final = 20.0
@@ -44,7 +45,7 @@ class DemoNode:
         with self.log.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "cli.main", *arguments, *flags,
-                stdin=subprocess.PIPE, stdout=output, stderr=output, **_own_group(),
+                stdin=subprocess.PIPE, stdout=output, stderr=output, env=_environment(), **_own_group(),
             )  # fmt: skip
         try:
             async with asyncio.timeout(READY_S):
@@ -84,6 +85,11 @@ class DemoNode:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    # What the user set for a host of their own is not for these.
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 def _own_group() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from cli.output import say
 from cli.supervise import banner
 from cli.supervise.lock import holder
-from cli.supervise.run import runs_control_plane
+from cli.supervise.run import keep, runs_control_plane
 from swarmplane.datadir import DataDir
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from swarmplane.runtime import Runtime, read_runtime
@@ -29,8 +29,16 @@ def host_log(data_dir: DataDir) -> Path:
     return data_dir.logs / "host.log"
 
 
-def run_detached(data_dir: DataDir, overrides: Sequence[str], *, flags: tuple[str, ...] = ()) -> None:
+def run_detached(
+    data_dir: DataDir, overrides: Sequence[str], *, flags: tuple[str, ...] = (), kept: Sequence[str] = ()
+) -> None:
     """Start the host and wait until it is ready. It blocks.
+
+    Args:
+        data_dir: Of the host.
+        overrides: Settings of the command line.
+        flags: That lead other commands to this host, for lines that people copy.
+        kept: Those of ``overrides`` that go into ``config.toml`` once the host is ready.
 
     Raises:
         AlreadyExistsError: It runs already.
@@ -40,13 +48,14 @@ def run_detached(data_dir: DataDir, overrides: Sequence[str], *, flags: tuple[st
     if pid is not None:
         raise AlreadyExistsError(f"this host runs already (pid {pid}, data directory {data_dir.root})")
     founder = runs_control_plane(data_dir)
-    asyncio.run(_start_and_announce(data_dir, overrides, flags, founder=founder))
+    asyncio.run(_start_and_announce(data_dir, overrides, flags, kept, founder=founder))
 
 
 async def _start_and_announce(
-    data_dir: DataDir, overrides: Sequence[str], flags: tuple[str, ...], *, founder: bool
+    data_dir: DataDir, overrides: Sequence[str], flags: tuple[str, ...], kept: Sequence[str], *, founder: bool
 ) -> None:
     runtime = await _started(data_dir, overrides)
+    await asyncio.to_thread(keep, data_dir, kept)
     settings = await asyncio.to_thread(load, data_dir.root, overrides)
     await banner.announce(data_dir, settings, runtime, founder=founder, flags=flags)
 

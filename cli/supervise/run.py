@@ -28,7 +28,7 @@ def run_host(
     *,
     flags: tuple[str, ...] = (),
     lifeline: bool = False,
-    keep_flags: bool = False,
+    kept: Sequence[str] = (),
 ) -> None:
     """Run the host of ``data_dir``, whose lock is held, until it is asked to stop. It blocks.
 
@@ -39,7 +39,7 @@ def run_host(
         overrides: Settings of the command line.
         flags: That lead other commands to this host, for lines that people copy.
         lifeline: Whether the end of standard input stops it.
-        keep_flags: Whether ``overrides`` go into ``config.toml`` once the host is ready.
+        kept: Those of ``overrides`` that go into ``config.toml`` once the host is ready.
 
     Raises:
         SwarmError: It could not be started.
@@ -49,7 +49,7 @@ def run_host(
         for warning in loaded.warnings:
             say(f"warning: {warning}")
         plan = Plan(data_dir, loaded.settings, tuple(overrides), founder=runs_control_plane(data_dir))
-        if asyncio.run(_run(plan, flags, lifeline=lifeline, keep_flags=keep_flags)) is Wish.STOP:
+        if asyncio.run(_run(plan, flags, kept, lifeline=lifeline)) is Wish.STOP:
             return
         say("starting again")
 
@@ -59,18 +59,18 @@ def runs_control_plane(data_dir: DataDir) -> bool:
     return data_dir.control_plane.is_dir() or not is_joined(data_dir)
 
 
-def is_new(data_dir: DataDir) -> bool:
-    """Whether this host neither founded nor joined anything yet."""
-    return not data_dir.control_plane.is_dir() and not is_joined(data_dir)
+def keep(data_dir: DataDir, flags: Sequence[str]) -> None:
+    """Write ``key=value`` flags that describe the host into its ``config.toml``. It blocks."""
+    if flags:
+        edit(config_file(data_dir.root), flags)
 
 
-async def _run(plan: Plan, flags: tuple[str, ...], *, lifeline: bool, keep_flags: bool) -> Wish:
+async def _run(plan: Plan, flags: tuple[str, ...], kept: Sequence[str], *, lifeline: bool) -> Wish:
     stopping = Stopping(plan.data_dir)
     stopping.forget_request()
 
     async def announce(runtime: Runtime) -> None:
-        if keep_flags and plan.overrides:
-            await asyncio.to_thread(edit, config_file(plan.data_dir.root), plan.overrides)
+        await asyncio.to_thread(keep, plan.data_dir, kept)
         await banner.announce(plan.data_dir, plan.settings, runtime, founder=plan.founder, flags=flags)
 
     with client_listeners(plan.settings) as sockets, stopping.on_signals():

@@ -18,7 +18,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
 )
+
+from swarmplane.addresses import parse_address
+from swarmplane.errors import InvalidRequestError
+from swarmplane.ids import is_node_name
 
 CLIENT_PORT = 11400
 CONTROL_PORT = 11401
@@ -26,6 +31,14 @@ ADMIN_PORT = 11402
 PEER_PORT = 11403
 CONSOLE_PORT = 11404
 JOIN_PORT = 11405
+
+
+def _address(text: str) -> str:
+    try:
+        parse_address(text)
+    except InvalidRequestError as error:
+        raise ValueError(error.message) from None
+    return text
 
 
 class Section(BaseModel):
@@ -45,6 +58,13 @@ class NodeSettings(Section):
     """Hosts (names or addresses, without port) told to others; empty: found out."""
     lan: bool = False
     """Whether the client, control and enrolment listeners default to all interfaces."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_label(cls, name: str) -> str:
+        if name and not is_node_name(name):
+            raise ValueError("a node is named by lower-case letters, digits and inner dashes, at most 63")
+        return name
 
 
 class SwarmSettings(Section):
@@ -82,6 +102,11 @@ class ClientSettings(Section):
     origins: tuple[str, ...] = ()
     """Further Origins that may act."""
 
+    @field_validator("listen")
+    @classmethod
+    def _are_addresses(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_address(text) for text in listen)
+
 
 class UpstreamSettings(Section):
     """Requests to backends and to peers."""
@@ -110,12 +135,22 @@ class PeerSettings(Section):
     listen: str = ""
     """``host:port``; empty: port 11403 at the address that reaches the control plane."""
 
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, text: str) -> str:
+        return text and _address(text)
+
 
 class AdminSettings(Section):
     """The sidecar's admin listener."""
 
     listen: str = f"127.0.0.1:{ADMIN_PORT}"
     """``host:port``."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, text: str) -> str:
+        return _address(text)
 
 
 class ControlSettings(Section):
@@ -141,6 +176,11 @@ class ControlSettings(Section):
     """A gone node's model names stay known this long (503, not 404)."""
     debounce_s: NonNegativeFloat = 0.1
     """Route pushes are gathered this long; removals go at once."""
+
+    @field_validator("listen", "join_listen", "console_listen")
+    @classmethod
+    def _are_addresses(cls, text: str) -> str:
+        return text and _address(text)
 
 
 class BackendSettings(Section):

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from cli.client.joining import join_command, own_join_addresses
-from cli.hostflags import host_flags, overrides_of
+from cli.hostflags import host_flags, kept_of, overrides_of
 from cli.supervise.founding import here, label_of
 from swarmplane.settings.load import load
 from swarmplane.settings.schema import NodeSettings, Settings
@@ -62,6 +62,13 @@ def test_flags_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     assert (settings.log.level, settings.log.format) == ("debug", "json")
     assert (settings.drain_s, settings.engine.slots) == (3, 2)
+
+
+def test_what_holds_for_one_run_is_not_kept() -> None:
+    given = _given(
+        "--name", "box", "--lan", "--log-level", "debug", "--log-format", "json", "--set", "drain_s=3"
+    )
+    assert kept_of(given) == ("node.lan=true", "node.name=box")
 
 
 def test_a_label_without_a_value_is_usage() -> None:

@@ -89,7 +89,7 @@ def test_the_line_is_shown_used_again_and_replaced(terminal: Callable[..., Termi
     assert again.startswith("box.example:")
     assert swarmctl("token", "revoke", token.split(".")[1], data_dir=tmp_path).returncode == 0
     second.close()
-    third = terminal().line()
+    third = terminal("--advertise", "localhost").line()
     assert not third.endswith(token), "a revoked token is of no use"
     joined = swarmctl("join", *third.split(), "--enroll-only", data_dir=tmp_path / "b")
     assert joined.returncode == 0, joined.stderr

@@ -72,7 +72,7 @@ def test_priority(
     ("override", "path", "expected"),
     [
         pytest.param("node.name=123", "node.name", "123", id="text-stays-text"),
-        pytest.param('node.name="a b"', "node.name", "a b", id="quoted-text"),
+        pytest.param('swarm.name="a b"', "swarm.name", "a b", id="quoted-text"),
         pytest.param("node.lan=true", "node.lan", True, id="truth"),
         pytest.param(
             "client.listen=:1,127.0.0.1:2", "client.listen", (":1", "127.0.0.1:2"), id="list-by-commas"
@@ -147,6 +147,9 @@ def test_relative_paths_start_where_they_were_written(write: Write, monkeypatch:
         ),
         pytest.param("client = 1", {}, [], ["[client]"], id="a-table-is-needed"),
         pytest.param("drain_s = ", {}, [], ["config.toml", "TOML"], id="no-toml"),
+        pytest.param("", {}, ["client.listen=:1,x"], ["client.listen", "HOST:PORT"], id="address"),
+        pytest.param("", {}, ["admin.listen=11402"], ["admin.listen", "HOST:PORT"], id="a-port-alone"),
+        pytest.param("", {}, ["node.name=My Mac"], ["node.name", "lower-case"], id="name"),
         pytest.param("", {}, ["drain_s"], ["key=value"], id="no-assignment"),
         pytest.param("", {}, ["client.listen=[a"], ["neither JSON nor TOML"], id="broken-list"),
         pytest.param("", {}, ["node.labels=a"], ["name=value"], id="broken-pair"),
