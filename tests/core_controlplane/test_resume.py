@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controlplane.core.resume import Resume, TableHistory, resume
@@ -31,6 +31,11 @@ SWARM = SwarmId("s")
 def test_how_to_catch_up(have: Version, expected: Resume) -> None:
     """Kills: each comparison turned or dropped."""
     assert resume(have, Version(2, 60), 40) is expected
+
+
+def test_who_has_nothing_gets_a_snapshot_even_where_all_history_is_known() -> None:
+    """Kills: revision 0 taken for a version."""
+    assert resume(Version(2, 0), Version(2, 60), 0) is Resume.SNAPSHOT
 
 
 NAMES = ["a", "b", "c", "d"]
@@ -60,6 +65,8 @@ def received(table: RouteTable, update: RouteTable | RouteDelta) -> RouteTable:
     return update if isinstance(update, RouteTable) else apply_delta(table, update)
 
 
+@example([("put_model", "a", True), ("remove_model", "a", False), ("put_model", "a", True)], 3)
+@example([("put_node", "a", True), ("remove_node", "a", False), ("put_node", "a", True)], 3)
 @given(steps, st.integers(0, 3))
 def test_whoever_asks_now_and_then_has_the_whole_table(
     history_of: list[tuple[str, str, bool]], max_tombstones: int
