@@ -8,8 +8,8 @@ import sqlite3
 import stat
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,17 @@ def embedded(tmp_path: Path) -> EmbeddedHarness:
     return EmbeddedHarness(tmp_path / "controlplane" / "store.db")
 
 
-@contextmanager
-def held_up(store: EmbeddedStore) -> Iterator[None]:
+@asynccontextmanager
+async def held_up(store: EmbeddedStore) -> AsyncIterator[None]:
     """The writer's thread stands still, as on a slow disk."""
-    release = threading.Event()
-    store._writer._jobs.put(
-        writer._Job(lambda _: release.wait(PATIENCE_S), asyncio.get_running_loop().create_future())
-    )
+    held, release = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        held.set()
+        release.wait(PATIENCE_S)
+
+    store._writer._jobs.put(writer._Job(hold, asyncio.get_running_loop().create_future()))
+    assert await asyncio.to_thread(held.wait, PATIENCE_S)
     try:
         yield
     finally:
@@ -185,17 +189,18 @@ async def test_ended_leases_are_deleted_once_the_disk_allows_it(embedded: Embedd
 
 
 class FailingCommit:
-    """A connection whose disk fails while it syncs."""
+    """A connection whose disk fails at the end of a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, code: int) -> None:
         self._connection = connection
+        self._code = code
 
-    def execute(self, statement: str, *arguments: object) -> sqlite3.Cursor:
+    def execute(self, statement: str) -> sqlite3.Cursor:
         if statement == "COMMIT":
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            error = sqlite3.OperationalError("it failed")
+            error.sqlite_errorcode = self._code
             raise error
-        return self._connection.execute(statement, *arguments)
+        return self._connection.execute(statement)
 
     @property
     def in_transaction(self) -> bool:
@@ -203,9 +208,10 @@ class FailingCommit:
 
 
 async def test_a_failed_sync_leaves_the_outcome_open_and_stops_all_writes(embedded: EmbeddedHarness) -> None:
-    async with embedded.open() as store:
+    async with embedded.open() as store, store.watch("", start_revision=3) as batches:
         await store.put("a", b"1")
-        store._writer._sql = FailingCommit(store._writer._sql)  # type: ignore[assignment]
+        failing = FailingCommit(store._writer._sql, sqlite3.SQLITE_IOERR_FSYNC)
+        store._writer._sql = failing  # type: ignore[assignment]
         with pytest.raises(UncertainError, match="may or may not"):
             await store.put("a", b"2")
         with pytest.raises(StoreUnavailableError, match="restart the control plane"):
@@ -214,6 +220,21 @@ async def test_a_failed_sync_leaves_the_outcome_open_and_stops_all_writes(embedd
         found = await store.get("a")
         assert found is not None
         assert found.value == b"1"
+        await embedded.pass_time(10)
+        assert await anext(batches) == WatchBatch((), 2)
+
+
+async def test_what_a_full_disk_undid_at_the_commit_was_never_there(embedded: EmbeddedHarness) -> None:
+    async with embedded.open() as store, store.watch("") as batches:
+        whole = store._writer._sql
+        store._writer._sql = FailingCommit(whole, sqlite3.SQLITE_FULL)  # type: ignore[assignment]
+        with pytest.raises(StoreUnavailableError, match="full"):
+            await store.put("undone", b"")
+        store._writer._sql = whole
+        assert await store.put("a", b"") == 2
+        assert await store.put("b", b"") == 3
+        seen = await take(batches, 2)
+        assert [(batch.revision, batch.events[0].kv.key) for batch in seen] == [(2, "a"), (3, "b")]
 
 
 async def test_a_change_that_breaks_does_not_end_the_writer(embedded: EmbeddedHarness) -> None:
@@ -229,7 +250,7 @@ async def test_the_loop_runs_while_the_disk_is_slow_and_nobody_sees_what_is_not_
     embedded: EmbeddedHarness,
 ) -> None:
     async with embedded.open() as store, asyncio.TaskGroup() as group, store.watch("") as batches:
-        with held_up(store):
+        async with held_up(store):
             writing = group.create_task(store.put("a", b""))
             watching = group.create_task(take(batches, 1))
             for _ in range(100):
@@ -244,11 +265,10 @@ async def test_the_loop_runs_while_the_disk_is_slow_and_nobody_sees_what_is_not_
 
 async def test_a_cancelled_write_may_still_be_made_and_breaks_nothing(embedded: EmbeddedHarness) -> None:
     async with embedded.open() as store:
-        with held_up(store):
-            async with asyncio.TaskGroup() as group:
-                writing = group.create_task(store.put("a", b""))
-                await asyncio.sleep(0)
-                writing.cancel()
+        async with held_up(store), asyncio.TaskGroup() as group:
+            writing = group.create_task(store.put("a", b""))
+            await asyncio.sleep(0)
+            writing.cancel()
         assert await store.put("b", b"") == 3
         assert await store.get("a") is not None
 
@@ -258,13 +278,12 @@ async def test_writes_wait_for_room_and_are_all_made(
 ) -> None:
     monkeypatch.setattr(writer, "MAX_WAITING", 4)
     async with embedded.open() as store:
-        async with asyncio.TaskGroup() as group:
-            with held_up(store):
-                for number in range(50):
-                    group.create_task(store.put(f"k/{number}", b""))
-                for _ in range(20):
-                    await asyncio.sleep(0)
-                assert store._writer._jobs.qsize() <= 4
+        async with asyncio.TaskGroup() as group, held_up(store):
+            for number in range(50):
+                group.create_task(store.put(f"k/{number}", b""))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert store._writer._jobs.qsize() <= 4
         assert await store.revision() == 51
 
 
@@ -273,12 +292,11 @@ async def test_writes_that_never_get_room_are_refused(
 ) -> None:
     monkeypatch.setattr(writer, "MAX_WAITING", 1)
     monkeypatch.setattr(writer, "_TURN_S", 0.05)
-    async with embedded.open() as store, asyncio.TaskGroup() as group:
-        with held_up(store):
-            group.create_task(store.put("a", b""))
-            await asyncio.sleep(0)
-            with pytest.raises(StoreUnavailableError, match="too many writes waiting"):
-                await store.put("b", b"")
+    async with embedded.open() as store, asyncio.TaskGroup() as group, held_up(store):
+        group.create_task(store.put("a", b""))
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailableError, match="too many writes waiting"):
+            await store.put("b", b"")
 
 
 async def test_a_write_that_is_not_confirmed_in_time_is_uncertain(
@@ -286,8 +304,9 @@ async def test_a_write_that_is_not_confirmed_in_time_is_uncertain(
 ) -> None:
     monkeypatch.setattr(writer, "_COMMIT_S", 0.05)
     async with embedded.open() as store:
-        with held_up(store), pytest.raises(UncertainError):
-            await store.put("a", b"")
+        async with held_up(store):
+            with pytest.raises(UncertainError):
+                await store.put("a", b"")
 
         async def made() -> bool:
             return await store.get("a") is not None
@@ -345,13 +364,16 @@ async def test_history_is_read_in_pages_of_whole_revisions(
     monkeypatch.setattr(queries, "PAGE_BYTES", 2_000)
     monkeypatch.setattr(queries, "PAGE_REVISIONS", 7)
     async with embedded.open() as store:
+        revisions = []
         for number in range(30):
-            await store.transact((), [Put(f"k/{number}/{part}", bytes(150)) for part in range(3)])
+            puts = [Put(f"k/{number}/{part}", bytes(150)) for part in range(3)]
+            revisions.append((await store.transact((), puts)).revision)
             for _ in range(number % 10):
                 await store.put("other", b"")
         revision = await store.revision()
     async with embedded.open() as store:
         seen = await take_from(store, "k/", 2, 30)
+        assert [batch.revision for batch in seen] == revisions
         assert [len(batch.events) for batch in seen] == [3] * 30
         page = await store._history(b"k/", 2)
         assert len(page.batches) < 7

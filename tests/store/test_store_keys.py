@@ -6,6 +6,7 @@ Mutants that were tried and killed are listed in ``test_store_model``.
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -116,14 +117,16 @@ async def test_pages_of_a_list_make_up_the_list_although_it_changes(harness: Har
         keys = [f"k/{number}" for number in range(6)]
         await store.transact((), [Put(key, b"") for key in [*keys, "j", "l"]])
         page = await store.range("k/", limit=limit)
-        revision, seen = page.revision, list(page.items)
+        revision, seen, pages = page.revision, list(page.items), 1
         while page.more:
             assert len(page.items) == limit
             await store.transact((), [Put("k/0", b"new"), Put("k/9", b"new"), Delete("k/5")])
             page = await store.range("k/", start_after=seen[-1].key, limit=limit, revision=revision)
             assert page.revision == revision
             seen += page.items
+            pages += 1
         assert [(kv.key, kv.value) for kv in seen] == [(key, b"") for key in keys]
+        assert pages == math.ceil(len(keys) / limit)
 
 
 async def test_a_list_may_start_before_its_prefix(harness: Harness) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -171,6 +172,7 @@ async def test_a_deletion_at_the_compacted_revision_is_still_seen(harness: Harne
         await store.delete("a")
         revision = await store.revision()
         await store.compact(revision)
+    async with harness.open() as store:
         (batch,) = await take_from(store, "", revision, 1)
         assert [brief(event) for event in batch.events] == [deletion("a")]
 
@@ -187,6 +189,10 @@ async def test_a_watch_resumes_after_reopening(harness: Harness) -> None:
     assert [seen.revision, *(batch.revision for batch in resumed)] == revisions
 
 
+async def following(batches: AsyncIterator[WatchBatch]) -> WatchBatch:
+    return await anext(batches)
+
+
 async def test_a_quiet_watch_sends_bookmarks_with_the_revision_it_has_reached(harness: Harness) -> None:
     async with harness.open() as store, store.watch("quiet/") as batches:
         await store.put("quiet/1", b"")
@@ -194,7 +200,7 @@ async def test_a_quiet_watch_sends_bookmarks_with_the_revision_it_has_reached(ha
         revision = await store.put("loud/1", b"")
         for _ in range(2):
             async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-                bookmark = group.create_task(anext(batches))  # type: ignore[arg-type]
+                bookmark = group.create_task(following(batches))
                 await harness.pass_time(BOOKMARK_INTERVAL_S)
             assert bookmark.result() == WatchBatch((), revision)
 
