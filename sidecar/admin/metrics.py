@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from sidecar.admin.documents import phase_of
-from sidecar.admin.exposition import Family, family
 from sidecar.admin.sources import Sources
 from sidecar.core.candidate import Candidate
 from sidecar.routing.current import CurrentRoutes
+from swarmplane.exposition import Family, family
 from swarmplane.routes import Endpoint
 
 MOST_ENDPOINTS: Final = 500

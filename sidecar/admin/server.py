@@ -11,8 +11,9 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from sidecar.admin import documents, exposition, guard, metrics
+from sidecar.admin import documents, guard, metrics
 from sidecar.admin.sources import Sources
+from swarmplane import exposition
 from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.admin.exposition import Family
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import Clock
+from swarmplane.exposition import Family
 
 Document = Mapping[str, Any]
 

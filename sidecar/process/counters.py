@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sidecar.admin.exposition import Family, family
 from sidecar.dataplane.counters import Counters
+from swarmplane.exposition import Family, family
 
 
 def counter_families(counters: Counters) -> list[Family]:

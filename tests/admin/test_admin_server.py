@@ -11,12 +11,12 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.admin.exposition import family
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import SystemClock
 from swarmplane.errors import InvalidRequestError
+from swarmplane.exposition import family
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SwarmId, endpoint_id
 from swarmplane.inventory import Backend, BackendModel, Inventory
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteTable, Version
@@ -163,6 +163,7 @@ swarmplane_route_stale 1
 swarmplane_control_connected 1
 # HELP swarmplane_route_age_seconds Seconds since an instance last sent or confirmed the route table.
 # TYPE swarmplane_route_age_seconds gauge
+# UNIT swarmplane_route_age_seconds seconds
 swarmplane_route_age_seconds 2.5
 """
 

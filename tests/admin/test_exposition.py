@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sidecar.admin.exposition import family, render
+from swarmplane.exposition import family, render
 
 
 def test_labels_help_and_numbers_are_escaped_as_prometheus_wants() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from sidecar.admin.exposition import render
 from sidecar.dataplane.counters import Counters
 from sidecar.process.counters import counter_families
 from swarmplane.errors import Code
+from swarmplane.exposition import render
 
 GOLDEN = """\
 # HELP swarmplane_requests_total Requests whose answer ended, by outcome.
