@@ -3,7 +3,7 @@
 Mutants of the embedded store that tests/store kills, each tried alone:
 
 - lists: the end of a prefix one too far; an empty prefix that ends before the last key; ``start_after``
-  inclusive; ``more`` when the limit is met exactly; a past read that sees the next revision, sees deleted keys
+  inclusive; ``more`` when the limit is met exactly; a past read that sees the next revision or deleted keys,
   or overlooks a deletion; a page that names the newest revision; reads at the compacted revision refused
 - transactions: a revision for what changes nothing; ``create_revision`` new with each put; a deleted key that
   stays; one compare enough; ``otherwise`` not read or not checked; leases looked up before the compares, or
@@ -11,7 +11,7 @@ Mutants of the embedded store that tests/store kills, each tried alone:
   length counted in characters
 - watches: started one early or late; other prefixes' events; a batch repeated or left out where memory meets
   history, or between pages of history; a page cut within a revision; a deleted or the oldest version as
-  ``previous``; the neighbour of a prefix; no waking; memory without bounds by count or by bytes; an idle watch
+  ``previous``; the neighbour of a prefix; no waking; memory unbounded by count or by bytes; an idle watch
   left behind; a bookmark repeated for ever; closing or leaving that goes unnoticed
 - compaction: off by one, of reads, of watches and of what is swept, either way; deletions swept early or
   never; one step only; forgotten by reopening; the same revision twice; the future
