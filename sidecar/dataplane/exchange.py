@@ -18,10 +18,9 @@ from sidecar.dataplane.splice import rename_answer
 from swarmplane.errors import Code
 
 if TYPE_CHECKING:
-    from sidecar.dataplane.upstream import Upstream
+    from sidecar.dataplane.upstream import Upstream, Whole
 
 _ERRORS_FROM: Final = 400
-_NO_HEADERS: Final[list[Header]] = []
 
 
 class Exchange(Attempts):
@@ -36,7 +35,7 @@ class Exchange(Attempts):
         candidate = self._candidate
         if status != 102 or candidate is None or candidate.local:  # noqa: PLR2004
             return
-        self._plane.upstreams.learn_load(candidate, headers)
+        self._plane.upstreams.learn_load(candidate, hops.find(headers, b"x-swarm-load"))
         phase = hops.read_phase(headers)
         if phase in {hops.QUEUED, hops.LOADING}:
             # The clock runs while the model does, not while the request waits for it.
@@ -44,12 +43,14 @@ class Exchange(Attempts):
         elif phase == hops.RUNNING and self._first_byte_by_s == math.inf:
             self._first_byte_by_s = time.monotonic() + self._plane.policy.first_byte_timeout_s
 
-    def upstream_whole(self, lines: bytes, body: bytes) -> None:
+    def upstream_whole(self, answer: Whole, body: bytes, load: bytes) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
         self._upstream = None
+        if load and self._candidate is not None and not self._candidate.local:
+            self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
         if self.rename:
             body = rename_answer(body, self.rename)
-        head = self.answer_head(200, lines, b"content-length: %d\r\n" % len(body), _NO_HEADERS)
+        head = self.answer_head(200, answer.lines, b"content-length: %d\r\n" % len(body), answer.headers)
         self.connection.write(head + body)
         self.relayed(close=False)
 
@@ -58,7 +59,7 @@ class Exchange(Attempts):
         policy = self._plane.policy
         candidate = self._candidate
         if candidate is not None and not candidate.local:
-            self._plane.upstreams.learn_load(candidate, upstream.headers)
+            self._plane.upstreams.learn_load(candidate, hops.find(upstream.headers, b"x-swarm-load"))
         if upstream.status >= _ERRORS_FROM or upstream.until_eof:
             kind = hops.find(upstream.headers, b"content-type") or ""
             if upstream.status >= _ERRORS_FROM or not kind.startswith("text/event-stream"):

@@ -64,29 +64,20 @@ def _is_number(value: bytes) -> bool:
     return value.isdigit() and len(value) <= _DIGITS
 
 
-def hop_lines(
-    node: NodeId,
-    *,
-    model: str,
-    endpoint: EndpointId,
-    attempt: int,
-    version: str,
-    deadline_ms: int | None,
-    priority: str = "",
-) -> bytes:
-    """Header lines that a sender adds."""
-    lines = b"x-swarm-hop: %b\r\nx-swarm-origin: %b\r\nx-swarm-model: %b\r\nx-swarm-endpoint: %b\r\n" % (
-        node.encode(),
-        node.encode(),
-        to_header(model),
-        to_header(endpoint),
-    )
-    lines += b"x-swarm-attempt: %d\r\nx-swarm-route-version: %b\r\n" % (attempt, version.encode())
-    if deadline_ms is not None:
-        lines += b"x-swarm-deadline-ms: %d\r\n" % max(deadline_ms, 0)
+def hop_lines(node: NodeId, *, model: str, endpoint: EndpointId, version: str, priority: str = "") -> bytes:
+    """Header lines that a sender adds to every request for an endpoint."""
+    lines = (
+        b"x-swarm-hop: %b\r\nx-swarm-origin: %b\r\nx-swarm-model: %b\r\nx-swarm-endpoint: %b\r\n"
+        b"x-swarm-route-version: %b\r\n"
+    ) % (node.encode(), node.encode(), to_header(model), to_header(endpoint), version.encode())
     if priority in {"interactive", "default", "bulk"}:
         lines += b"x-swarm-priority: %b\r\n" % priority.encode()
     return lines
+
+
+def deadline_line(left_s: float) -> bytes:
+    """The header line that says how much time a request has left."""
+    return b"x-swarm-deadline-ms: %d\r\n" % max(int(left_s * 1000), 0)
 
 
 def refusal_of(code: Code, *, expired: bool = False) -> Refusal | None:

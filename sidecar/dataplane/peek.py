@@ -140,7 +140,7 @@ def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Span]:
             raise InvalidRequestError(f"the key {key!r} stands twice in the body", param=key)
         position = value + len(raw)
         spans[key] = (start, value, position)
-        if body[position] != _COMMA:
+        if body[position] <= _BLANK:
             position = _after_space(body, position)
         if body[position] == _COMMA:
             position += 1
@@ -150,7 +150,9 @@ def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Span]:
 
 def _check_end(body: Body, position: int) -> None:
     """That the walk came out at the end of the object, not at a key that stands twice."""
-    if body[_after_space(body, position)] != _CLOSE or body[position - 1] == _COMMA:
+    if body[position] <= _BLANK:
+        position = _after_space(body, position)
+    if body[position] != _CLOSE or body[position - 1] == _COMMA:
         raise InvalidRequestError("a key stands twice in the body")
 
 

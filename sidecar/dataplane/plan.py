@@ -80,10 +80,12 @@ class Sole:
             self._found.clear()
         return self._found.get(asked)
 
-    def keep(self, asked: str, resolution: Resolution) -> None:
-        """Remember what :meth:`find` did not know."""
+    def keep(self, asked: str, resolution: Resolution, view: View, *, local_only: bool = False) -> None:
+        """Remember what :meth:`find` did not know. ``local_only``: only this host's endpoints count."""
         overlay, route = self._overlay, resolution.route
-        if route is None or overlay is None or len(route.endpoints) != 1 or len(self._found) >= _REMEMBERED:
+        if route is None or overlay is None or len(self._found) >= _REMEMBERED:
+            return
+        if sum(not local_only or endpoint.node == view.node for endpoint in route.endpoints) != 1:
             return
         if overlay.gone or overlay.ejected or overlay.full:
             return
@@ -104,7 +106,9 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     plan = Plan(content, routes.view, routes.node_id)
     plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
     if peer is not None:
-        _plan_owner(plane, plan, read_hop(head.options, peer.node), now_s)
+        if head.hop is None:
+            head.hop = read_hop(head.options, peer.node)
+        _plan_owner(plane, plan, head.hop, now_s)
     elif head.plain:
         _plan_plain(plane, plan)
     else:
@@ -125,7 +129,7 @@ def _plan_plain(plane: DataPlane, plan: Plan) -> None:
         return
     resolution = plane.routes.resolve(plan.asked, plane.clock_s())
     _choose(plane, plan, resolution, resolution.candidates, "")
-    plane.sole.keep(plan.asked, resolution)
+    plane.sole.keep(plan.asked, resolution, plan.view)
 
 
 def _plan_entry(plane: DataPlane, head: Head, plan: Plan, now_s: float) -> None:
@@ -172,6 +176,10 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         plan.deadline_s = now_s + hop.deadline_ms / 1000
     if plane.draining:
         raise RefusedError("this node is draining", Code.DRAINING, retry_after=1)
+    known = plane.own_sole.find(hop.model, plan.view)
+    if known is not None:
+        plan.left.append(known[1])
+        return
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
     candidates = resolution.candidates
     if not candidates:
@@ -180,6 +188,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         candidates = order(candidates, "least_load", plane.draw())[::-1]
     # The sender counted the hinted one: among ours it goes first, so that its count stays true.
     plan.left = sorted(candidates, key=lambda c: c.endpoint.id == hop.endpoint)
+    plane.own_sole.keep(hop.model, resolution, plan.view, local_only=True)
 
 
 def _is_yes(value: str) -> bool:

@@ -32,6 +32,7 @@ class Destination:
         idle_s: How long a waiting connection is trusted.
         most_idle: More are closed.
         context: TLS, or None.
+        public: TLS with the certificates this machine trusts, instead of ``context``.
         server_name: The name its certificate must have.
         verify: Further checks after the handshake.
         peer: Whether it is another sidecar.
@@ -44,6 +45,7 @@ class Destination:
         idle_s: float,
         most_idle: int,
         context: ssl.SSLContext | None = None,
+        public: bool = False,
         server_name: str | None = None,
         verify: Verify | None = None,
         peer: bool = False,
@@ -51,7 +53,8 @@ class Destination:
         self.addresses = tuple(addresses)
         self._idle_s = idle_s
         self._most_idle = most_idle
-        self.context = context
+        self._context = context
+        self._public = public
         self._server_name = server_name
         self._verify = verify
         self.peer = peer
@@ -134,6 +137,9 @@ class Destination:
 
     async def _connect(self, address: tuple[str, int]) -> Upstream:
         loop = asyncio.get_running_loop()
+        if self._public and self._context is None:
+            # Reading the machine's certificates takes tens of milliseconds.
+            self._context = await asyncio.to_thread(ssl.create_default_context)
         last: OSError = OSError("no address")
         for host in await self._resolve(address):
             try:
@@ -141,8 +147,8 @@ class Destination:
                     lambda: Upstream(self),
                     host,
                     address[1],
-                    ssl=self.context,
-                    server_hostname=self._server_name if self.context is not None else None,
+                    ssl=self._context,
+                    server_hostname=self._server_name if self._context is not None else None,
                 )
             except OSError as error:
                 last = error

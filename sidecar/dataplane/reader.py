@@ -14,7 +14,7 @@ import httptools
 from sidecar.dataplane.answers import CONTINUE
 from sidecar.dataplane.headers import Header
 from sidecar.dataplane.reading import Framing, body_limit, examine, sort_headers, too_large
-from sidecar.dataplane.repeat import Repeat
+from sidecar.dataplane.repeat import Repeat, varying
 from sidecar.dataplane.request import Fault, Head, Request
 from swarmplane.errors import Code
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 IDLE: Final = 0
 HEAD: Final = 1
 _BODY: Final = 2
+_REQUEST_ID: Final = varying(b"x-request-id")
 _CHUNK_OVERHEAD: Final = 16
 """Bytes of framing allowed for each byte of a chunked body, besides the head's allowance."""
 _DEAF_BYTES: Final = 4 * 1024 * 1024
@@ -110,8 +111,8 @@ class RequestReader(asyncio.Protocol):
             return
         repeat = self._repeat
         if repeat is not None and self._active is None and self._reading == IDLE:
-            body = repeat.body(data)
-            if body is not None and self._again(repeat.meaning, body):
+            found = repeat.match(data)
+            if found is not None and self._again(repeat.meaning, *found):
                 return
         self._length = len(data)
         self._first = self._reading == IDLE
@@ -137,7 +138,7 @@ class RequestReader(asyncio.Protocol):
         if self._queue and self._active is None:
             request = self._queue[0]
             if self._first_whole and request.head.relayed and not request.closes and request.fault is None:
-                self._repeat = Repeat.of(request.head, data)
+                self._repeat = Repeat.of(request.head, data, _REQUEST_ID)
             self._pump()
 
     def _discard(self, size: int) -> None:
@@ -145,7 +146,7 @@ class RequestReader(asyncio.Protocol):
         if self._discarded > _DEAF_BYTES:
             self.transport.abort()
 
-    def _again(self, head: Head, body: bytes) -> bool:
+    def _again(self, head: Head, body: bytes, request_id: bytes) -> bool:
         """Take a request whose head equals the last one's; False: it must be read."""
         size = len(body)
         if self._queue or size > body_limit(head, self._plane.policy) or not self._plane.hold_body(size):
@@ -153,6 +154,7 @@ class RequestReader(asyncio.Protocol):
         request = Request(head)
         request.body = body
         request.size = size
+        request.request_id = request_id
         self._deadline_s = math.inf
         self._begin(request)
         return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarmplane.errors import Code
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.hop import Hop
 
 EMPTY: Final = b""
 
@@ -26,6 +29,7 @@ class Head:
     __slots__ = (
         "closes",
         "forward",
+        "hop",
         "http10",
         "method",
         "multipart",
@@ -57,8 +61,10 @@ class Head:
         """Whether no header changes where the request goes."""
         self.relayed = False
         """Whether it goes to a backend or a peer."""
-        self.sent: dict[object, bytes] = {}
-        """Starts of the heads that went to backends for it, by target: kept for the next equal request."""
+        self.sent: dict[str, tuple[object, bytes]] = {}
+        """Starts of heads that went out for it, by backend or endpoint, and what they were made from."""
+        self.hop: Hop | None = None
+        """What a peer says with it; read once."""
 
     def option(self, name: bytes) -> str:
         """A header of ours as text; empty where it is absent."""

@@ -90,6 +90,7 @@ class DataPlane:
         self.born_s = time.time()
         self.writer = Writer(self)
         self.sole = Sole(routes)
+        self.own_sole = Sole(routes)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         self.via = f"swarm-{identity.swarm_id if identity else secrets.token_hex(6)}".encode()
         self._tls = tls

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
 from sidecar.dataplane.headers import Header, relayed_lines
 from sidecar.dataplane.relay import is_plain
-from sidecar.dataplane.repeat import Repeat
+from sidecar.dataplane.repeat import Repeat, varying
 
 if TYPE_CHECKING:
     from sidecar.dataplane.pool import Destination
 
 _MOST_HEADERS_BYTES: Final = 256 * 1024
+_OK: Final = b"HTTP/1.1 200 "
+_LOAD: Final = varying(b"x-swarm-load")
 _JOINED_BYTES: Final = 64 * 1024
 """Heads and bodies up to this are written as one piece."""
+
+
+class Whole:
+    """The head of an answer that may come again in one piece."""
+
+    __slots__ = ("headers", "lines")
+
+    def __init__(self, headers: list[Header]) -> None:
+        self.headers = headers
+        self.lines = relayed_lines(headers)
+        """Those that go on."""
 
 
 class Sink(Protocol):
@@ -25,8 +37,8 @@ class Sink(Protocol):
 
     __slots__ = ()
 
-    def upstream_whole(self, lines: bytes, body: bytes) -> None:
-        """Instead of all others: a plain answer, status 200, in one piece; ``lines`` of its head go on."""
+    def upstream_whole(self, answer: Whole, body: bytes, load: bytes) -> None:
+        """Instead of all others: a plain 200 in one piece; a peer reports its ``load`` with it."""
 
     def upstream_info(self, status: int, headers: list[Header]) -> None:
         """A whole 1xx message."""
@@ -81,8 +93,8 @@ class Upstream(asyncio.Protocol):
         self._withheld: bytes | bytearray | None = None
         self._lost = False
         self._fed = 0
-        self._repeat: Repeat[bytes] | None = None
-        """The last plain answer's head, with the lines of it that are relayed."""
+        self._repeat: Repeat[Whole] | None = None
+        """The last plain answer's head."""
         self.reused = False
         self.answered = False
         """Whether any byte of an answer came."""
@@ -157,10 +169,10 @@ class Upstream(asyncio.Protocol):
         if begins:
             self.answered = True
             repeat = self._repeat
-            if repeat is not None and (body := repeat.body(data)) is not None:
+            if repeat is not None and (found := repeat.match(data)) is not None:
                 self._reusable = True
                 self._release()
-                sink.upstream_whole(repeat.meaning, body)
+                sink.upstream_whole(repeat.meaning, *found)
                 return
         if not self._head_ready:
             self._fed += len(data)
@@ -175,13 +187,9 @@ class Upstream(asyncio.Protocol):
         if self._fed > _MOST_HEADERS_BYTES and not self._head_ready:
             self._fail()
             return
-        if begins and self._complete and self._reusable and self._is_plain():
-            self._repeat = Repeat.of(relayed_lines(self.headers), data)
+        if begins and self._complete and self._reusable and data.startswith(_OK) and is_plain(self.headers):
+            self._repeat = Repeat.of(Whole(self.headers), data, _LOAD)
         self._deliver(sink)
-
-    def _is_plain(self) -> bool:
-        # A peer's answers carry its load, which is new every time.
-        return self.status == 200 and not self._destination.peer and is_plain(self.headers)  # noqa: PLR2004
 
     def _deliver(self, sink: Sink) -> None:
         if self._head_ready and not self._head_sent:
@@ -285,5 +293,3 @@ class Upstream(asyncio.Protocol):
 
 
 _BODYLESS: Final = frozenset({204, 304})
-
-TLS_ERRORS: Final = (ssl.SSLError, ssl.CertificateError)

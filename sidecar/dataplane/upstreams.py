@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING
 
 from sidecar.core.attempts import Decision
 from sidecar.core.candidate import Candidate
 from sidecar.core.load import format_load, parse_load
-from sidecar.dataplane.headers import Header
-from sidecar.dataplane.hop import find
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import Destination, Pool
@@ -61,12 +58,11 @@ class Upstreams:
             if known is not None:
                 return known
         self._targets[name] = target
-        context = ssl.create_default_context() if target.tls else None
         destination = Destination(
             ((target.host, target.port),),
             idle_s=self._policy.idle_backend_s,
             most_idle=self._policy.max_idle,
-            context=context,
+            public=target.tls,
             server_name=target.host,
         )
         return self._backend_pool.add(name, destination)
@@ -132,9 +128,8 @@ class Upstreams:
         if decision.full_hold_s:
             self._routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
 
-    def learn_load(self, candidate: Candidate, headers: list[Header]) -> None:
-        """Take the load that an owner's answer carries."""
-        text = find(headers, b"x-swarm-load")
+    def learn_load(self, candidate: Candidate, text: str | None) -> None:
+        """Take the load that an owner's answer carries; None: it carries none."""
         load = None if text is None else parse_load(candidate.endpoint.id, text)
         if load is not None:
             self._routes.set_load(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.candidate import Candidate
 from sidecar.dataplane.answers import CLOSE, status_line
 from sidecar.dataplane.headers import Header, to_header
-from sidecar.dataplane.hop import find, hop_lines
+from sidecar.dataplane.hop import deadline_line, find, hop_lines
 from sidecar.dataplane.peek import Body
 from sidecar.dataplane.plan import Plan
 from sidecar.dataplane.request import Head, Request
@@ -24,6 +24,7 @@ _JSON: Final = b"content-type: application/json\r\n"
 _FORM: Final = b"application/x-www-form-urlencoded"
 _EXPECT: Final = b"expect: 100-continue\r\n"
 _REMEMBERED: Final = 4096
+_NEVER: Final = math.inf
 
 
 class Writer:
@@ -53,22 +54,29 @@ class Writer:
     def head(
         self, request: Request, plan: Plan, candidate: Candidate, length: int, *, attempt: int, now_s: float
     ) -> bytes:
-        """The head of the request to ``candidate``."""
+        """The head of the request to ``candidate``. What varies stands last, see :mod:`.repeat`."""
         head = request.head
         if candidate.local:
-            target = self._plane.backends.targets[candidate.endpoint.backend]
-            start = head.sent.get(target)
-            if start is None:
-                start = head.sent[target] = self._for_backend(head, target)
-            return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, request.request_id, length)
-        return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (
-            head.method,
-            head.target,
-            self._for_peer(plan, candidate, head, attempt=attempt, now_s=now_s),
-            _forwarded(head),
+            name = candidate.endpoint.backend
+            target = self._plane.backends.targets[name]
+            known = head.sent.get(name)
+            if known is None or known[0] is not target:
+                known = head.sent[name] = (target, self._for_backend(head, target))
+            return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+                known[1],
+                request.request_id,
+                length,
+            )
+        known = head.sent.get(candidate.endpoint.id)
+        if known is None or known[0] is not plan.view:
+            known = head.sent[candidate.endpoint.id] = (plan.view, self._for_peer(plan, candidate, head))
+        return b"%bx-swarm-attempt: %d\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            known[1],
+            attempt,
+            b"" if plan.deadline_s == _NEVER else deadline_line(plan.deadline_s - now_s),
+            _EXPECT if length > self._plane.policy.expect_bytes else b"",
             request.request_id,
             length,
-            _EXPECT if length > self._plane.policy.expect_bytes else b"",
         )
 
     def _for_backend(self, head: Head, target: Target) -> bytes:
@@ -84,19 +92,21 @@ class Writer:
             _forwarded(head),
         )
 
-    def _for_peer(self, plan: Plan, candidate: Candidate, head: Head, *, attempt: int, now_s: float) -> bytes:
-        deadline_ms = None if plan.deadline_s == math.inf else int((plan.deadline_s - now_s) * 1000)
-        return b"host: %b\r\n%b" % (
-            to_header(candidate.endpoint.node),
-            hop_lines(
-                self._plane.routes.node_id,
-                model=plan.model,
-                endpoint=candidate.endpoint.id,
-                attempt=attempt,
-                version=str(plan.view.table.version),
-                deadline_ms=deadline_ms,
-                priority=head.option(b"x-swarm-priority"),
-            ),
+    def _for_peer(self, plan: Plan, candidate: Candidate, head: Head) -> bytes:
+        endpoint = candidate.endpoint
+        hop = hop_lines(
+            self._plane.routes.node_id,
+            model=plan.model,
+            endpoint=endpoint.id,
+            version=str(plan.view.table.version),
+            priority=head.option(b"x-swarm-priority"),
+        )
+        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b" % (
+            head.method,
+            head.target,
+            to_header(endpoint.node),
+            hop,
+            _forwarded(head),
         )
 
     # -- answers ------------------------------------------------------------------------------------------
@@ -131,20 +141,28 @@ class Writer:
             route_s: Seconds that routing took.
             upstream_s: Seconds that the upstream took.
         """
+        start = _OK if status == 200 else status_line(status)  # noqa: PLR2004
+        served = self._served_by(plan, candidate, headers)
+        if plan.hop is not None:
+            # The sender tells its client the rest; what varies stands last, see :mod:`.repeat`.
+            load = self._plane.upstreams.load_line(candidate)
+            close = self._last_lines(request)
+            return b"%b%b%bx-swarm-attempts: %d\r\n%b%b%b\r\n" % (
+                start, lines, served, attempts, close, load, framing,
+            )  # fmt: skip
         return (
             b"%b%b%b%bx-swarm-attempts: %d\r\nx-request-id: %b\r\n"
-            b"server-timing: queue;dur=%.1f, route;dur=%.2f, upstream;dur=%.2f\r\n%b%b\r\n"
+            b"server-timing: queue;dur=%.1f, route;dur=%.2f, upstream;dur=%.2f\r\n%b\r\n"
         ) % (
-            _OK if status == 200 else status_line(status),  # noqa: PLR2004
+            start,
             lines,
             framing,
-            self._served_by(plan, candidate, headers),
+            served,
             attempts,
             request.request_id,
             queue_s * 1e3,
             route_s * 1e3,
             upstream_s * 1e3,
-            b"" if plan.hop is None else self._plane.upstreams.load_line(candidate),
             self._last_lines(request),
         )
 

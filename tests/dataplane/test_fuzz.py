@@ -132,9 +132,12 @@ def names_m1(body: bytes) -> bool:
     return isinstance(document, dict) and document.get("model") == "m1"
 
 
-async def throw(node: Node, segments: Sequence[bytes]) -> None:
+async def throw(node: Node, segments: Sequence[bytes], *, warm: bytes = b"") -> None:
     """Send ``segments``, then wait for a last answer or the end, and leave."""
     async with client(node) as http:
+        if warm:
+            http.send(warm)
+            assert (await http.answer()).status == 200
         for segment in segments:
             http.send(segment)
             await asyncio.sleep(0)
@@ -149,7 +152,7 @@ def segmented(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
-async def check(data: bytes, cuts: Sequence[int]) -> None:
+async def check(data: bytes, cuts: Sequence[int], warm: bytes = b"") -> None:
     async with (
         running_backend() as backend,
         running_node(
@@ -160,7 +163,9 @@ async def check(data: bytes, cuts: Sequence[int]) -> None:
             max_json_bytes=1_000_000,
         ) as node,
     ):
-        await throw(node, segmented(data, cuts))
+        await throw(node, segmented(data, cuts), warm=warm)
+        if warm:
+            assert backend.seen.pop(0).body == BODY
         await _verify(node, backend, data)
 
 
@@ -183,8 +188,8 @@ async def _verify(node: Node, backend: FakeBackend, data: bytes) -> None:
     assert node.plane.counters.faults == 0
 
 
-def _run(data: bytes, cuts: Sequence[int]) -> None:
-    asyncio.run(asyncio.wait_for(check(data, cuts), 20))
+def _run(data: bytes, cuts: Sequence[int], warm: bytes = b"") -> None:
+    asyncio.run(asyncio.wait_for(check(data, cuts, warm), 20))
 
 
 @settings(max_examples=120, suppress_health_check=list(HealthCheck))
@@ -205,6 +210,26 @@ def test_mutated_requests(parts: list[bytes], changes: list[Mutation], cuts: lis
     for change in changes:
         data = change.apply(data)
     _run(data, cuts)
+
+
+NAMED = SIZED.replace(b"content-length", b"x-request-id: abc\r\ncontent-length")
+
+
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from((SIZED, NAMED)), st.lists(mutations, min_size=1, max_size=3))
+@example(SIZED, [])
+@example(NAMED, [Mutation(2_500, 0, b"x")])
+@example(NAMED, [Mutation(2_500, 3, b"a\r\ncontent-length: 3")])
+@example(NAMED, [Mutation(3_700, 2, b"1\r\nx-request-id: b")])
+@example(SIZED, [Mutation(9_999, 0, b"x")])
+@example(SIZED, [Mutation(9_999, 0, SIZED)])
+@example(SIZED, [Mutation(3_600, 1, b"")])
+def test_a_head_that_nearly_repeats_is_read_as_it_is(first: bytes, changes: list[Mutation]) -> None:
+    """After one request the connection recognises its head: a changed one fares as on a new connection."""
+    data = first
+    for change in changes:
+        data = change.apply(data)
+    _run(data, [], first)
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))

@@ -185,7 +185,12 @@ def read_head(head: bytes) -> tuple[str, str, list[tuple[str, str]]]:
     except UnicodeDecodeError:
         lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ")
-    if len(parts) != 3 or parts[2] != "HTTP/1.1" or not parts[0].isupper() or not parts[1].startswith("/"):
+    if (
+        len(parts) != 3
+        or parts[2] != "HTTP/1.1"
+        or not (parts[0].isalpha() and parts[0].isupper())
+        or not parts[1].startswith("/")
+    ):
         raise MalformedError(lines[0])
     headers: list[tuple[str, str]] = []
     for line in lines[1:]:
