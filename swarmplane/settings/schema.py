@@ -31,6 +31,7 @@ ADMIN_PORT = 11402
 PEER_PORT = 11403
 CONSOLE_PORT = 11404
 JOIN_PORT = 11405
+METRICS_PORT = 11406
 
 
 def _address(text: str) -> str:
@@ -241,6 +242,48 @@ class LogSettings(Section):
     """Lines for people, or one JSON object a line."""
     access: str = ""
     """Access log: a path, ``-`` for stdout, empty for none."""
+    access_max_bytes: PositiveInt = 64 * 1024 * 1024
+    """The access log's file is turned over before it grows larger."""
+    access_files: PositiveInt = 5
+    """Files of the access log that are kept, the current one included."""
+
+
+class OtlpSettings(Section):
+    """Traces to an OpenTelemetry collector, by OTLP over HTTP.
+
+    What is not set here is taken from the standard ``OTEL_*`` variables.
+    """
+
+    endpoint: str = ""
+    """``http(s)://host:port`` of the collector; empty: ``OTEL_EXPORTER_OTLP_ENDPOINT``, else off."""
+    headers_file: Path | None = None
+    """Headers sent with every export, ``name: value`` a line; for credentials."""
+    sample_ratio: float | None = Field(default=None, ge=0, le=1)
+    """Share of the traces that begin here; unset: ``OTEL_TRACES_SAMPLER`` and its argument, else all."""
+    timeout_s: PositiveFloat | None = None
+    """Longest time for one export; unset: ``OTEL_EXPORTER_OTLP_TIMEOUT``, else 10."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_url(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"{endpoint!r} is no URL; write http://HOST:PORT, as http://127.0.0.1:4318")
+        return endpoint
+
+
+class TelemetrySettings(Section):
+    """What is told about requests, and to whom."""
+
+    metrics_listen: str = ""
+    """Metrics on a listener of their own, ``host:port`` (port 11406 by custom); empty: none."""
+    records: PositiveInt = Field(default=4096, le=1_048_576)
+    """Ended requests that wait to be counted; more at a time are dropped from telemetry, and counted."""
+    otlp: OtlpSettings = OtlpSettings()
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _is_address(cls, listen: str) -> str:
+        return _address(listen) if listen else listen
 
 
 class ConfigSettings(Section):
@@ -266,6 +309,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     discovery: DiscoverySettings = DiscoverySettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     config: ConfigSettings = ConfigSettings()
 
     def client_listeners(self) -> tuple[str, ...]:

@@ -1,0 +1,149 @@
+"""A way out of the process that may be slow or shut: a bounded queue, and a thread that empties it.
+
+Whoever puts something in never waits. What finds the queue full, or cannot be delivered, is dropped and
+counted; trouble is written down when it begins and when it ends, not in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+T = TypeVar("T")
+_LONGEST_REASON: Final = 200
+
+
+class UndeliveredError(Exception):
+    """A batch is lost; says why, without content."""
+
+
+class Outlet(Generic[T]):
+    """Items on their way out.
+
+    Args:
+        name: For the log and the thread.
+        deliver: Called in the thread with 1 to ``batch`` items. Raises UndeliveredError or OSError when they
+            are lost.
+        most: Items that wait at most.
+        batch: Items delivered together at most; so many do not wait for ``delay_s``.
+        delay_s: How long items are gathered.
+        abandon: Called when time to close is over: ends what ``deliver`` waits for, if it can.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        deliver: Callable[[Sequence[T]], None],
+        *,
+        most: int,
+        batch: int,
+        delay_s: float,
+        abandon: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._deliver = deliver
+        self._most = most
+        self._batch = min(batch, most)
+        self._delay_s = delay_s
+        self._abandon = abandon
+        self._queue: deque[T] = deque()
+        self._hurry = threading.Event()
+        self._closing = False
+        self._failing = False
+        self._lost = 0
+        self._refused = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Items lost since the start."""
+        return self._lost + self._refused
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last delivery failed."""
+        return self._failing
+
+    def put(self, item: T) -> None:
+        """Send ``item`` out, or drop it. Never waits. Event loop only."""
+        queue = self._queue
+        waiting = len(queue)
+        if waiting >= self._most or self._closing:
+            self._refused += 1
+            return
+        queue.append(item)
+        if waiting + 1 == self._batch:
+            self._hurry.set()
+
+    def start(self) -> None:
+        """Begin to deliver. The thread never keeps the process alive."""
+        self._thread = threading.Thread(target=self._run, name=f"telemetry-{self.name}", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver what waits, for at most ``timeout_s``; blocks so long. The rest is dropped and counted."""
+        self._closing = True
+        self._hurry.set()
+        thread = self._thread
+        if thread is None:
+            return
+        thread.join(timeout_s)
+        if thread.is_alive() and self._abandon is not None:
+            self._abandon()
+        self._refused += len(self._queue)
+        self._queue.clear()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._hurry.wait(self._delay_s)
+            self._hurry.clear()
+            self._empty()
+        self._empty()
+
+    def _empty(self) -> None:
+        for _ in range(len(self._queue)):
+            batch = self._take()
+            if not batch:
+                return
+            self._send(batch)
+
+    def _take(self) -> list[T]:
+        taken: list[T] = []
+        while len(taken) < self._batch:
+            try:
+                taken.append(self._queue.popleft())
+            except IndexError:
+                break
+        return taken
+
+    def _send(self, batch: Sequence[T]) -> None:
+        started_s = time.monotonic()
+        try:
+            self._deliver(batch)
+        except (UndeliveredError, OSError) as error:
+            self._failed(len(batch), error, time.monotonic() - started_s)
+        except Exception as error:  # noqa: BLE001
+            # A fault in what turns items into bytes must not end the thread: the next batch may be fine.
+            self._failed(len(batch), error, time.monotonic() - started_s)
+        else:
+            if self._failing:
+                self._failing = False
+                log.info("telemetry.delivery_recovered", outlet=self.name, dropped=self.dropped)
+
+    def _failed(self, count: int, error: Exception, after_s: float) -> None:
+        self._lost += count
+        if not self._failing:
+            self._failing = True
+            log.warning(
+                "telemetry.delivery_failed",
+                outlet=self.name,
+                reason=(str(error) or repr(error))[:_LONGEST_REASON],
+                after_s=round(after_s, 3),
+            )

@@ -1,0 +1,130 @@
+"""Turns records into figures, lines and spans, between requests: never more than 2 ms at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from sidecar.telemetry.access_log import Lines
+from sidecar.telemetry.figures import Figures
+from sidecar.telemetry.outlet import Outlet
+from sidecar.telemetry.record import Record
+from sidecar.telemetry.ring import Ring
+from sidecar.telemetry.spans import Span, spans_of
+from sidecar.telemetry.usage import NOTHING, finish_reason, read
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+SLICE_S: Final = 0.002
+"""How long the event loop is held at a time."""
+_EVERY_S: Final = 0.1
+_CHECK_EVERY: Final = 8
+"""Records between two looks at the clock."""
+
+Time = Callable[[], float]
+
+
+class Worker:
+    """Empties a ring.
+
+    Args:
+        ring: What the data plane fills.
+        figures: Counts every record.
+        lines: Takes access-log lines; None: none are wanted.
+        spans: Takes spans of sampled requests; None: none are wanted.
+        monotonic: The clock of the records.
+        wall: Unix time.
+    """
+
+    def __init__(
+        self,
+        ring: Ring,
+        figures: Figures,
+        *,
+        lines: Outlet[bytes] | None = None,
+        spans: Outlet[Span] | None = None,
+        monotonic: Time = time.monotonic,
+        wall: Time = time.time,
+    ) -> None:
+        self._ring = ring
+        self._figures = figures
+        self._lines = lines
+        self._writer = Lines()
+        self._spans = spans
+        self._monotonic = monotonic
+        self._wall = wall
+        self._hurry = asyncio.Event()
+        self._faulty = False
+        self.faults = 0
+        """Records that could not be told: errors in our own code."""
+
+    def hurry(self) -> None:
+        """Begin before the time: half of the rows are in use."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Empty the ring every 0.1 s, until cancelled; what is there then is told before this returns."""
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_EVERY_S):
+                        await self._hurry.wait()
+                self._hurry.clear()
+                await self.catch_up()
+        finally:
+            while self.work():
+                pass
+
+    async def catch_up(self) -> None:
+        """Tell everything that has ended by now. Requests that go on ending do not make it longer."""
+        left = len(self._ring)
+        while left > 0:
+            done = self.work(left)
+            left -= done
+            if left <= 0 or not done:
+                return
+            await asyncio.sleep(0)
+
+    def work(self, most: int = 1 << 30) -> int:
+        """Tell at most ``most`` records, for at most :data:`SLICE_S`. Returns how many."""
+        ring, monotonic = self._ring, self._monotonic
+        now_s = monotonic()
+        until_s = now_s + SLICE_S
+        wall_offset_s = self._wall() - now_s
+        done = 0
+        while done < most:
+            record = ring.oldest()
+            if record is None:
+                break
+            try:
+                self._tell(record, wall_offset_s)
+            except Exception as error:  # noqa: BLE001
+                self._fault(error)
+            ring.free()
+            done += 1
+            if done % _CHECK_EVERY == 0 and monotonic() >= until_s:
+                break
+        return done
+
+    def _tell(self, record: Record, wall_offset_s: float) -> None:
+        tail = record.tail
+        usage = read(tail, record.opening) if tail else NOTHING
+        self._figures.add(record, usage)
+        if self._lines is not None:
+            self._lines.put(self._writer.line(record, usage, wall_offset_s))
+        trace = record.trace
+        if trace is not None and self._spans is not None:
+            for span in spans_of(record, trace, usage, finish_reason(tail), wall_offset_s):
+                self._spans.put(span)
+
+    def _fault(self, error: Exception) -> None:
+        """One record is lost, never the worker; the first time it is said."""
+        self.faults += 1
+        if not self._faulty:
+            self._faulty = True
+            log.error("telemetry.record_failed", exc_info=error)
