@@ -52,6 +52,7 @@ _FLAGS: Final = (
     _Flag("--console-listen", "control.console_listen", "Console and control-plane admin listener."),
     _Flag("--peer-listen", "peer.listen", "Listener for other nodes."),
     _Flag("--admin-listen", "admin.listen", "Admin listener of the sidecar."),
+    _Flag("--metrics-listen", "telemetry.metrics_listen", "Listener for the sidecar's metrics alone."),
     _Flag("--log-level", "log.level", "debug, info, warning or error.", "LEVEL", kept=False),
     _Flag("--log-format", "log.format", "text or json.", "FORMAT", kept=False),
     _Flag("--set", "", "Any setting, for this run; repeatable.", "KEY=VALUE", "list", kept=False),

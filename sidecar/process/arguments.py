@@ -17,6 +17,7 @@ _VALUES: Final = {
     "--models-dir": ("engine.models_dir", "DIR", "where named models are"),
     "--admin-listen": ("admin.listen", "HOST:PORT", "admin listener"),
     "--peer-listen": ("peer.listen", "HOST:PORT", "listener for other nodes"),
+    "--metrics-listen": ("telemetry.metrics_listen", "HOST:PORT", "listener for metrics alone"),
     "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
     "--log-format": ("log.format", "FORMAT", "text or json"),
 }
