@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -317,23 +319,26 @@ async def test_a_backends_phases_are_not_believed(backend: FakeBackend) -> None:
 # -- who may speak ----------------------------------------------------------------------------------------
 
 
-async def _peer(node: Node, context: ssl.SSLContext) -> Client:
+@contextlib.asynccontextmanager
+async def _peer(node: Node, context: ssl.SSLContext) -> AsyncIterator[Client]:
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", node.peer_port, ssl=context, server_hostname=f"{node.id}.node.{SWARM}"
     )
-    return Client(reader, writer)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.wait_closed(), 5)
 
 
 async def _speak(node: Node, context: ssl.SSLContext, **headers: str) -> Any:
     """Status of a request on the peer listener, or None where the connection was refused."""
-    try:
-        one = await _peer(node, context)
-        one.send(request(CHAT, **headers))
-        status = (await one.answer()).status
-        one.abort()
-    except (OSError, asyncio.IncompleteReadError):
-        return None
-    return status
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        async with _peer(node, context) as one:
+            one.send(request(CHAT, **headers))
+            return (await one.answer()).status
+    return None
 
 
 HOP = {"x_swarm_hop": "xid", "x_swarm_origin": "xid", "x_swarm_model": "m1", "x_swarm_endpoint": "bid/one/m1"}
@@ -368,14 +373,13 @@ async def test_another_swarm_under_the_same_authority_is_not_us(pair: Pair, swar
 
 async def test_a_denied_node_is_refused_on_a_standing_connection(pair: Pair, swarm: TestSwarm) -> None:
     _, b = pair
-    one = await _peer(b, peer_client_context(swarm.credential(NodeId("xid"))))
-    one.send(request(CHAT, **HOP))
-    assert (await one.answer()).status == 200
-    swarm.denied.add(SubjectId("xid"))
-    swarm.connect()
-    one.send(request(CHAT, **HOP))
-    assert (await one.answer()).status == 403
-    one.abort()
+    async with _peer(b, peer_client_context(swarm.credential(NodeId("xid")))) as one:
+        one.send(request(CHAT, **HOP))
+        assert (await one.answer()).status == 200
+        swarm.denied.add(SubjectId("xid"))
+        swarm.connect()
+        one.send(request(CHAT, **HOP))
+        assert (await one.answer()).status == 403
     assert await _speak(b, peer_client_context(swarm.credential(NodeId("xid"))), **HOP) is None
 
 
@@ -407,11 +411,10 @@ async def test_refusals(
     pair: Pair, swarm: TestSwarm, headers: dict[str, str], status: int, refusal: str | None
 ) -> None:
     _, b = pair
-    one = await _peer(b, peer_client_context(swarm.credential(NodeId("xid"))))
-    one.send(request(CHAT, **{**HOP, **headers}))
-    answer = await one.answer()
+    async with _peer(b, peer_client_context(swarm.credential(NodeId("xid")))) as one:
+        one.send(request(CHAT, **{**HOP, **headers}))
+        answer = await one.answer()
     assert (answer.status, answer.headers.get("x-swarm-refusal")) == (status, refusal)
-    one.abort()
 
 
 async def test_an_impostor_at_a_peers_address_gets_nothing(swarm: TestSwarm, backend: FakeBackend) -> None:
