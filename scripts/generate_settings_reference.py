@@ -78,15 +78,17 @@ def _default(field: FieldInfo) -> str:
     return f"`{value}`"
 
 
-def _tables(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], str]]:
+def _tables(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Title, model and name of every table of ``model``; those within a table follow it."""
     for name, field in model.model_fields.items():
         annotation = field.annotation
         if typing.get_origin(annotation) is tuple:
             inner = typing.get_args(annotation)[0]
             if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield f"[[{name}]]", inner, name
+                yield f"[[{above}{name}]]", inner, name
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield f"[{name}]", annotation, name
+            yield f"[{above}{name}]", annotation, name
+            yield from _tables(annotation, f"{above}{name}.")
 
 
 def _rows(model: type[BaseModel], skip: set[str]) -> Iterator[str]:
@@ -107,7 +109,7 @@ def page() -> str:
     lines = [HEAD, "## Top level", "", *_rows(Settings, {name for _, _, name in tables}), ""]
     for title, model, _ in tables:
         summary = (model.__doc__ or "").strip().splitlines()[0]
-        lines += [f"## {title}", "", summary, "", *_rows(model, set()), ""]
+        lines += [f"## {title}", "", summary, "", *_rows(model, {name for _, _, name in _tables(model)}), ""]
     return "\n".join(lines)
 
 

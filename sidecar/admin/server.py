@@ -11,9 +11,9 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from sidecar.admin import documents, guard, metrics
+from sidecar.admin import documents, guard
+from sidecar.admin.metrics_listener import metrics_page
 from sidecar.admin.sources import Sources
-from swarmplane import exposition
 from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -100,21 +100,11 @@ class AdminServer:
         return _document({"status": "ok"})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        reasons = self._unready()
+        reasons = self._sources.unready()
         return _document({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
-    def _unready(self) -> list[str]:
-        view = self._sources.routes.view
-        reasons = []
-        if self._sources.joined and view.table.version.generation == 0:
-            reasons.append("no route table yet: no control-plane instance has answered and none is on disk")
-        if view.draining:
-            reasons.append("draining")
-        return reasons
-
     async def _metrics(self, _request: web.Request) -> web.Response:
-        text = exposition.render(metrics.families(self._sources))
-        return web.Response(body=text.encode(), headers={hdrs.CONTENT_TYPE: exposition.CONTENT_TYPE})
+        return await metrics_page(self._sources)
 
     async def _routes(self, _request: web.Request) -> web.Response:
         return _document(documents.routes_document(self._sources.routes.view))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,13 @@ from swarmplane.exposition import Family
 Document = Mapping[str, Any]
 
 
+async def _settled() -> None:
+    """Nothing is left to count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Read on demand, on the event loop; none of them waits."""
+    """Read on demand, on the event loop; none of them waits, but for ``settle``."""
 
     routes: CurrentRoutes
     clock: Clock
@@ -31,3 +35,15 @@ class Sources:
     """Families of the data plane's counters."""
     set_log_level: Callable[[str], None]
     """Raises InvalidRequestError for a level that does not exist."""
+    settle: Callable[[], Awaitable[None]] = _settled
+    """Awaited before metrics are shown: counts what has ended by now, which takes milliseconds."""
+
+    def unready(self) -> list[str]:
+        """Why requests should not be sent here; empty: they may."""
+        view = self.routes.view
+        reasons = []
+        if self.joined and view.table.version.generation == 0:
+            reasons.append("no route table yet: no control-plane instance has answered and none is on disk")
+        if view.draining:
+            reasons.append("draining")
+        return reasons

@@ -260,7 +260,7 @@ class OtlpSettings(Section):
     """Headers sent with every export, ``name: value`` a line; for credentials."""
     sample_ratio: float | None = Field(default=None, ge=0, le=1)
     """Share of the traces that begin here; unset: ``OTEL_TRACES_SAMPLER`` and its argument, else all."""
-    timeout_s: PositiveFloat | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
     """Longest time for one export; unset: ``OTEL_EXPORTER_OTLP_TIMEOUT``, else 10."""
 
     @field_validator("endpoint")
