@@ -2,13 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from swarmplane.routes import Endpoint
 
 ASSUMED_SLOTS: Final = 4
 """Slots of an endpoint that does not tell: small local servers serve one to a few requests at a time."""
+LARGE_BYTES: Final = 20e9
+SMALL_BYTES: Final = 8e9
+"""Models up to this size are small: they leave large hosts to others."""
+
+
+class Warmth(Enum):
+    """How near a replica is to answering."""
+
+    LOADED = "loaded"
+    LOADING = "loading"
+    RECENT = "recent"
+    """Unloaded a short time ago: its file is probably still in the page cache."""
+    COLD = "cold"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an owner tells of a replica and its host; changes rarely, so candidates share one value.
+
+    Zero and -1 mean unknown; unknown facts neither cost nor exclude.
+    """
+
+    warmth: Warmth = Warmth.LOADED
+    load_left_s: float = 0.0
+    """While loading: the owner's estimate."""
+    size_bytes: int = 0
+    """Memory that the model needs."""
+    free_bytes: int = -1
+    """Of GPU memory where models run there, else of memory; what idle models would free included."""
+    memory_bytes: int = 0
+    """All of the memory that ``free_bytes`` is a part of."""
+    pressure: float = 0.0
+    """How short of memory the host is, 0 to 1."""
+    owner_active: bool = False
+    """Whether somebody works at the host."""
+    misfit: float = field(init=False, default=0.0)
+    """How wrong the host's size is for the model, 0 to 1: derived.
+
+    Small models leave large hosts free, and large ones lean to hosts that they do not fill.
+    """
+
+    def __post_init__(self) -> None:
+        if self.size_bytes and self.memory_bytes:
+            filled, misfit = self.size_bytes / self.memory_bytes, 0.0
+            if self.size_bytes <= SMALL_BYTES:
+                misfit = max(1.0 - 4.0 * filled, 0.0)
+            elif self.size_bytes >= LARGE_BYTES:
+                misfit = min(max(2.0 * filled - 1.0, 0.0), 1.0)
+            object.__setattr__(self, "misfit", misfit)
+
+
+UNKNOWN_FACTS: Final = Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +82,7 @@ class Candidate:
     suspect: bool = False
     load_known: bool = False
     """Whether the owner's report is fresh; if not, ``in_flight`` is our own part only."""
+    facts: Facts = UNKNOWN_FACTS
 
     @property
     def has_room(self) -> bool:

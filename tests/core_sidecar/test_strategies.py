@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.candidate import Candidate, permitted
-from sidecar.core.strategies import is_known, least_load, load_cost, local_spillover, order
+from sidecar.core.strategies import (
+    STRATEGIES,
+    effective,
+    is_known,
+    least_load,
+    load_cost,
+    local_spillover,
+    order,
+)
 from swarmplane.ids import BackendName, EndpointId, NodeId
 from swarmplane.routes import Endpoint
 
@@ -52,7 +60,7 @@ candidates = st.lists(
     max_size=8,
 )
 draws = st.floats(0, 1, exclude_max=True)
-strategies = st.sampled_from(["local_spillover", "least_load", "", "least_cost"])
+strategies = st.sampled_from([*sorted(STRATEGIES), "", "cheapest"])
 
 
 def nodes(ordered: tuple[Candidate, ...]) -> str:
@@ -192,11 +200,90 @@ def test_a_draw_of_one_is_tolerated() -> None:
 
 def test_unknown_strategies_are_told_and_fall_back_to_the_default() -> None:
     given_ = [candidate("a", in_flight=1), candidate("b", local=True, in_flight=3)]
-    assert not is_known("least_cost")
+    assert not is_known("cheapest")
     assert is_known("least_load")
     assert is_known("local_spillover")
-    assert nodes(order(given_, "least_cost", 0.5)) == "ba"
+    assert nodes(order(given_, "cheapest", 0.5)) == "ba"
     assert nodes(order(given_, "least_load", 0.5)) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ((), "local_spillover"),
+        (("", "", ""), "local_spillover"),
+        (("least_load", "failover"), "least_load"),
+        (("", "failover", "least_cost"), "failover"),
+        (("of-next-year", "", "round_robin"), "round_robin"),
+    ],
+)
+def test_the_request_overrides_the_model_which_overrides_the_swarm(
+    wanted: tuple[str, ...], expected: str
+) -> None:
+    """Kills: the last instead of the first, an unknown name that stops the search."""
+    assert effective(*wanted) == expected
+
+
+def test_local_first_stays_at_home_even_when_it_is_full() -> None:
+    """Kills: `local_spillover` under its name, groups swapped, groups unsorted."""
+    given_ = [
+        candidate("a"),
+        candidate("b", local=True, in_flight=9),
+        candidate("c", local=True, in_flight=7),
+        candidate("d", in_flight=1),
+    ]
+    assert nodes(order(given_, "local_first", 0.0)) == "cbad"
+
+
+def test_round_robin_takes_turns_by_id_and_suspects_come_last() -> None:
+    """Kills: no modulo, turns over the given order, suspects in the round, rotation backwards."""
+    given_ = [candidate("c"), candidate("a", in_flight=9), candidate("b", suspect=True), candidate("d")]
+    assert [nodes(order(given_, "round_robin", 0.0, turn=turn)) for turn in range(4)] == [
+        "acdb",
+        "cdab",
+        "dacb",
+        "acdb",
+    ]
+    suspects = [candidate("b", suspect=True), candidate("a", suspect=True)]
+    assert nodes(order(suspects, "round_robin", 0.0, turn=1)) == "ba"
+
+
+def test_batch_shard_by_index_by_name_and_without_a_batch() -> None:
+    """Kills: index over the given order, a load-dependent order, rendezvous without the batch's name."""
+    given_ = [candidate(name, in_flight=i, suspect=i == 1) for i, name in enumerate("dcba")]
+    assert nodes(order(given_, "batch_shard", 0.0, shard=0)) == "abcd"
+    assert nodes(order(given_, "batch_shard", 0.0, shard=6, batch="x")) == "cdab"
+    by_batch = {nodes(order(given_, "batch_shard", 0.0, batch=f"batch {i}")) for i in range(40)}
+    assert {found[0] for found in by_batch} == set("abcd")
+    assert nodes(order(given_, "batch_shard", 0.0)) == nodes(least_load(given_, 0.0))
+
+
+@given(st.text(max_size=5), st.integers(0, 7))
+def test_a_shard_moves_only_if_its_holder_left(batch: str, gone: int) -> None:
+    """Kills: `% N` of a hash instead of rendezvous."""
+    given_ = [candidate(name) for name in "abcdefgh"]
+    before = order(given_, "batch_shard", 0.0, batch=batch or "x")
+    after = order([c for c in given_ if c != given_[gone]], "batch_shard", 0.0, batch=batch or "x")
+    assert after == tuple(c for c in before if c != given_[gone])
+
+
+def test_failover_keeps_to_the_first_that_lives() -> None:
+    """Kills: by load, by the first listed only, the last of a name listed twice, suspects in their places."""
+    given_ = [candidate("d", in_flight=9), candidate("c", local=True), candidate("b"), candidate("a")]
+    assert nodes(order(given_, "failover", 0.9)) == "cabd"
+    assert nodes(order(given_, "failover", 0.1, preferred=("d", "name-b", "d"))) == "dbca"
+    given_[0] = candidate("d", suspect=True)
+    assert nodes(order(given_, "failover", 0.1, preferred=("d", "name-b"))) == "bcad"
+
+
+def test_more_than_sixteen_are_ordered_by_load_after_a_drawn_first() -> None:
+    """Kills: dropping those beyond sixteen, a first by id, drawing all (it costs 1 ms for 100)."""
+    given_ = [candidate(f"n{i:02}", in_flight=0 if i < 4 else i) for i in range(40)]
+    firsts = {least_load(given_, i / 16)[0].endpoint.node for i in range(16)}
+    assert firsts == {"n00", "n01", "n02", "n03"}
+    ordered = least_load(given_, 0.99)
+    assert [c.endpoint.node for c in ordered[:5]] == ["n03", "n00", "n01", "n02", "n04"]
+    assert len(set(ordered)) == 40
 
 
 @pytest.mark.parametrize(
