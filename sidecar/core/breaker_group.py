@@ -1,0 +1,122 @@
+"""The breakers of all endpoints, and whom a request may go to when some of them are ejected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sidecar.core.breaker import NO_STAKE, Breaker, Phase, Policy, Signal, enter, step
+from swarmplane.routes import Endpoint
+
+MAX_EJECTED_SHARE: Final = 0.5
+"""More ejected than this share, and more than one: our judgement is doubted, all are used (panic)."""
+_NEW: Final = Breaker()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whom a request may go to."""
+
+    endpoints: tuple[Endpoint, ...]
+    """In the order given. Empty only if none were given."""
+    doubted: frozenset[str] = frozenset()
+    """Ids of those that are used in spite of their ejection: ask them after all others with room."""
+    panic: bool = False
+    """Whether ejections are disregarded."""
+    excluded: tuple[Endpoint, ...] = ()
+    """For ``explain``: left out, being ejected or probed."""
+
+
+def admitted(breakers: Mapping[str, Breaker], endpoints: Sequence[Endpoint], now_s: float) -> Admission:
+    """The ``endpoints`` that take a request at ``now_s``.
+
+    One is left out while the breaker of its id or of its node does not admit. At most one, or half of them
+    if that is more, are left out, and never the last: beyond that all are used.
+
+    Args:
+        breakers: By endpoint id and by node id; absent means admitting.
+        endpoints: Those that could serve the request otherwise; nothing else counts for the shares.
+        now_s: On the clock of the breakers.
+    """
+    if not breakers:
+        return Admission(tuple(endpoints))
+    kept: list[Endpoint] = []
+    out: list[Endpoint] = []
+    for endpoint in endpoints:
+        own, node = breakers.get(endpoint.id), breakers.get(endpoint.node)
+        fine = (own is None or own.admits(now_s)) and (node is None or node.admits(now_s))
+        (kept if fine else out).append(endpoint)
+    if not out:
+        return Admission(tuple(endpoints))
+    if not kept or len(out) > max(1.0, len(endpoints) * MAX_EJECTED_SHARE):
+        return Admission(tuple(endpoints), frozenset(e.id for e in out), panic=True)
+    return Admission(tuple(kept), excluded=tuple(out))
+
+
+class Breakers:
+    """Breakers by endpoint id and by node id. Mutable; lives on the event loop.
+
+    Per request: ``admitted`` 0.5 µs for any number of endpoints while all admit, else 0.25 µs for each;
+    ``sent`` 0.3 µs; ``ended`` 2.5 µs.
+    """
+
+    __slots__ = ("_all", "_out", "_policy")
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._all: dict[str, Breaker] = {}
+        self._out: dict[str, Breaker] = {}
+        """Those not in ADMITTING: nearly always none."""
+
+    def of(self, key: str) -> Breaker:
+        """The breaker of an endpoint or a node."""
+        return self._all.get(key, _NEW)
+
+    def admitted(self, endpoints: Sequence[Endpoint], now_s: float) -> Admission:
+        """See :func:`admitted`."""
+        return admitted(self._out, endpoints, now_s)
+
+    def sent(self, key: str, now_s: float) -> int:
+        """A request is sent to ``key``: the era that its signals come back with. Once per attempt and key."""
+        before = self._all.get(key)
+        if before is None:
+            return 0
+        after, era = enter(before, now_s, self._policy)
+        if after is not before:
+            self._put(key, after)
+        return era
+
+    def ended(self, key: str, signal: Signal, era: int, now_s: float, draw: float) -> bool:
+        """``signal`` about a request sent in ``era``: whether the phase changed by it (log and count it)."""
+        if era == NO_STAKE:
+            return False
+        before = self._all.get(key, _NEW)
+        after = step(before, signal, now_s, era=era, draw=draw, policy=self._policy)
+        if after is not before:
+            self._put(key, after)
+        return after.phase is not before.phase
+
+    def _put(self, key: str, breaker: Breaker) -> None:
+        self._all[key] = breaker
+        if breaker.phase is not Phase.ADMITTING:
+            self._out[key] = breaker
+        elif self._out:
+            self._out.pop(key, None)
+
+    def reset(self, key: str, now_s: float) -> None:
+        """A new life of ``key`` began (a node's new session, a restarted engine): it starts slowly, unblamed.
+
+        Its era goes on, so that answers from its former life change nothing.
+        """
+        self._put(key, Breaker(era=self.of(key).era + 1, since_s=now_s))
+
+    def keep(self, wanted: Callable[[str], bool]) -> None:
+        """Forget the keys that are not ``wanted``: those no longer in any table."""
+        for key in [key for key in self._all if not wanted(key)]:
+            del self._all[key]
+            self._out.pop(key, None)
+
+    def items(self) -> Iterable[tuple[str, Breaker]]:
+        """All that have a state; for admin and metrics."""
+        return tuple(self._all.items())
