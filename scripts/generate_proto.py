@@ -68,8 +68,8 @@ def main() -> None:
         known = set(fresh)
         left = [
             path.relative_to(ROOT)
-            for folder in ("v1", "store/v1")
-            for path in (ROOT / "swarmplane" / folder).glob("*_pb2*")
+            for folder in ("swarmplane/v1", "swarmplane/store/v1", "controlplane/store/etcd/wire")
+            for path in (ROOT / folder).glob("*_pb2*")
             if path.relative_to(ROOT) not in known
         ]
         if check:

@@ -64,6 +64,14 @@ class StoreUnavailableError(UnavailableError):
     """The store can't be used, and nothing was done; the message says what would help."""
 
 
+class StoreReplacedError(UnavailableError):
+    """The store lost acknowledged revisions, or another one answers in its place.
+
+    Nothing learnt from it holds any longer. Every call raises it from then on: what a write did is unknown.
+    Open the store again, and read everything again, once a person has looked.
+    """
+
+
 class LeaseNotFoundError(NotFoundError):
     """The lease was never granted, was revoked or ran out. Nothing was done."""
 
