@@ -87,10 +87,18 @@ class Telemetry:
 
 
 def _line_outlet(policy: AccessLogPolicy) -> Outlet[bytes]:
-    write = write_stdout
+    write, finish = write_stdout, None
     if policy.target != STDOUT:
-        write = LineFile(Path(policy.target), max_bytes=policy.max_bytes, files=policy.files).write
-    return Outlet("access-log", write, most=policy.most_lines, batch=_LINES_TOGETHER, delay_s=policy.delay_s)
+        file = LineFile(Path(policy.target), max_bytes=policy.max_bytes, files=policy.files)
+        write, finish = file.write, file.close
+    return Outlet(
+        "access-log",
+        write,
+        most=policy.most_lines,
+        batch=_LINES_TOGETHER,
+        delay_s=policy.delay_s,
+        finish=finish,
+    )
 
 
 def _span_outlet(policy: ExportPolicy, identity: Mapping[str, str], version: str) -> Outlet[Span]:
@@ -107,5 +115,6 @@ def _span_outlet(policy: ExportPolicy, identity: Mapping[str, str], version: str
         most=policy.most_spans,
         batch=policy.batch_spans,
         delay_s=policy.delay_s,
-        abandon=spans.abandon,
+        abandon=spans.close,
+        finish=spans.close,
     )

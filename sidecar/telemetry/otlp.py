@@ -67,8 +67,8 @@ class OtlpSpans:
         if result is not SpanExportResult.SUCCESS:
             raise UndeliveredError(self._words.said or "the collector did not take a batch")
 
-    def abandon(self) -> None:
-        """End an export that waits to be repeated. From any thread."""
+    def close(self) -> None:
+        """End an export that waits to be repeated, and take no more. From any thread; more than once."""
         if self._exporter is not None:
             self._exporter.shutdown()  # type: ignore[no-untyped-call]
 

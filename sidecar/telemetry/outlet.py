@@ -35,6 +35,7 @@ class Outlet(Generic[T]):
         batch: Items delivered together at most; so many do not wait for ``delay_s``.
         delay_s: How long items are gathered.
         abandon: Called when time to close is over: ends what ``deliver`` waits for, if it can.
+        finish: Called in the thread when it ends: closes what ``deliver`` opened.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Outlet(Generic[T]):
         batch: int,
         delay_s: float,
         abandon: Callable[[], None] | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._deliver = deliver
@@ -53,6 +55,7 @@ class Outlet(Generic[T]):
         self._batch = min(batch, most)
         self._delay_s = delay_s
         self._abandon = abandon
+        self._finish = finish
         self._queue: deque[T] = deque()
         self._hurry = threading.Event()
         self._closing = False
@@ -106,6 +109,8 @@ class Outlet(Generic[T]):
             self._hurry.clear()
             self._empty()
         self._empty()
+        if self._finish is not None:
+            self._finish()
 
     def _empty(self) -> None:
         for _ in range(len(self._queue)):
@@ -127,10 +132,8 @@ class Outlet(Generic[T]):
         started_s = time.monotonic()
         try:
             self._deliver(batch)
-        except (UndeliveredError, OSError) as error:
-            self._failed(len(batch), error, time.monotonic() - started_s)
         except Exception as error:  # noqa: BLE001
-            # A fault in what turns items into bytes must not end the thread: the next batch may be fine.
+            # Whatever it is, a fault of ours too: the thread must not end, the next batch may be fine.
             self._failed(len(batch), error, time.monotonic() - started_s)
         else:
             if self._failing:
