@@ -150,21 +150,13 @@ class Writer:
             return b"%b%b%bx-swarm-attempts: %d\r\n%b%b%b\r\n" % (
                 start, lines, served, attempts, close, load, framing,
             )  # fmt: skip
+        times = (queue_s * 1e3, route_s * 1e3, upstream_s * 1e3)
         return (
             b"%b%b%b%bx-swarm-attempts: %d\r\nx-request-id: %b\r\n"
             b"server-timing: queue;dur=%.1f, route;dur=%.2f, upstream;dur=%.2f\r\n%b\r\n"
         ) % (
-            start,
-            lines,
-            framing,
-            served,
-            attempts,
-            request.request_id,
-            queue_s * 1e3,
-            route_s * 1e3,
-            upstream_s * 1e3,
-            self._last_lines(request),
-        )
+            start, lines, framing, served, attempts, request.request_id, *times, self._last_lines(request),
+        )  # fmt: skip
 
     def _last_lines(self, request: Request) -> bytes:
         lines = CLOSE if request.closes or self._plane.draining else b""
