@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from swarmplane.addresses import Address, parse_address
-from swarmplane.settings.schema import PEER_PORT, Settings
+from swarmplane.settings.schema import METRICS_PORT, PEER_PORT, Settings
 
 _SECRET_WORDS = ("secret", "password", "token", "api_key")
 _REDACTED = "***"
@@ -22,6 +22,8 @@ class ListenPolicy:
     admin: Address
     peer: Address | None
     """None: the address that reaches the control plane, at :data:`PEER_PORT`."""
+    metrics: Address | None = None
+    """None: metrics have no listener of their own."""
 
     @classmethod
     def of(cls, settings: Settings) -> ListenPolicy:
@@ -31,10 +33,12 @@ class ListenPolicy:
             InvalidRequestError: An address cannot be read.
         """
         peer = settings.peer.listen
+        metrics = settings.telemetry.metrics_listen
         return cls(
             tuple(parse_address(text) for text in settings.client_listeners()),
             parse_address(settings.admin.listen),
             parse_address(peer, default_port=PEER_PORT) if peer else None,
+            parse_address(metrics, default_port=METRICS_PORT) if metrics else None,
         )
 
 

@@ -138,7 +138,7 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
         engines,
         membership,
         unseen=unseen,
-        admin_socket=places.listeners.admin,
+        listeners=places.listeners,
         version=software,
     )
 
@@ -159,6 +159,8 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         # A second more: the plane itself cuts off at drain_s and closes what is left.
         Service("dataplane", parts.plane.run, finish_streams, drain_s + 1.0),
     ]
+    if parts.metrics is not None:
+        services.insert(3, Service("metrics", parts.metrics.run))
     if parts.membership is not None:
         keeper, control = parts.membership.keeper, parts.membership.control
         services.insert(0, Service("table", keeper.run, keeper.flush))
@@ -176,6 +178,8 @@ async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:
     await _first_look(parts.registry, parts.unseen)
     await parts.plane.serve_client(places.listeners.client)
     await parts.admin.serving.wait()
+    if parts.metrics is not None:
+        await parts.metrics.serving.wait()
     await asyncio.to_thread(write_ready, data_dir, "sidecar", document)
     log.info("sidecar.ready", **{key: value for key, value in document.items() if key != "pid" and value})
 
@@ -189,9 +193,14 @@ def ready_document(parts: Parts, places: Places) -> Mapping[str, Any]:
         "node_name": parts.plane.node_name,
         "client": [str(bound_address(bound)) for bound in places.listeners.client],
         "admin": str(bound_address(places.listeners.admin)),
-        "peer": str(bound_address(places.peer)) if places.peer is not None else "",
+        "metrics": _place(places.listeners.metrics),
+        "peer": _place(places.peer),
         "advertised": list(places.advertised),
     }
+
+
+def _place(listener: socket.socket | None) -> str:
+    return str(bound_address(listener)) if listener is not None else ""
 
 
 async def _first_look(registry: BackendRegistry, unseen: Inventory) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sidecar.admin.metrics_listener import MetricsServer
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
 from sidecar.backends.registry import BackendRegistry
@@ -38,6 +39,7 @@ class Listeners:
 
     client: tuple[socket.socket, ...]
     admin: socket.socket
+    metrics: socket.socket | None = None
 
     @classmethod
     def bind(cls, policy: ListenPolicy, client_fds: tuple[int, ...], closing: ExitStack) -> Listeners:
@@ -52,7 +54,11 @@ class Listeners:
             client = tuple(
                 closing.enter_context(listening_socket(address, flag="--listen")) for address in policy.client
             )
-        return cls(client, closing.enter_context(listening_socket(policy.admin, flag="--admin-listen")))
+        admin = closing.enter_context(listening_socket(policy.admin, flag="--admin-listen"))
+        metrics = None
+        if policy.metrics is not None:
+            metrics = closing.enter_context(listening_socket(policy.metrics, flag="--metrics-listen"))
+        return cls(client, admin, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Parts:
     """None on a host that joined no swarm."""
     unseen: Inventory
     """Backends as they were before anybody looked at them."""
+    metrics: MetricsServer | None = None
 
 
 def host_name(settings: Settings) -> str:
@@ -99,7 +106,7 @@ def join_parts(
     membership: Membership | None,
     *,
     unseen: Inventory,
-    admin_socket: socket.socket,
+    listeners: Listeners,
     version: str,
 ) -> Parts:
     """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
@@ -125,7 +132,9 @@ def join_parts(
         metrics=lambda: counter_families(plane.counters),
         set_log_level=lambda level: set_log_level(level, settings.log.format),
     )
-    return Parts(settings, registry, engines, plane, AdminServer(sources, admin_socket), membership, unseen)
+    admin = AdminServer(sources, listeners.admin)
+    metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
+    return Parts(settings, registry, engines, plane, admin, membership, unseen, metrics)
 
 
 def set_log_level(level: str, style: str) -> None:

@@ -78,6 +78,18 @@ async def test_a_stream_is_finished_while_it_stops_and_a_second_signal_cuts_it(
                 assert (await run.ended())[0] == 0
 
 
+async def test_metrics_stand_on_a_listener_of_their_own(tmp_path: Path, http: ClientSession) -> None:
+    async with sidecar(tmp_path, "--metrics-listen", "127.0.0.1:0") as run:
+        await run.until_ready()
+        place = f"http://{run.ready['metrics']}"
+        async with http.get(f"{place}/metrics") as answer:
+            assert "swarmplane_build_info{" in await answer.text()
+        async with http.get(f"{place}/config") as answer:
+            assert answer.status == 404
+        run.process.terminate()
+        assert (await run.ended())[0] == 0
+
+
 async def test_it_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
     async with sidecar(tmp_path, "--lifeline-stdin", stdin=asyncio.subprocess.PIPE) as run:
         await run.until_ready()
