@@ -14,13 +14,22 @@ from typing import Final
 import structlog
 
 from controlplane.process.parts import Parts, build
-from controlplane.services.founding import open_or_found, secret_is_private, secret_path
-from controlplane.services.own_credentials import own_credential, tell_addresses
+from controlplane.services.authority import SwarmAuthority
+from controlplane.services.callers import Callers
+from controlplane.services.founding import ADMIN_NAME, open_or_found, secret_is_private, secret_path
+from controlplane.services.own_credentials import (
+    FOUNDER_CONTEXT,
+    own_credential,
+    restore_admin_credential,
+    tell_addresses,
+)
 from controlplane.settings import FoundingPolicy, ListenPolicy, local_address
 from controlplane.store.embedded import EmbeddedStore
+from controlplane.store.port import Store
 from swarmplane.clock import SystemClock
+from swarmplane.credentials.names import user_subject
 from swarmplane.datadir import DataDir
-from swarmplane.errors import UnavailableError
+from swarmplane.errors import SwarmError, UnavailableError
 from swarmplane.lifeline import on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.runtime import remove_ready, write_ready
@@ -60,12 +69,23 @@ async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None
         if not secret_is_private(founding.secret_file or secret_path(data_dir)):
             log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
         credential = await asyncio.to_thread(own_credential, authority, data_dir, time.time())
+        await _restore_admin(store, authority, data_dir)
         console = listening_socket(listening.console, flag="--console-listen")
         closing.callback(console.close)
         parts = build(settings, listening, data_dir, store, authority, credential, clock)
         closing.callback(remove_ready, data_dir, "controlplane")
         await _serve(parts, data_dir, console, stop)
     log.info("controlplane.stopped")
+
+
+async def _restore_admin(store: Store, authority: SwarmAuthority, data_dir: DataDir) -> None:
+    """Nobody is locked out of a swarm whose founder was logged out of; a denied admin stays denied."""
+    try:
+        await Callers(store, authority.swarm).identify(user_subject(ADMIN_NAME, authority.swarm))
+    except SwarmError:
+        return
+    if await asyncio.to_thread(restore_admin_credential, authority, data_dir, ADMIN_NAME, time.time()):
+        log.info("admin_credential.restored", context=FOUNDER_CONTEXT)
 
 
 async def _serve(parts: Parts, data_dir: DataDir, console: socket.socket, stop: asyncio.Event) -> None:

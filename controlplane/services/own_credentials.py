@@ -50,6 +50,19 @@ def forget_admin_credential(authority: SwarmAuthority, data_dir: DataDir) -> Non
             (directory / name).unlink(missing_ok=True)
 
 
+def restore_admin_credential(authority: SwarmAuthority, data_dir: DataDir, name: str, now_s: float) -> bool:
+    """Make the founder's admin credential anew where none is left; whether that was so. It blocks.
+
+    After a `swarmctl logout` there, nobody might be left who can make a token. Whoever may write here holds
+    the authority's key anyway.
+    """
+    directory = data_dir.context(FOUNDER_CONTEXT)
+    if _document(directory) or (directory / CERTIFICATE).exists():
+        return False
+    make_admin_credential(authority, data_dir, name, now_s)
+    return True
+
+
 def renew_admin_credential(authority: SwarmAuthority, data_dir: DataDir, name: str, now_s: float) -> None:
     """Renew the founder's admin credential if it is due, so that a founder is never locked out. It blocks."""
     directory = data_dir.context(FOUNDER_CONTEXT)

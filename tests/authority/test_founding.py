@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,12 @@ import pytest
 
 from controlplane.services import keyspace
 from controlplane.services.founding import open_or_found, secret_is_private, secret_path
-from controlplane.services.own_credentials import own_credential, renew_admin_credential, tell_addresses
+from controlplane.services.own_credentials import (
+    own_credential,
+    renew_admin_credential,
+    restore_admin_credential,
+    tell_addresses,
+)
 from controlplane.store.embedded import EmbeddedStore
 from swarmplane.clock import SystemClock
 from swarmplane.codec import records
@@ -230,6 +236,17 @@ async def test_the_founders_admin_is_renewed_and_told_where_the_control_plane_is
     assert document["addresses"] == ["127.0.0.1:7"]
     assert (document["swarm"], document["swarm_name"]) == (authority.swarm, "test")
     assert document["subject"] == "user:admin"
+
+
+async def test_an_admin_who_logged_out_of_the_founder_comes_back_at_the_next_start(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        authority = await found(store, tmp_path)
+    data_dir = DataDir(tmp_path)
+    directory = data_dir.context("default")
+    assert not restore_admin_credential(authority, data_dir, "admin", time.time()), "it is there"
+    shutil.rmtree(directory)
+    assert restore_admin_credential(authority, data_dir, "admin", time.time())
+    assert load_credential(directory).check().subject.id == "user:admin"
 
 
 async def test_a_context_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:

@@ -172,3 +172,15 @@ def test_forms(body: bytes, model: str | None) -> None:
     found = peek_multipart(body, kind)
     assert found.model == model
     assert body[slice(*found.model_span)] == model.encode()
+
+
+def test_more_members_than_anybody_means_are_refused_before_they_cost_seconds() -> None:
+    """Kills: no bound; counting text as structure; counting after the walk."""
+    many = b'{"model":"m",' + b",".join(b'"k%d":1' % number for number in range(1_001)) + b"}"
+    with pytest.raises(InvalidRequestError, match="top-level"):
+        peek(many)
+    millions = b'{"model":"m",' + b",".join(b'"%d":1' % number for number in range(200_000)) + b"}"
+    with pytest.raises(InvalidRequestError, match="too many"):
+        peek(millions)
+    talk = {"model": "m", "messages": [{"role": "user", "content": 'print("hi")' * 100_000}]}
+    assert peek(json.dumps(talk).encode()).model == "m"
