@@ -158,6 +158,20 @@ async def test_a_rejected_request_is_an_error_with_its_flags(there: Collector) -
     assert there.headers[0]["x-tenant"] == "t"
 
 
+async def test_an_attempt_that_broke_off_gave_no_answer(there: Collector) -> None:
+    part = telemetry(policy(there.url))
+    async with running(part):
+        trace = sampled(part, {}, hop=False)
+        trace.attempt("desk", "desk/srv/tiny", local=True, now_s=100.1)
+        trace.attempt_ended(101.5, failure="connection_lost")
+        claim(part, trace=trace, outcome="broken", failure="connection_lost")
+        own, attempt = await there.wait(2)
+    assert (own.failed, attempt.failed) == (True, True)
+    assert attempt.attributes["error.type"] == "connection_lost"
+    assert "gen_ai.response.model" not in attempt.attributes
+    assert own.attributes["swarm.flags"] == ["UC"]
+
+
 async def test_spans_that_wait_when_the_process_stops_still_get_out(there: Collector) -> None:
     part = telemetry(policy(there.url, delay_s=30.0))
     async with running(part):

@@ -134,6 +134,12 @@ def test_short_pieces_do_not_push_the_usage_out() -> None:
     assert read(tail.last()) == Usage(1, 2)
 
 
+def test_a_large_piece_is_kept_by_its_end_only() -> None:
+    tail = Tail(b"a")
+    tail.push(b"x" * 100_000 + b"end")
+    assert tail.last() == b"x" * (KEPT_BYTES - 3) + b"end"
+
+
 def test_only_the_end_of_a_large_answer_is_looked_at() -> None:
     body = b'{"choices":"' + b"x" * 100_000 + b'","usage":{"prompt_tokens":1,"completion_tokens":2}}'
     assert len(last_of(body)) == KEPT_BYTES
