@@ -72,8 +72,8 @@ class EtcdAccess:
 class EtcdTiming:
     """How long to wait. The defaults suit members in one region whose elections take a second or two.
 
-    A member that neither answers nor refuses is left after ``attempt_s``; after each round over all members
-    the next one gets twice as long, up to four times, so that a slow cluster is slow and not out of reach.
+    A member that neither answers nor refuses is left after ``attempt_s``; in each round over all members
+    they get that much longer, up to four times, so that a slow cluster is slow and not out of reach.
     """
 
     attempt_s: float = 0.4

@@ -17,8 +17,17 @@ class Message(Protocol):
         ...
 
 
+class Answer(Protocol):
+    """What every answer has."""
+
+    @property
+    def header(self) -> pb.ResponseHeader:
+        """Who answered."""
+        ...
+
+
 Q = TypeVar("Q", bound=Message)
-R = TypeVar("R")
+R = TypeVar("R", bound=Answer)
 
 
 @dataclass(frozen=True, slots=True)
