@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.core import cost
-from sidecar.core.candidate import Candidate, Warmth
-from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight
+from sidecar.core.candidate import ASSUMED_SLOTS, Candidate, Warmth
+from sidecar.core.choosing_picks import NEAR_S, NEAR_SHARE, lowest_first, pick, spread, two_of, weight
 from sidecar.core.cost import Ask, Breakdown, Excluded
-from sidecar.core.estimates_history import History
+from sidecar.core.estimates_history import History, ModelHistory
 from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Session, Sessions
 from sidecar.core.strategies import effective, order
@@ -21,6 +21,8 @@ FULL_SCAN: Final = 16
 MOST_HOLDERS: Final = 2
 WAITING_FACTOR: Final = 4.0
 """A request waits at a full endpoint only if that is so many times cheaper than one with a free slot."""
+FORGIVEN_S: Final = 1.0
+"""What is left of a failure's penalty when a free slot there counts as one again."""
 STACKED_FACTOR: Final = 2.0
 STACKED_S: Final = 0.03
 """How much more a second request of a session costs at the endpoint that runs the first, beside an idle one:
@@ -37,10 +39,6 @@ class Prices:
     rows: list[Row] = field(default_factory=list)
     barred: list[Row] = field(default_factory=list)
     excluded: list[tuple[Candidate, Excluded]] = field(default_factory=list)
-    idle: bool = False
-    """Whether one is loaded, trusted and has nothing to do."""
-    waiting: bool = False
-    """Whether one is known to be full."""
 
 
 class Choice(Iterator[Candidate]):
@@ -81,8 +79,9 @@ class Choice(Iterator[Candidate]):
         if rows:
             if len(rows) == 1:
                 return rows.pop()[1]
-            weights = [weight(row[1]) for row in rows]
-            place, self._draw = pick([row[0] for row in rows], weights, self._draw)
+            place, self._draw = pick(
+                [row[0] for row in rows], lambda place: weight(rows[place][1]), self._draw
+            )
             return rows.pop(place)[1]
         if self._ordered is None:
             self._ordered = iter(self._others())
@@ -185,33 +184,44 @@ class Chooser:
 
     def _prices(self, candidates: Sequence[Candidate], ask: Ask, now_s: float) -> Prices:
         models, cached = self._history.of(ask.model), self._prefixes.of(ask.model) if ask.blocks else {}
-        of_node, of_endpoint, pool = self._history.of_node, models.by_endpoint, models.pool
+        by_node, unknown_node = self._history.by_node, self._history.unknown_node
+        by_endpoint, pool = models.by_endpoint, models.pool
         session = self._sessions.find(ask.session, now_s) if ask.session else None
-        prices = Prices()
+        prices, waiting, needed = Prices(), False, ask.needed_tokens
+        rows = prices.rows
         for candidate in candidates:
             endpoint = candidate.endpoint
-            known = cached.get(endpoint.id) if cached else None
-            latency = of_endpoint.get(endpoint.id, pool)
+            key = endpoint.id
+            known = cached.get(key) if cached else None
             matched = known.match(ask.blocks) if known is not None else 0
-            terms = cost.price(candidate, ask, latency, pool, of_node(endpoint.node), matched, session, now_s)
-            reason = cost.exclusion(candidate, ask)
-            if reason is not None:
-                prices.excluded.append((candidate, reason))
-                prices.barred.append((sum(terms), candidate, terms))
-                continue
-            prices.rows.append((sum(terms), candidate, terms))
-            ahead = candidate.in_flight + candidate.queued
-            if not ahead and not candidate.suspect and candidate.facts.warmth is Warmth.LOADED:
-                prices.idle = True
-            elif 0 < candidate.slots <= ahead:
-                prices.waiting = True
-        if len(prices.rows) > 1:
-            if session is not None and session.running and prices.idle:
-                _unstack(prices.rows, session)
+            terms = cost.price(
+                candidate,
+                ask,
+                by_endpoint.get(key, pool),
+                pool,
+                by_node.get(endpoint.node, unknown_node),
+                matched,
+                session,
+                now_s,
+            )
+            if needed > endpoint.context_length > 0 or candidate.facts.warmth is not Warmth.LOADED:
+                reason = cost.exclusion(candidate, ask)
+                if reason is not None:
+                    prices.excluded.append((candidate, reason))
+                    prices.barred.append((sum(terms), candidate, terms))
+                    continue
+            rows.append((sum(terms), candidate, terms))
+            if 0 < candidate.slots <= candidate.in_flight + candidate.queued:
+                waiting = True
+        if len(rows) > 1:
+            running = session is not None and session.running
+            free = _free(rows, models, now_s) if waiting or running else ()
+            if running and session is not None and any(not c.in_flight + c.queued for _, c, _ in free):
+                _unstack(rows, session)
             if cached:
-                _drop_credits(prices.rows)
-            if prices.waiting:
-                _charge_waiting(prices.rows)
+                _drop_credits(rows)
+            if waiting and free:
+                _charge_waiting(rows, min(row[0] for row in free))
         return prices
 
     # -- latency ------------------------------------------------------------------------------------------
@@ -253,16 +263,31 @@ def _drop_credits(rows: list[Row]) -> None:
             rows[place] = (sum(terms), candidate, terms)
 
 
-def _charge_waiting(rows: list[Row]) -> None:
-    """Nobody waits beside a free slot, unless that one is many times slower; ``queue`` holds the charge.
+def _charge_waiting(rows: list[Row], free_s: float) -> None:
+    """Nobody waits beside a free slot, which costs ``free_s``, unless that is many times slower.
 
-    Who waits for a cached prompt is not charged: its queue is weighed against its credit already, and reading
-    the prompt again elsewhere would keep a slot from others for longer than it waits.
+    The charge, part of ``queue``, puts who is full beyond a tie. Waiting for a cached prompt is not charged:
+    its queue is weighed against its credit already, and reading the prompt again elsewhere would keep a slot
+    from others for longer than it waits.
     """
-    full = [0 < c.slots <= c.in_flight + c.queued for _, c, _ in rows]
-    if all(full):
-        return
     for place, (total_s, candidate, terms) in enumerate(rows):
-        if full[place] and not terms[cost.PREFIX]:
-            terms[cost.QUEUE] += (WAITING_FACTOR - 1.0) * abs(total_s)
+        full = 0 < candidate.slots <= candidate.in_flight + candidate.queued
+        if full and not terms[cost.PREFIX] and total_s * WAITING_FACTOR >= free_s:
+            terms[cost.QUEUE] += abs(free_s) * (1.0 + NEAR_SHARE) + NEAR_S
             rows[place] = (sum(terms), candidate, terms)
+
+
+def _free(rows: list[Row], models: ModelHistory, now_s: float) -> list[Row]:
+    """Those which are loaded, trusted, have not failed just now, and have a free slot."""
+    found = []
+    for row in rows:
+        candidate = row[1]
+        if (
+            candidate.in_flight + candidate.queued < (candidate.slots or ASSUMED_SLOTS)
+            and not candidate.suspect
+            and candidate.facts.warmth is Warmth.LOADED
+        ):
+            latency = models.by_endpoint.get(candidate.endpoint.id)
+            if latency is None or not latency.penalty_s or latency.penalty(now_s) < FORGIVEN_S:
+                found.append(row)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sidecar.core.candidate import ASSUMED_SLOTS, Candidate
@@ -29,11 +29,11 @@ def weight(candidate: Candidate) -> int:
     return max(slots - ahead, 1) if ahead else slots * IDLE_WEIGHT
 
 
-def pick(costs: Sequence[float], weights: Sequence[float], draw: float) -> tuple[int, float]:
+def pick(costs: Sequence[float], weigh: Callable[[int], float], draw: float) -> tuple[int, float]:
     """The place of a random one of those near the lowest cost, and what is left of ``draw``.
 
-    Weighted by ``weights`` and by the inverse fourth power of the cost: 20 ms are no tie to endpoints which
-    answer in five. Costs may be negative.
+    Weighted by ``weigh`` of the place and by the inverse fourth power of the cost: 20 ms are no tie to
+    endpoints which answer in five. Costs may be negative.
     """
     lowest = min(costs)
     limit = lowest + max(abs(lowest) * NEAR_SHARE, NEAR_S)
@@ -44,7 +44,7 @@ def pick(costs: Sequence[float], weights: Sequence[float], draw: float) -> tuple
     for place, value in enumerate(costs):
         if value <= limit:
             closeness = base / (base + value - lowest)
-            total += weights[place] * closeness**4
+            total += weigh(place) * closeness**4
             places.append(place)
             sums.append(total)
     if len(places) == 1:

@@ -93,6 +93,11 @@ class Ask:
     preferred: tuple[str, ...] = ()
     """Node names or ids, best first. For ``failover``."""
 
+    @property
+    def needed_tokens(self) -> int:
+        """What a context must hold: the prompt, and a short answer at least."""
+        return self.prompt_tokens + min(self.max_tokens or RESERVED_TOKENS, RESERVED_TOKENS)
+
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
@@ -118,13 +123,11 @@ class Breakdown:
 
 def exclusion(candidate: Candidate, ask: Ask) -> Excluded | None:
     """Why ``candidate`` can't serve the request, as far as is known; None if it can."""
-    limit = candidate.endpoint.context_length
-    if limit and ask.prompt_tokens + min(ask.max_tokens or RESERVED_TOKENS, RESERVED_TOKENS) > limit:
+    if ask.needed_tokens > candidate.endpoint.context_length > 0:
         return Excluded.CONTEXT
     facts = candidate.facts
     if (
-        facts is not UNKNOWN_FACTS
-        and facts.warmth in _TO_LOAD
+        facts.warmth in _TO_LOAD
         and facts.free_bytes >= 0
         and facts.size_bytes * FIT_FACTOR > facts.free_bytes
     ):
@@ -176,7 +179,7 @@ def price(
     terms = [
         0.0,
         0.0,
-        _turns(ahead, slots) * latency.service_s,
+        (SHARING * ahead / slots if ahead < slots else _turns(ahead, slots)) * latency.service_s,
         first_s + latency.penalty(now_s) if latency.penalty_s else first_s,
         0.0,
         trend_s,
@@ -191,9 +194,7 @@ def price(
 
 
 def _turns(ahead: float, slots: int) -> float:
-    """How many mean service times those ``ahead`` cost: all of it where they hold the slot that is needed."""
-    if ahead < slots:
-        return SHARING * ahead / slots
+    """How many mean service times those ``ahead`` cost where they hold the slot that is needed."""
     return (ahead + 1 - slots + SHARING * (slots - 1)) / slots
 
 

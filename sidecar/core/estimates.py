@@ -29,12 +29,15 @@ LONGEST_PENALTY_S: Final = 300.0
 REVISIT_S: Final = 60.0
 """After this time without a sample, slowness is believed less and less, or it would never be checked."""
 DOUBT_HALF_LIFE_S: Final = 300.0
+LEAST_EVIDENCE: Final = 4.0
+"""Old slowness with less weight than so many samples is forgotten when a new one comes."""
 
 _KEEP: Final = 0.98
 """Weight of the regression's past at each sample: the last fifty decide."""
 _PRIOR: Final = 2.0
 """Samples that the default offset is worth."""
 _SMOOTHING: Final = 0.1
+_LEAST_DECODE_S: Final = 1e-6
 _LN2: Final = log(2.0)
 _OFTEN: Final = 8
 """Up to so many samples quantiles are read after each, then after each so many."""
@@ -158,7 +161,7 @@ class Latency:
         self.services += 1.0
         share = max(_SMOOTHING, 1.0 / self.services)
         self.service_s += (service_s - self.service_s) * share
-        if output_tokens > 1 and 0.0 < decode_s < inf:
+        if output_tokens > 1 and _LEAST_DECODE_S < decode_s < inf:
             self.tokens_per_s += ((output_tokens - 1) / decode_s - self.tokens_per_s) * share
 
     def failed(self, took_s: float, retry_after_s: float, now_s: float) -> None:
@@ -176,6 +179,16 @@ class Latency:
         if not self.penalty_s:
             return 0.0
         return self.penalty_s * exp(min(self.penalty_at_s - now_s, 0.0) / DECAY_S)
+
+    def revisited(self, pool: Latency, now_s: float) -> None:
+        """A sample is about to come: let old slowness count as little as it is still believed.
+
+        What is left of it, if it is next to nothing, must not outvote the new sample.
+        """
+        idle_s = now_s - self.at_s - REVISIT_S
+        if idle_s > 0.0 and self.unit_s > pool.unit_s and self._sketch.total:
+            share = exp(-min(idle_s / DOUBT_HALF_LIFE_S, 64.0) * _LN2)
+            self._sketch.fade(share if share * self._sketch.total >= LEAST_EVIDENCE else 0.0)
 
     def doubted(self, pool: Latency, now_s: float) -> float:
         """``unit_s``, nearer to the pool's the longer there was no sample; only where it is slower."""

@@ -70,13 +70,15 @@ class NodeHistory:
 class History:
     """All estimates of one sidecar. Not thread-safe; nothing here waits. Recording costs 5 µs."""
 
-    __slots__ = ("_models", "_nodes", "_unknown", "_unknown_node")
+    __slots__ = ("_models", "_unknown", "by_node", "unknown_node")
 
     def __init__(self) -> None:
         self._models: dict[str, ModelHistory] = {}
-        self._nodes: dict[NodeId, NodeHistory] = {}
         self._unknown = ModelHistory()
-        self._unknown_node = NodeHistory()
+        self.by_node: dict[NodeId, NodeHistory] = {}
+        """Nodes that were measured. Read only; :meth:`node` adds."""
+        self.unknown_node = NodeHistory()
+        """Defaults, for all others. Read only."""
 
     def of(self, model: str) -> ModelHistory:
         """The estimates of ``model``; defaults where nothing was measured. Read only."""
@@ -84,11 +86,11 @@ class History:
 
     def of_node(self, node: NodeId) -> NodeHistory:
         """What is known of ``node``; defaults where nothing is. Read only."""
-        return self._nodes.get(node, self._unknown_node)
+        return self.by_node.get(node, self.unknown_node)
 
     def node(self, node: NodeId) -> NodeHistory:
         """The same, to record what was measured."""
-        return self._nodes.setdefault(node, NodeHistory())
+        return self.by_node.setdefault(node, NodeHistory())
 
     def first_token(
         self,
@@ -112,6 +114,7 @@ class History:
         """
         fresh_tokens = max(prompt_tokens - cached_tokens, 0)
         history, latency = self._measured(model, endpoint, now_s)
+        latency.revisited(history.pool, now_s)
         latency.first_token(took_s, fresh_tokens, now_s)
         history.pool.first_token(took_s, fresh_tokens, now_s)
 

@@ -47,9 +47,13 @@ class Sketch:
         self._sums[bucket] += value
         self.total += 1.0
         if self.total >= KEPT:
-            self._weights = [weight / 2.0 for weight in self._weights]
-            self._sums = [total / 2.0 for total in self._sums]
-            self.total /= 2.0
+            self.fade(0.5)
+
+    def fade(self, share: float) -> None:
+        """Let every sample count only ``share`` of what it did; 0 forgets them."""
+        self._weights = [weight * share for weight in self._weights]
+        self._sums = [total * share for total in self._sums]
+        self.total *= share
 
     def quantile(self, share: float) -> float:
         """The value that ``share`` of the samples do not exceed, roughly; 0 where there are none."""
