@@ -20,6 +20,11 @@ PATIENCE_S = 20.0
 class Harness(Protocol):
     """One kind of store with one set of data. Another kind joins the suite by implementing this."""
 
+    ttl_s: float
+    """A lease so long that its end is worth waiting for, and that no busy machine lets end early."""
+    watches_the_compacted: bool
+    """Whether history may be watched from the compacted revision on, and not only after it."""
+
     def open(self) -> AbstractAsyncContextManager[Store]:
         """The store as it was left, or an empty one."""
         ...
@@ -28,9 +33,16 @@ class Harness(Protocol):
         """Let leases get older."""
         ...
 
+    async def restart(self) -> None:
+        """Have whoever keeps the data start anew, while it is not open."""
+        ...
+
 
 class EmbeddedHarness:
     """The embedded store on a clock of ours."""
+
+    ttl_s = 4.0
+    watches_the_compacted = True
 
     def __init__(self, path: Path, retention: Retention | None = None) -> None:
         self.path = path
@@ -42,6 +54,9 @@ class EmbeddedHarness:
 
     async def pass_time(self, seconds: float) -> None:
         await self.clock.advance(seconds)
+
+    async def restart(self) -> None:
+        """Opening it is starting it."""
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:

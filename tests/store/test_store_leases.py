@@ -10,8 +10,6 @@ from controlplane.store.port import DeletePrefix, LeaseNotFoundError, Put, Store
 from swarmplane.errors import Code, InvalidRequestError
 from tests.store.harness import Harness, brief, deletion, eventually, take
 
-TTL_S = 4.0
-
 
 async def wait_until_gone(store: Store, key: str) -> None:
     async def gone() -> bool:
@@ -22,12 +20,12 @@ async def wait_until_gone(store: Store, key: str) -> None:
 
 async def test_keys_go_with_their_lease_in_one_revision_and_others_stay(harness: Harness) -> None:
     async with harness.open() as store:
-        lease = await store.grant(TTL_S)
+        lease = await store.grant(harness.ttl_s)
         await store.transact((), [Put(key, b"1", lease) for key in ("k/b", "k/a", "other")])
         await store.put("k/free", b"1")
         revision = await store.revision()
         async with store.watch("k/") as batches:
-            await harness.pass_time(TTL_S + 1)
+            await harness.pass_time(harness.ttl_s + 1)
             (batch,) = await take(batches, 1)
         assert sorted(brief(event) for event in batch.events) == [deletion("k/a"), deletion("k/b")]
         assert batch.revision == await store.revision() == revision + 1
@@ -36,32 +34,32 @@ async def test_keys_go_with_their_lease_in_one_revision_and_others_stay(harness:
 
 async def test_a_lease_never_ends_early(harness: Harness) -> None:
     async with harness.open() as store:
-        lease = await store.grant(TTL_S)
+        lease = await store.grant(harness.ttl_s)
         await store.put("k", b"", lease=lease)
-        await harness.pass_time(TTL_S * 0.75)
+        await harness.pass_time(harness.ttl_s * 0.75)
         assert await store.get("k") is not None
         left_s = await store.lease_remaining(lease)
         assert left_s is not None
-        assert 0 < left_s <= TTL_S + 1
+        assert 0 < left_s <= harness.ttl_s + 1
 
 
 async def test_keeping_a_lease_alive_gives_it_its_full_time_again(harness: Harness) -> None:
     async with harness.open() as store:
-        lease = await store.grant(TTL_S)
+        lease = await store.grant(harness.ttl_s)
         await store.put("k", b"", lease=lease)
         for _ in range(4):
-            await harness.pass_time(TTL_S * 0.6)
+            await harness.pass_time(harness.ttl_s * 0.6)
             assert await store.keep_alive(lease)
         assert await store.get("k") is not None
-        await harness.pass_time(TTL_S + 1)
+        await harness.pass_time(harness.ttl_s + 1)
         await wait_until_gone(store, "k")
 
 
 async def test_a_lease_that_ended_never_comes_back(harness: Harness) -> None:
     async with harness.open() as store:
-        ended, revoked = await store.grant(TTL_S), await store.grant(60)
+        ended, revoked = await store.grant(harness.ttl_s), await store.grant(60)
         await store.put("k", b"", lease=ended)
-        await harness.pass_time(TTL_S + 1)
+        await harness.pass_time(harness.ttl_s + 1)
         await wait_until_gone(store, "k")
         await store.revoke(revoked)
         for lease in (ended, revoked, 4711):
@@ -125,18 +123,19 @@ async def test_a_lease_is_not_asked_for_when_the_compares_fail(harness: Harness)
 
 async def test_leases_and_their_keys_are_durable_and_get_their_full_time_again(harness: Harness) -> None:
     async with harness.open() as store:
-        lease = await store.grant(TTL_S)
+        lease = await store.grant(harness.ttl_s)
         await store.put("k", b"", lease=lease)
-        await harness.pass_time(TTL_S * 0.75)
+        await harness.pass_time(harness.ttl_s * 0.75)
+    await harness.restart()
     async with harness.open() as store:
         kept = await store.get("k")
         assert kept is not None
         assert kept.lease == lease
         left_s = await store.lease_remaining(lease)
         assert left_s is not None
-        assert left_s > TTL_S / 2
+        assert left_s > harness.ttl_s / 2
         assert await store.keep_alive(lease)
-        await harness.pass_time(TTL_S + 1)
+        await harness.pass_time(harness.ttl_s + 1)
         await wait_until_gone(store, "k")
 
 
@@ -149,12 +148,12 @@ async def test_impossible_times_are_refused(harness: Harness, ttl_s: float) -> N
 
 async def test_many_leases_end_at_once_and_one_that_was_kept_stays(harness: Harness) -> None:
     async with harness.open() as store:
-        leases = [await store.grant(TTL_S) for _ in range(30)]
+        leases = [await store.grant(harness.ttl_s) for _ in range(30)]
         for number, lease in enumerate(leases):
             await store.put(f"k/{number:02}", b"", lease=lease)
-        await harness.pass_time(TTL_S * 0.75)
+        await harness.pass_time(harness.ttl_s * 0.75)
         assert await store.keep_alive(leases[7])
-        await harness.pass_time(TTL_S * 0.5)
+        await harness.pass_time(harness.ttl_s * 0.5)
 
         async def one_left() -> bool:
             return [kv.key for kv in (await store.range("k/")).items] == ["k/07"]
