@@ -106,7 +106,8 @@ class Choice(Iterator[Candidate]):
 class Chooser:
     """Chooses by what was measured. Reads its parts, changes none: callers record what happens in them.
 
-    A pick by cost among 16 takes 30 µs, among 100 (two priced) 15 µs.
+    A pick by cost takes 10 µs of CPU among 4 and 35 among 16, where prompt and session are known and some are
+    full; among 100, of which a few are priced, 37.
     """
 
     __slots__ = ("_history", "_prefixes", "_sessions")

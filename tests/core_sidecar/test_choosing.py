@@ -125,6 +125,15 @@ def test_nobody_is_asked_twice_and_nobody_is_lost(
     assert choice.relaxed is (bool(given_) and len(excluded) == len(given_))
 
 
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_forty_are_asked_once_each(bench: Bench, strategy: str) -> None:
+    """Kills: the sampled ones asked again among the others."""
+    bench.prefixes.insert(M, EndpointId("n07/b/m"), BLOCKS)
+    given_ = [candidate(f"n{i:02}", in_flight=i % 5) for i in range(40)]
+    asked = [c.node_name for c in bench.choose(given_, PROMPT, strategy=strategy)]
+    assert sorted(asked) == [c.node_name for c in given_]
+
+
 def test_nothing_to_choose_from(bench: Bench) -> None:
     """Kills: an exception for an empty or single list."""
     for strategy in STRATEGIES:
@@ -206,6 +215,15 @@ def test_a_cached_prompt_draws_and_load_repels(bench: Bench) -> None:
     by_name = {b.candidate.node_name: b for b in bench.choose(busy, PROMPT).breakdowns()}
     assert by_name["a"].terms["prefix"] == 0.0
     assert bench.spread([candidate("a"), candidate("b")], Ask(M, 2148)).keys() == {"a", "b"}
+
+
+def test_load_that_all_share_takes_no_credit_away(bench: Bench) -> None:
+    """Kills: the whole load for the excess over the least loaded."""
+    for name in "ab":
+        bench.measured(name, 0.3)
+    bench.prefixes.insert(M, EndpointId("a/b/m"), BLOCKS)
+    busy = [candidate("a", in_flight=4, queued=6), candidate("b", in_flight=4, queued=6)]
+    assert bench.spread(busy, PROMPT) == {"a": 1000}
 
 
 def test_affinity_survives_an_imbalance_that_costs_less(bench: Bench) -> None:
@@ -457,6 +475,7 @@ def test_a_pick_is_among_those_near_the_lowest() -> None:
         assert found <= expected, costs
         assert 0 in found
     assert {pick([1.0, 1.09, 1.2], evenly, draw)[0] for draw in draws} == {0, 1}
+    assert {pick([10.0, 11.0], evenly, draw)[0] for draw in draws} == {0, 1}
 
 
 def test_a_pick_is_weighted() -> None:
