@@ -13,6 +13,11 @@ DIGEST_BLOCKS: Final = 256
 """Hashes that an owner reports of each replica."""
 REPLICA_BLOCKS: Final = 4096
 """Blocks remembered of one replica unless its cache is known to be smaller: a million tokens."""
+LEAST_BLOCKS: Final = 16
+"""A replica is believed to hold so many at least."""
+SHRUNK: Final = 0.8
+GROWN_BLOCKS: Final = 2
+"""What is left of a replica's believed capacity after a miss, and what a full hit adds to it."""
 MOST_BLOCKS: Final = 65_536
 """Of all replicas together, about 8 MB."""
 
@@ -25,10 +30,12 @@ class Cached:
     Therefore the match can be searched for in O(log blocks).
     """
 
-    __slots__ = ("blocks", "reported")
+    __slots__ = ("blocks", "capacity", "reported")
 
     def __init__(self) -> None:
         self.blocks: dict[bytes, None] = {}
+        self.capacity = REPLICA_BLOCKS
+        """How many it is believed to hold: less with every miss, more with every full hit."""
         self.reported: frozenset[bytes] = frozenset()
 
     def match(self, hashes: Sequence[bytes]) -> int:
@@ -86,7 +93,7 @@ class PrefixIndex:
     def insert(
         self, model: str, endpoint: EndpointId, hashes: Sequence[bytes], capacity: int = REPLICA_BLOCKS
     ) -> None:
-        """A prompt with these blocks goes to the replica, whose cache holds ``capacity`` blocks.
+        """A prompt with these blocks goes to the replica, whose cache holds ``capacity`` blocks at most.
 
         Call it when the attempt is sent, not when it ends: the next request of the same prompt comes sooner.
         Costs 0.15 µs for a block.
@@ -102,10 +109,27 @@ class PrefixIndex:
         for block in reversed(hashes):
             blocks.pop(block, None)
             blocks[block] = None
-        _drop_oldest(blocks, len(blocks) - max(capacity, 0))
+        _drop_oldest(blocks, len(blocks) - min(capacity, cached.capacity))
         self.size += len(blocks) - before
         if self.size > self._most_blocks:
             self._shrink()
+
+    def observed(self, model: str, endpoint: EndpointId, believed: int, cached: int) -> None:
+        """The replica told that it had ``cached`` leading blocks in its cache; ``believed`` were expected.
+
+        Nobody tells how large its cache is: this is how it is learned. ``believed`` is the match before the
+        prompt was inserted. Call it only where the backend reports cached tokens.
+        """
+        known = self._by_model.get(model, {}).get(endpoint)
+        if known is None or not believed:
+            return
+        if cached >= believed:
+            known.capacity = min(known.capacity + GROWN_BLOCKS, REPLICA_BLOCKS)
+            return
+        known.capacity = max(int(min(known.capacity, len(known.blocks)) * SHRUNK), LEAST_BLOCKS)
+        before = len(known.blocks)
+        _drop_oldest(known.blocks, before - known.capacity)
+        self.size += len(known.blocks) - before
 
     def digest(self, model: str, endpoint: EndpointId) -> tuple[bytes, ...]:
         """The blocks used last, at most 256, newest first: what the owner reports of its own replica."""

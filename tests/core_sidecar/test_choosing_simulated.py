@@ -64,7 +64,7 @@ def shared_prefixes(count: int, groups: int, seed: int) -> Iterator[Ask]:
 
 
 def caching_servers(slots: int) -> list[VirtualServer]:
-    """Four, each with room for four of sixteen prompts."""
+    """Four, each with room for four of sixteen prompts: how much room, nobody knows beforehand."""
     return [VirtualServer(f"s{i}", 0.02, 0.05, 0.3, slots, cache_blocks=150) for i in range(4)]
 
 

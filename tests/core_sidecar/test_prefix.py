@@ -17,7 +17,7 @@ from sidecar.core.prefix import (
     prompt_tokens,
     unpack_digest,
 )
-from sidecar.core.prefix_index import DIGEST_BLOCKS, PrefixIndex
+from sidecar.core.prefix_index import DIGEST_BLOCKS, REPLICA_BLOCKS, PrefixIndex
 from swarmplane.ids import EndpointId
 
 KEY = b"swarm key of 32 bytes, they say!"
@@ -141,6 +141,31 @@ def test_a_small_cache_keeps_what_was_used_last() -> None:
     assert index.match("m", A, chain("x", 6)) == 2
     index.insert("m", A, chain("z", 6), 0)
     assert index.match("m", A, chain("z", 6)) == 0
+
+
+def test_the_size_of_a_cache_is_learned_from_misses() -> None:
+    """Kills: nothing learned, hits that shrink, no least size, growth without end, sizes that drift."""
+    index = PrefixIndex()
+    index.observed("m", A, 3, 0)
+    index.insert("m", A, chain("x", 100))
+    index.observed("m", A, 0, 0)
+    index.observed("m", A, 10, 10)
+    assert index.size == 100
+    index.observed("m", A, 10, 9)
+    assert index.size == 80
+    assert index.match("m", A, chain("x", 100)) == 80
+    index.insert("m", A, chain("y", 60))
+    assert index.match("m", A, chain("y", 60)) == 60
+    assert index.match("m", A, chain("x", 100)) == 20
+    index.observed("m", A, 60, 60)
+    index.insert("m", A, chain("z", 82))
+    assert index.match("m", A, chain("z", 90)) == 82
+    for _ in range(30):
+        index.observed("m", A, 5, 4)
+    assert index.size == len(index.of("m")[A].blocks) == 16
+    for _ in range(3000):
+        index.observed("m", A, 5, 5)
+    assert index.of("m")[A].capacity == REPLICA_BLOCKS
 
 
 def test_when_room_ends_everyone_gives_in_proportion() -> None:

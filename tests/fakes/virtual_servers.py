@@ -38,6 +38,8 @@ class VirtualServer:
     reported_slots: int | None = None
     cache_blocks: int = 0
     tell_load: bool = True
+    tell_cached: bool = True
+    """Whether its answers tell how much of the prompt was cached."""
     local: bool = False
     refuses: bool = False
     """Answers 429 in a millisecond."""
@@ -81,6 +83,8 @@ class Request:
     ask: Ask
     server: VirtualServer
     sent_s: float
+    believed: int
+    """Blocks that the index took for cached when it was sent."""
     began_s: float = 0.0
     ttft_s: float = 0.0
 
@@ -158,9 +162,10 @@ class VirtualSwarm:
             self.history.failed(MODEL, server.endpoint, 0.001, now_s=self.now_s)
             self.at(self.now_s + 0.001, lambda: self._send(ask, asks))
             return
-        self.prefixes.insert(MODEL, server.endpoint, ask.blocks, server.cache_blocks)
+        believed = self.prefixes.match(MODEL, server.endpoint, ask.blocks)
+        self.prefixes.insert(MODEL, server.endpoint, ask.blocks)
         self.sessions.begin(ask.session, server.endpoint, self.now_s)
-        request = Request(ask, server, self.now_s)
+        request = Request(ask, server, self.now_s, believed)
         if server.running < server.slots:
             self._begin(request, asks)
         else:
@@ -171,6 +176,8 @@ class VirtualSwarm:
         server.running += 1
         request.began_s = self.now_s
         hits = server.cached(blocks)
+        if server.tell_cached:
+            self.prefixes.observed(MODEL, server.endpoint, request.believed, hits)
         self.outcome.hit_blocks += hits
         self.outcome.asked_blocks += len(blocks)
         request.ttft_s = server.first_s + server.block_s * (len(blocks) - hits)
