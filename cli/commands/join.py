@@ -64,22 +64,27 @@ def join(
 
 def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: JoinToken) -> NodeRecord:
     """Who this host is in the swarm of ``token``, enrolled now unless it was before."""
+    from cli.rejoining import is_removed, with_address
     from cli.running import wait_for
     from cli.supervise.founding import enrol_node, wished_name
     from swarmplane.credentials.files import load_credential
     from swarmplane.credentials.keys import fingerprint
-    from swarmplane.identity import read_record
+    from swarmplane.identity import forget_identity, read_record
     from swarmplane.settings.load import load
 
     settings = load(data_dir.root, overrides)
     before = read_record(data_dir)
     if before is not None:
-        if fingerprint(load_credential(data_dir.node).ca_pem) == token.fingerprint:
-            say(f"this host is in swarm {before.swarm_name} already, as {before.node_name}; it goes on there")
-            return before
-        raise AlreadyExistsError(
-            f"this host is in another swarm, {before.swarm_name} ({before.swarm_id}); `swarmctl leave` first"
-        )
+        name, swarm = before.node_name, before.swarm_name
+        if fingerprint(load_credential(data_dir.node).ca_pem) != token.fingerprint:
+            raise AlreadyExistsError(
+                f"this host is in another swarm, {swarm} ({before.swarm_id}); `swarmctl leave` first"
+            )
+        if not wait_for(is_removed(data_dir, before)):
+            say(f"this host is in swarm {swarm} already, as {name}; it goes on there")
+            return wait_for(with_address(data_dir, before, address))
+        say(f"node {name} was removed from swarm {swarm}; it joins anew")
+        forget_identity(data_dir)
     if data_dir.control_plane.is_dir():
         raise AlreadyExistsError(
             "this host founded a swarm of its own; `swarmctl leave` first, or give another --data-dir"

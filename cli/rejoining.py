@@ -1,0 +1,43 @@
+"""``swarmctl join`` on a host that is a node already: still one, somewhere else, or one no longer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cli.client.connection import connected_to, node_target
+from swarmplane.addresses import Address
+from swarmplane.datadir import DataDir
+from swarmplane.errors import Code, NotFoundError, SwarmError, UnauthenticatedError
+from swarmplane.identity import NodeRecord, write_record
+from swarmplane.locating import locate
+from swarmplane.settings.schema import CONTROL_PORT
+
+
+async def is_removed(data_dir: DataDir, record: NodeRecord) -> bool:
+    """Whether the swarm no longer knows this node. A control plane that can't be asked says nothing."""
+    try:
+        async with connected_to(node_target(data_dir)) as client:
+            await client.node(record.node_id)
+    except (UnauthenticatedError, NotFoundError) as error:
+        # A certificate that merely ended is renewed by the sidecar.
+        return error.code in {Code.UNAUTHENTICATED, Code.NOT_FOUND} and "has ended" not in error.message
+    except SwarmError:
+        return False
+    return False
+
+
+async def with_address(data_dir: DataDir, record: NodeRecord, address: str) -> NodeRecord:
+    """``record`` with the swarm's ``address`` kept as one more place to look: the founder may have moved."""
+    located = await locate(address)
+    known = replace(
+        record,
+        control_addresses=_first_of(record.control_addresses, str(Address(located.host, CONTROL_PORT))),
+        join_addresses=_first_of((str(located.address),), *record.join_addresses),
+    )
+    if known != record:
+        write_record(data_dir, known)
+    return known
+
+
+def _first_of(first: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*first, *more]))
