@@ -49,7 +49,7 @@ class Proxy:
         """Close every connection, and wait until nobody uses them."""
         self.cut()
         async with asyncio.timeout(10):
-            while self._open:
+            while self._open:  # noqa: ASYNC110 - at the end of a test only
                 await asyncio.sleep(0.01)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

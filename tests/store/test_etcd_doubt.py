@@ -26,6 +26,7 @@ from tests.store.etcd_harness import UNHURRIED, SharedEtcd
 from tests.store.harness import eventually
 from tests.store.swallowing_proxy import Proxy, proxied
 
+
 @dataclass
 class Lossy:
     """A store whose first member is behind a proxy, and the same store seen directly."""

@@ -22,6 +22,7 @@ from controlplane.store.etcd.failures import (
     Verdict,
     judge,
 )
+from controlplane.store.etcd.keyspace import Keyspace
 from controlplane.store.etcd.standing import Standing
 from controlplane.store.etcd.wire import v3_pb2 as pb
 from controlplane.store.port import StoreUnavailableError, UncertainError
@@ -60,6 +61,7 @@ class EtcdClient:
         self.token = ""
         """Goes with every call; empty where nobody needs to log in."""
         self._draw = draw
+        self._nobodys = Keyspace(access.prefix).own(b"")
         self._user = access.user
         self._password = access.password
         self._logging_in = asyncio.Lock()
@@ -108,7 +110,7 @@ class EtcdClient:
             StoreUnavailableError: Nobody answered in time.
         """
         # Of a key that nobody can have: a count would walk through all there are.
-        request = pb.RangeRequest(key=b"\xff", keys_only=True)
+        request = pb.RangeRequest(key=self._nobodys, keys_only=True)
         return (await self.ask(RANGE, request, Effect.READ, linear=True)).header.revision
 
     async def ask(
@@ -163,7 +165,7 @@ class EtcdClient:
         return self.timing.attempt_s * min(1 + count // len(self.endpoints), _LONGEST_ATTEMPT)
 
     async def rest(self, count: int) -> None:
-        """Wait after ``count`` failed attempts: not at all within a round over the members, then ever longer."""
+        """Wait after ``count`` failed attempts: not within a round over the members, then ever longer."""
         rounds, within = divmod(count, len(self.endpoints))
         if within == 0:
             longest_s = min(self.timing.backoff_s * 2.0 ** min(rounds, 16), self.timing.max_backoff_s)

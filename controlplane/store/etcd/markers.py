@@ -68,7 +68,8 @@ class Markers:
 
     def __init__(self, keyspace: Keyspace, holder: str) -> None:
         """``holder`` names whoever opens this store time and again, one process at a time; or it is empty."""
-        self._mine = b"marker/" + holder.encode() + b"/"
+        # In hexadecimal no holder's name is the beginning of another's.
+        self._mine = b"marker/" + holder.encode().hex().encode() + b"/"
         self._keyspace = keyspace
         self._prefix = self._mine + secrets.token_hex(8).encode() + b"/"
         self._free: list[int] = []
