@@ -16,10 +16,12 @@ from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Outcome, Progress, budget_free, decide
 from sidecar.core.candidate import Candidate
 from sidecar.dataplane.plan import Plan, plan_request
+from sidecar.dataplane.recording import FAILURES, Noted, context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.relay import Relay
 from sidecar.dataplane.request import Request
 from sidecar.dataplane.upstream import Sink
+from sidecar.telemetry.record import REJECTED
 from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Attempts(Sink):
         "_started_s",
         "_upstream",
         "connection",
+        "noted",
         "plan",
         "rename",
         "request",
@@ -66,6 +69,10 @@ class Attempts(Sink):
         self.plan: Plan | None = None
         self.rename = b""
         """The asked name as JSON text, where the backend spells it differently."""
+        trace = plane.recorder.begin_trace(
+            request.traceparent, request.head.tracestate, hop=connection.peer is not None
+        )
+        self.noted = Noted(trace, request.size, connection.bytes_out)
         self._progress = _FRESH
         self._candidate: Candidate | None = None
         self._upstream: Upstream | None = None
@@ -87,8 +94,6 @@ class Attempts(Sink):
         plane = self._plane
         request = self.request
         self._started_s = now_s = time.monotonic()
-        if not request.request_id:
-            request.request_id = plane.new_request_id()
         try:
             self.plan = plan = plan_request(plane, request, self.connection.peer, now_s)
         except SwarmError as error:
@@ -106,6 +111,7 @@ class Attempts(Sink):
         self._retry = None
         plan = self._plan
         self._candidate = candidate = plan.left.pop()
+        self.noted.asked += 1
         self._attempt(candidate, fresh=False)
 
     @property
@@ -120,6 +126,8 @@ class Attempts(Sink):
         if not self._counting:
             plane.routes.begin(candidate.endpoint.id, self._plan.origin)
             self._counting = True
+        noted = self.noted
+        noted.context = context_lines(self.request, noted.trace, candidate, plane.node_name)
         destination = plane.upstreams.destination(candidate)
         if destination is None:
             self._outcome(Outcome.CONNECT_FAILED, written=False)
@@ -155,7 +163,15 @@ class Attempts(Sink):
         self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
         body, self.rename = plane.writer.body(self.request, self._plan, candidate)
         attempt = self._progress.attempts + 1
-        head = plane.writer.head(self.request, self._plan, candidate, len(body), attempt=attempt, now_s=now_s)
+        head = plane.writer.head(
+            self.request,
+            self._plan,
+            candidate,
+            len(body),
+            attempt=attempt,
+            now_s=now_s,
+            context=self.noted.context,
+        )
         withhold = not candidate.local and len(body) > plane.policy.expect_bytes
         upstream.send(self, head, body, withhold=withhold)
 
@@ -176,9 +192,13 @@ class Attempts(Sink):
         if decision.act is Act.ANSWER:
             return False
         self._relay = None
+        noted = self.noted
+        noted.tail = None
+        noted.failed(FAILURES[outcome], status=answer.status if answer is not None else 0)
         plane.upstreams.learn(candidate, decision)
         if decision.act is Act.REPLAY:
             plane.counters.replays += 1
+            noted.replays += 1
             self._attempt(candidate, fresh=True)
             return True
         self._end_attempt()
@@ -190,17 +210,20 @@ class Attempts(Sink):
             )
         elif decision.act is Act.RETRY:
             plane.counters.retries += 1
+            noted.retries += 1
             self._budgeted = True
             plane.retrying += 1
             self._retry = asyncio.get_running_loop().call_later(decision.delay_s, self._next)
         else:
             plane.counters.moves += 1
+            noted.moves += 1
             self._next()
         return True
 
     def _refuse(self, error: SwarmError) -> None:
-        self._tell("rejected")
-        self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
+        answer = self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
+        self.noted.status = status_of(answer)
+        self._tell(REJECTED, error)
         self._finish(close=self.request.closes or self._plane.draining)
 
     @abstractmethod
@@ -221,12 +244,9 @@ class Attempts(Sink):
             self._budgeted = False
             self._plane.retrying -= 1
 
-    def _tell(self, outcome: str) -> None:
-        plan, candidate = self.plan, self._candidate
-        # A name that a client made up must not become a label.
-        model = plan.model if plan is not None else ""
-        node = candidate.node_name if candidate is not None and outcome != "rejected" else ""
-        self._plane.counters.ended(self.request.head.path, model, node, outcome)
+    def _tell(self, outcome: str, error: SwarmError | None = None) -> None:
+        times_s = (self._started_s, self._planned_s, self._dispatched_s)
+        self._plane.recorder.ended(self, outcome, self._candidate, times_s, error)
 
     def _let_go(self) -> None:
         self._finished = True

@@ -88,7 +88,9 @@ class ClientConnection(RequestReader):
 
     def write(self, data: bytes) -> None:
         """Send a piece of an answer."""
-        self._plane.counters.bytes_out += len(data)
+        size = len(data)
+        self.bytes_out += size
+        self._plane.counters.bytes_out += size
         self.transport.write(data)
 
     def done(self, *, close: bool) -> None:

@@ -37,21 +37,5 @@ class Counters:
     malformed: int = 0
     faults: int = 0
     """Errors in our own code, caught at the edge."""
-    served: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
-    """Requests for models by dialect, canonical model, node that served and outcome: ``completed``,
-    ``cancelled``, ``broken`` or ``rejected``. What is too many kinds is counted as ``other``."""
     rejected: dict[Code, int] = field(default_factory=lambda: dict.fromkeys(Code, 0))
     """Errors we answered ourselves, by code."""
-
-    def ended(self, path: bytes, model: str, node: str, outcome: str) -> None:
-        """A request for a model is over."""
-        dialect = "anthropic" if path.startswith(b"/v1/messages") else "openai"
-        key = (dialect, model, node, outcome)
-        served = self.served
-        if key not in served and len(served) >= _MOST_KINDS:
-            key = (_OTHER, _OTHER, _OTHER, outcome)
-        served[key] = served.get(key, 0) + 1
-
-
-_MOST_KINDS = 500
-_OTHER = "other"

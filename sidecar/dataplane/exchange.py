@@ -15,6 +15,8 @@ from sidecar.dataplane.headers import Header
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.splice import rename_answer
+from sidecar.telemetry import record as records
+from sidecar.telemetry.usage import Tail, last_of
 from swarmplane.errors import Code
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Exchange(Attempts):
             self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
         if self.rename:
             body = rename_answer(body, self.rename)
+        self.noted.whole = last_of(body)
         head = self.answer_head(200, answer.lines, b"content-length: %d\r\n" % len(body), answer.headers)
         self.connection.write(head + body)
         self.relayed(close=False)
@@ -77,6 +80,11 @@ class Exchange(Attempts):
         self._heard_s = self._plane.now_s
         if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
+        tail = self.noted.tail
+        if tail is not None:
+            tail.push(data)
+        elif not isinstance(relay, CollectingRelay):
+            self.noted.tail = Tail(data)
         relay.data(data)
 
     def upstream_end(self) -> None:
@@ -103,7 +111,9 @@ class Exchange(Attempts):
             relay.end()
         elif relay.committed:
             self._break(
-                Code.UPSTREAM_FAILED, "the node that was answering went away in the middle of the answer"
+                Code.UPSTREAM_FAILED,
+                "the node that was answering went away in the middle of the answer",
+                records.CONNECTION_LOST,
             )
         else:
             self._outcome(Outcome.TRUNCATED)
@@ -129,14 +139,16 @@ class Exchange(Attempts):
         if upstream is None:
             return
         self._relay = PassingRelay(self, upstream)
+        self.noted.tail = Tail(so_far)
         self._relay.data(so_far)
 
-    def _break(self, code: Code, message: str) -> None:
+    def _break(self, code: Code, message: str, failure: str) -> None:
         relay = self._relay
         if relay is None:
             return
         self._plane.counters.broken += 1
-        self._tell("broken")
+        self.noted.failed(failure)
+        self._tell(records.BROKEN)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -155,6 +167,9 @@ class Exchange(Attempts):
         if self._candidate is None:
             raise RuntimeError("nobody was asked")
         planned_s, dispatched_s = self._planned_s, self._dispatched_s
+        noted = self.noted
+        noted.status = status
+        noted.first_byte_s = now_s = time.monotonic()
         return self._plane.writer.answer_head(
             self.request,
             self._plan,
@@ -166,7 +181,7 @@ class Exchange(Attempts):
             attempts=self._progress.attempts + 1,
             queue_s=dispatched_s - planned_s,
             route_s=planned_s - self._started_s,
-            upstream_s=time.monotonic() - dispatched_s,
+            upstream_s=now_s - dispatched_s,
         )
 
     def relayed(self, *, close: bool) -> None:
@@ -175,7 +190,7 @@ class Exchange(Attempts):
             return
         if not close:
             self._plane.counters.completed += 1
-            self._tell("completed")
+            self._tell(records.COMPLETED)
         self._finish(close=close or self.request.closes or self._plane.draining)
 
     # -- the client ---------------------------------------------------------------------------------------
@@ -198,7 +213,7 @@ class Exchange(Attempts):
         if self._finished:
             return
         self._plane.counters.cancelled += 1
-        self._tell("cancelled")
+        self._tell(records.CANCELLED)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -215,6 +230,7 @@ class Exchange(Attempts):
             self._expired(committed=committed)
         elif now_s - self._paused_s > policy.stall_timeout_s:
             self.connection.abort()
+            self.noted.failed(records.CLIENT_STALLED)
             self.cancel()
         elif self._paused_s != math.inf or self._upstream is None:
             return
@@ -222,7 +238,7 @@ class Exchange(Attempts):
             self._silent()
         elif now_s - self._heard_s > policy.stall_timeout_s:
             if committed:
-                self._break(Code.UPSTREAM_TIMEOUT, "the answer stopped coming")
+                self._break(Code.UPSTREAM_TIMEOUT, "the answer stopped coming", records.STALLED)
             else:
                 self._silent()
         elif now_s >= self._next_phase_s:
@@ -240,11 +256,12 @@ class Exchange(Attempts):
 
     def _expired(self, *, committed: bool) -> None:
         if committed:
-            self._break(Code.UPSTREAM_TIMEOUT, "the request's time is over")
+            self._break(Code.UPSTREAM_TIMEOUT, "the request's time is over", records.DEADLINE)
             return
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
+        self.noted.failed(records.DEADLINE)
         error = RefusedError(
             "the request's time is over", Code.UPSTREAM_TIMEOUT, expired=self._plan.hop is not None
         )

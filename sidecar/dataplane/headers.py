@@ -19,6 +19,8 @@ CONNECTION: Final = 7
 REQUEST_ID: Final = 8
 BOTH: Final = 9
 """It means something to us and goes on too."""
+TRACE: Final = 10
+"""Trace context: read, and written anew for whoever comes next."""
 
 _CREDENTIALS: Final = (
     b"authorization",
@@ -80,6 +82,8 @@ CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
         b"expect": EXPECT,
         b"connection": CONNECTION,
         b"x-request-id": REQUEST_ID,
+        b"traceparent": TRACE,
+        b"tracestate": TRACE,
     }
 )
 """What a client's header means; any other goes on, but for ``x-swarm-*`` and ``x-netllm-*``, which stop here.

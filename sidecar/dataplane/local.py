@@ -48,7 +48,7 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         raise SwarmError(f"{name} takes GET and HEAD only", code=Code.METHOD_NOT_ALLOWED)
     status, document = make(plane, request)
     extra = b"x-request-id: %b\r\n%b%b" % (
-        request.request_id or plane.new_request_id(),
+        request.request_id,
         CLOSE if request.closes or plane.draining else b"",
         cors_lines(head),
     )

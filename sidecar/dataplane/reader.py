@@ -28,6 +28,7 @@ IDLE: Final = 0
 HEAD: Final = 1
 _BODY: Final = 2
 _REQUEST_ID: Final = varying(b"x-request-id")
+_TRACEPARENT: Final = varying(b"traceparent")
 _CHUNK_OVERHEAD: Final = 16
 """Bytes of framing allowed for each byte of a chunked body, besides the head's allowance."""
 _DEAF_BYTES: Final = 4 * 1024 * 1024
@@ -64,6 +65,8 @@ class RequestReader(asyncio.Protocol):
         "_timed",
         "_unread",
         "_url",
+        "bytes_out",
+        "client",
         "paused",
         "peer",
         "transport",
@@ -93,6 +96,9 @@ class RequestReader(asyncio.Protocol):
         self._unread: Framing | None = None
         """Of a request whose body the parser did not read; see :meth:`_ignore_upgrade`."""
         self.paused = False
+        self.bytes_out = 0
+        self.client = ""
+        """The client's address."""
         self.peer: PeerIdentity | None = None
         """Who is at the other end, on the peer listener."""
 
@@ -138,7 +144,7 @@ class RequestReader(asyncio.Protocol):
         if self._queue and self._active is None:
             request = self._queue[0]
             if self._first_whole and request.head.relayed and not request.closes and request.fault is None:
-                self._repeat = Repeat.of(request.head, data, _REQUEST_ID)
+                self._repeat = Repeat.of(request.head, data, _REQUEST_ID, _TRACEPARENT)
             self._pump()
 
     def _discard(self, size: int) -> None:
@@ -146,7 +152,7 @@ class RequestReader(asyncio.Protocol):
         if self._discarded > _DEAF_BYTES:
             self.transport.abort()
 
-    def _again(self, head: Head, body: bytes, request_id: bytes) -> bool:
+    def _again(self, head: Head, body: bytes, request_id: bytes, traceparent: bytes) -> bool:
         """Take a request whose head equals the last one's; False: it must be read."""
         size = len(body)
         if self._queue or size > body_limit(head, self._plane.policy) or not self._plane.hold_body(size):
@@ -155,6 +161,8 @@ class RequestReader(asyncio.Protocol):
         request.body = body
         request.size = size
         request.request_id = request_id
+        if traceparent:
+            request.traceparent = traceparent
         self._deadline_s = math.inf
         self._begin(request)
         return True

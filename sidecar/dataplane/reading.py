@@ -17,6 +17,7 @@ from sidecar.dataplane.headers import (
     OPTION,
     OURS,
     REQUEST_ID,
+    TRACE,
     Header,
 )
 from sidecar.dataplane.policy import DataPlanePolicy
@@ -87,8 +88,21 @@ def _special(request: Request, framing: Framing, action: int, name: bytes, value
     elif action == REQUEST_ID:
         if _REQUEST_ID.match(value):
             head.request_id = request.request_id = value
+    elif action == TRACE:
+        _trace(request, name, value)
     elif action == CONNECTION and value not in _PLAIN_CONNECTION:
         _option(request, name, value)
+
+
+def _trace(request: Request, name: bytes, value: bytes) -> None:
+    head = request.head
+    if name == b"tracestate":
+        head.tracestate = head.tracestate + b"," + value if head.tracestate else value
+    else:
+        # Two of them say nothing: the standard wants such a context dropped.
+        head.traceparent = request.traceparent = (
+            head.traceparent + b"," + value if head.traceparent else value
+        )
 
 
 def _option(request: Request, name: bytes, value: bytes) -> None:

@@ -32,11 +32,16 @@ class RefusedError(SwarmError):
         retry_after: int = 0,
         eta_s: float | None = None,
         expired: bool = False,
+        asked: str = "",
+        model: str = "",
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
         self.expired = expired
         """Whether the sender's own deadline passed."""
+        self.asked = asked
+        self.model = model
+        """The asked name, and the canonical one where somebody knows it; for telemetry."""
         state = _STATES.get(code)
         self.swarm: Mapping[str, object] | None = {"state": state, "eta_s": eta_s} if state else None
 
@@ -45,13 +50,15 @@ def unready(asked: str, resolution: Resolution, known: Sequence[ModelListing], d
     """The refusal of a model that nobody can serve now; ``known`` models are told where nobody knows it."""
     code = resolution.code or Code.NO_REPLICA
     if code is Code.MODEL_NOT_FOUND:
-        return RefusedError(unknown_model(asked, [model.name for model in known]), code)
+        return RefusedError(unknown_model(asked, [model.name for model in known]), code, asked=asked)
     wait_s = resolution.wait_s or _ABSENT_RETRY_S
     sentence = _sentence(
         code, asked, f"The model {asked!r} is known, but no node can serve it now; see `swarmctl model list`"
     )
     eta_s = resolution.wait_s or None
-    return RefusedError(sentence, code, retry_after=retry_after_s(wait_s, draw), eta_s=eta_s)
+    retry = retry_after_s(wait_s, draw)
+    model = resolution.model or ""
+    return RefusedError(sentence, code, retry_after=retry, eta_s=eta_s, asked=asked, model=model)
 
 
 def unpinned(asked: str, pin: str, draw: float) -> RefusedError:

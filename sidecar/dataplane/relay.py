@@ -13,6 +13,7 @@ import msgspec
 
 from sidecar.dataplane.headers import Header, relayed_lines
 from sidecar.dataplane.splice import rename_answer, rename_events
+from sidecar.telemetry.usage import last_of
 
 if TYPE_CHECKING:
     from sidecar.dataplane.exchange import Exchange
@@ -107,6 +108,7 @@ class CollectingRelay(Relay):
         name = self._exchange.rename
         if name:
             body = rename_answer(body, name)
+        self._exchange.noted.whole = last_of(body)
         self._commit(b"content-length: %d\r\n" % len(body), body)
         self._exchange.relayed(close=False)
 

@@ -40,6 +40,8 @@ class Head:
         "request_id",
         "sent",
         "target",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(self) -> None:
@@ -56,6 +58,9 @@ class Head:
         """Headers that mean something to us, by lower-case name."""
         self.request_id: bytes = EMPTY
         """As the client gave it; empty: none."""
+        self.traceparent: bytes = EMPTY
+        self.tracestate: bytes = EMPTY
+        """Several headers joined by commas."""
         self.multipart = False
         self.plain = False
         """Whether no header changes where the request goes."""
@@ -74,13 +79,14 @@ class Head:
 class Request:
     """A whole request. ``body`` is dropped once it is not needed."""
 
-    __slots__ = ("body", "closes", "fault", "head", "request_id", "size")
+    __slots__ = ("body", "closes", "fault", "head", "request_id", "size", "traceparent")
 
     def __init__(self, head: Head) -> None:
         self.head = head
         self.closes = head.closes
         """Whether the connection ends after the answer."""
         self.request_id = head.request_id
+        self.traceparent = head.traceparent
         self.body: bytes | bytearray = EMPTY
         self.size = 0
         """Bytes of body that count against the process's budget."""

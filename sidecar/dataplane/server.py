@@ -29,11 +29,14 @@ from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import guard_peer_socket
 from sidecar.dataplane.ports import Backends, Clock
 from sidecar.dataplane.reading import is_relayable
+from sidecar.dataplane.recording import Recorder
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.request import Fault, Request
 from sidecar.dataplane.upstreams import Upstreams
 from sidecar.dataplane.writer import Writer, cors_lines
 from sidecar.routing.current import CurrentRoutes
+from sidecar.telemetry.ring import Ring
+from sidecar.telemetry.trace import Tracing
 from swarmplane.credentials.tls import PeerIdentity
 from swarmplane.errors import Code, SwarmError
 
@@ -58,6 +61,8 @@ class DataPlane:
         identity: This node; None on a host that joined no swarm.
         node_name: Name told to clients; default: the identity's, or the host's.
         tls: Certificates for the hop; None on a host that joined no swarm.
+        ring: Where every request that ends leaves its record; None: nowhere.
+        tracing: Which requests are traced; None: none.
         clock: The clock of ``routes``.
         draw: Uniform in [0, 1).
     """
@@ -71,6 +76,8 @@ class DataPlane:
         identity: NodeIdentity | None = None,
         node_name: str = "",
         tls: PeerTls | None = None,
+        ring: Ring | None = None,
+        tracing: Tracing | None = None,
         clock: Clock = time.monotonic,
         draw: Clock = random.random,
     ) -> None:
@@ -89,6 +96,7 @@ class DataPlane:
         """Monotonic time at the last tick: good enough to notice silence."""
         self.born_s = time.time()
         self.writer = Writer(self)
+        self.recorder = Recorder(ring, tracing, backends, self.node_name)
         self.sole = Sole(routes)
         self.own_sole = Sole(routes)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
@@ -235,8 +243,10 @@ class DataPlane:
             guard_peer_socket(transport.get_extra_info("socket"))
         else:
             name = transport.get_extra_info("peername")
-            if isinstance(name, tuple) and not listener.access.admits_source(str(name[0])):
-                return False
+            if isinstance(name, tuple):
+                connection.client = str(name[0])
+                if not listener.access.admits_source(connection.client):
+                    return False
         self._connections.add(connection)
         self.counters.connections += 1
         self.counters.open_connections += 1
@@ -270,26 +280,35 @@ class DataPlane:
     def begin(self, connection: ClientConnection, request: Request) -> Exchange | None:
         """Take a request: answered at once (None), or an exchange for the connection to start."""
         self.counters.requests += 1
-        fault = request.fault
+        if not request.request_id:
+            request.request_id = self.new_request_id()
+        fault, started_s = request.fault, 0.0
         if fault is None:
             try:
                 if connection.peer is not None:
                     self.counters.hops_in += 1
                     if self._tls is not None:
                         self._tls.admit(connection.peer)
-                answer = None if request.head.relayed else self._answer(request)
-            except SwarmError as error:
-                self.refuse(connection, request, error)
-            else:
-                if answer is None:
+                if request.head.relayed:
                     return Exchange(self, connection, request)
+                started_s = time.monotonic()
+                answer = self._answer(request)
                 connection.write(answer)
                 self.counters.completed += 1
+                self.recorder.immediate(connection, request, answer, None, started_s)
+            except SwarmError as error:
+                self._refuse_now(connection, request, error, started_s)
         else:
-            self.refuse(connection, request, SwarmError(fault.message, code=fault.code))
+            self._refuse_now(connection, request, SwarmError(fault.message, code=fault.code), started_s)
         self.release_body(request)
         connection.settle(close=request.closes or self.draining)
         return None
+
+    def _refuse_now(
+        self, connection: ClientConnection, request: Request, error: SwarmError, started_s: float
+    ) -> None:
+        answer = self.refuse(connection, request, error)
+        self.recorder.immediate(connection, request, answer, error, started_s or time.monotonic())
 
     def _answer(self, request: Request) -> bytes:
         answer = local.answer(self, request)
@@ -310,12 +329,12 @@ class DataPlane:
 
     def refuse(
         self, connection: ClientConnection, request: Request, error: SwarmError, *, attempts: int = 0
-    ) -> None:
-        """Write the error answer to ``request``; the caller ends the exchange."""
+    ) -> bytes:
+        """Write the error answer to ``request`` and return it; the caller ends the exchange."""
         code = error.code
         self.counters.rejected[code] += 1
         status = code.http_status
-        extra = [b"x-request-id: %b\r\n" % (request.request_id or self.new_request_id())]
+        extra = [b"x-request-id: %b\r\n" % request.request_id]
         if attempts:
             extra.append(b"x-swarm-attempts: %d\r\n" % attempts)
         swarm, expired = None, False
@@ -338,7 +357,9 @@ class DataPlane:
             request.head.path, code, error.message, param=error.details.get("param"), swarm=swarm
         )
         head_only = request.head.method == b"HEAD"
-        connection.write(response(status, encode(document), extra=b"".join(extra), head_only=head_only))
+        answer = response(status, encode(document), extra=b"".join(extra), head_only=head_only)
+        connection.write(answer)
+        return answer
 
     def new_request_id(self) -> bytes:
         """A fresh id; the process's random prefix makes it unique in the swarm."""

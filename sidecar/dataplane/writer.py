@@ -52,9 +52,20 @@ class Writer:
         return splice(request.body, edits), rename
 
     def head(
-        self, request: Request, plan: Plan, candidate: Candidate, length: int, *, attempt: int, now_s: float
+        self,
+        request: Request,
+        plan: Plan,
+        candidate: Candidate,
+        length: int,
+        *,
+        attempt: int,
+        now_s: float,
+        context: bytes = b"",
     ) -> bytes:
-        """The head of the request to ``candidate``. What varies stands last, see :mod:`.repeat`."""
+        """The head of the request to ``candidate``, with lines of trace ``context``.
+
+        What varies stands last, see :mod:`.repeat`.
+        """
         head = request.head
         if candidate.local:
             name = candidate.endpoint.backend
@@ -62,19 +73,21 @@ class Writer:
             known = head.sent.get(name)
             if known is None or known[0] is not target:
                 known = head.sent[name] = (target, self._for_backend(head, target))
-            return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
                 known[1],
+                context,
                 request.request_id,
                 length,
             )
         known = head.sent.get(candidate.endpoint.id)
         if known is None or known[0] is not plan.view:
             known = head.sent[candidate.endpoint.id] = (plan.view, self._for_peer(plan, candidate, head))
-        return b"%bx-swarm-attempt: %d\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+        return b"%bx-swarm-attempt: %d\r\n%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
             known[1],
             attempt,
             b"" if plan.deadline_s == _NEVER else deadline_line(plan.deadline_s - now_s),
             _EXPECT if length > self._plane.policy.expect_bytes else b"",
+            context,
             request.request_id,
             length,
         )

@@ -16,7 +16,7 @@ import structlog
 from sidecar.backends.registry import BackendRegistry
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
-from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts
+from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
 from sidecar.process.reach import LOOPBACK, find_reach
 from sidecar.process.reload import Reloader, on_hangup
 from sidecar.process.services import Service, Stop, serve
@@ -83,7 +83,7 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         async def started() -> None:
             await _start(parts, places, data_dir)
 
-        services = (Service("settings", reloader.run), *services_of(parts))
+        services = (*services_of(parts), Service("settings", reloader.run))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
@@ -121,6 +121,7 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
     routes = CurrentRoutes(
         NodeId(record.node_id) if record is not None else None,
         node_name=record.node_name if record is not None else host_name(settings),
+        clock=clock.now_s,
     )
     membership = None
     if record is not None:
@@ -130,6 +131,8 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
             data_dir, clock, routes, registry, engines, places.advertised, places.client_url, software
         )
         membership = await become_member(record, here)
+    node = record.node_id if record is not None else routes.view.own_name
+    telemetry = await asyncio.to_thread(telemetry_of, settings, node=node, version=software)
     return join_parts(
         settings,
         clock,
@@ -139,6 +142,7 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
         membership,
         unseen=unseen,
         listeners=places.listeners,
+        telemetry=telemetry,
         version=software,
     )
 
@@ -165,7 +169,8 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         keeper, control = parts.membership.keeper, parts.membership.control
         services.insert(0, Service("table", keeper.run, keeper.flush))
         services.append(Service("control", control.run, control.drain))
-    return tuple(services)
+    # First, so that it stops last: it tells of everything that the others still end.
+    return (Service("telemetry", parts.telemetry.run), *services)
 
 
 async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:

@@ -17,9 +17,10 @@ from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
-from sidecar.process.counters import counter_families
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy, redacted
+from sidecar.telemetry.assembly import Telemetry
+from sidecar.telemetry.policy import TelemetryPolicy
 from swarmplane import logs
 from swarmplane.clock import Clock
 from swarmplane.errors import InvalidRequestError
@@ -74,7 +75,23 @@ class Parts:
     """None on a host that joined no swarm."""
     unseen: Inventory
     """Backends as they were before anybody looked at them."""
+    telemetry: Telemetry
     metrics: MetricsServer | None = None
+
+
+def telemetry_of(settings: Settings, *, node: str, version: str) -> Telemetry:
+    """Telemetry of a sidecar whose node has the id (on a lone host: the name) ``node``.
+
+    Reads the exporter's headers from disk.
+
+    Raises:
+        InvalidRequestError: They cannot be used.
+    """
+    return Telemetry(
+        TelemetryPolicy.of(settings, os.environ),
+        identity={"service.instance.id": node, "host.name": socket.gethostname()},
+        version=version,
+    )
 
 
 def host_name(settings: Settings) -> str:
@@ -107,6 +124,7 @@ def join_parts(
     *,
     unseen: Inventory,
     listeners: Listeners,
+    telemetry: Telemetry,
     version: str,
 ) -> Parts:
     """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
@@ -119,6 +137,8 @@ def join_parts(
         identity=membership.identity if membership is not None else None,
         node_name=membership.identity.node_name if membership is not None else host_name(settings),
         tls=membership.tls if membership is not None else None,
+        ring=telemetry.ring,
+        tracing=telemetry.tracing,
         clock=clock.now_s,
     )
     sources = Sources(
@@ -129,12 +149,13 @@ def join_parts(
         joined=membership is not None,
         requests=plane.requests,
         control=membership.control.state if membership is not None else lambda: _ALONE,
-        metrics=lambda: counter_families(plane.counters),
+        metrics=telemetry.families,
         set_log_level=lambda level: set_log_level(level, settings.log.format),
+        settle=telemetry.catch_up,
     )
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    return Parts(settings, registry, engines, plane, admin, membership, unseen, metrics)
+    return Parts(settings, registry, engines, plane, admin, membership, unseen, telemetry, metrics)
 
 
 def set_log_level(level: str, style: str) -> None:

@@ -7,11 +7,10 @@ import socket
 import pytest
 
 from sidecar.dataplane.access import Access
-from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.listener import client_listener
 from swarmplane.inventory import ModelState
 from swarmplane.routes import ModelRoute, RouteTable, Version
-from tests.fakes.backend import Behaviour, FakeBackend
+from tests.fakes.backend import FakeBackend
 from tests.fakes.dataplane import (
     CHAT,
     QUICK,
@@ -270,24 +269,3 @@ async def test_a_page_that_may_act_may_read_the_answer(http: Client) -> None:
     foreign = await http.get("/v1/chat/completions", method="OPTIONS", origin="https://evil.example")
     assert foreign.status == 403
     assert "access-control-allow-origin" not in foreign.headers
-
-
-async def test_what_was_served_is_counted_by_kind(http: Client, node: Node, backend: FakeBackend) -> None:
-    await http.ask(CHAT)
-    await http.ask(CHAT)
-    await http.ask({**CHAT, "model": "made-up"})
-    backend.default = Behaviour(status=500)
-    await http.ask(CHAT, "/v1/messages")
-    assert node.plane.counters.served == {
-        ("openai", "m1", "solo", "completed"): 2,
-        ("openai", "", "", "rejected"): 1,
-        ("anthropic", "m1", "", "rejected"): 1,
-    }
-
-
-def test_kinds_are_capped() -> None:
-    counters = Counters()
-    for number in range(600):
-        counters.ended(b"/v1/x", f"m{number}", "n", "completed")
-    assert len(counters.served) == 501
-    assert counters.served[("other", "other", "other", "completed")] == 100

@@ -26,14 +26,14 @@ def learned(data: bytes) -> Repeat[str]:
 @pytest.mark.parametrize("first", [FIRST, SWAPPED, ALONE])
 def test_the_same_again(first: bytes) -> None:
     value = b"" if first is ALONE else b"one"
-    assert learned(first).match(first) == (b"abc", value)
+    assert learned(first).match(first) == [b"abc", value]
 
 
 @pytest.mark.parametrize("first", [FIRST, SWAPPED])
 @given(identity=st.text("abc-.~!", min_size=1, max_size=128).map(str.encode), body=st.binary(max_size=2_000))
 def test_another_length_and_value(first: bytes, identity: bytes, body: bytes) -> None:
     again = first.replace(b"one", identity).replace(b"3", b"%d" % len(body), 1)[:-3] + body
-    assert learned(first).match(again) == (body, identity)
+    assert learned(first).match(again) == [body, identity]
 
 
 @pytest.mark.parametrize("first", [FIRST, SWAPPED, ALONE])
@@ -91,8 +91,41 @@ def test_heads_without_a_length_are_not_kept(first: bytes) -> None:
 
 def test_a_value_that_stands_twice_does_not_vary() -> None:
     first = FIRST.replace(b"accept: b", b"x-request-id: two")
-    assert learned(first).match(first) == (b"abc", b"")
+    assert learned(first).match(first) == [b"abc", b""]
     assert learned(first).match(first.replace(b"one", b"six")) is None
+
+
+TRACED = (
+    b"POST / HTTP/1.1\r\nhost: a\r\ntraceparent: 00-aa-bb-01\r\ncontent-length: 3\r\n"
+    b"x-request-id: one\r\n\r\nabc"
+)
+PARENT = varying(b"traceparent")
+
+
+@given(
+    identity=st.text("abc-.~!", min_size=1, max_size=128).map(str.encode),
+    parent=st.text("abc-.~!", min_size=1, max_size=128).map(str.encode),
+    body=st.binary(max_size=2_000),
+    moved=st.booleans(),
+)
+def test_three_values_vary(identity: bytes, parent: bytes, body: bytes, moved: bool) -> None:
+    first = TRACED
+    if moved:
+        line = b"x-request-id: one\r\n"
+        first = first.replace(line, b"").replace(b"host", line + b"host")
+    repeat = Repeat.of("", first, LINE, PARENT)
+    assert repeat is not None
+    again = first[:-3].replace(b"length: 3", b"length: %d" % len(body)) + body
+    again = again.replace(b"00-aa-bb-01", parent, 1).replace(b"id: one", b"id: " + identity, 1)
+    assert repeat.match(again) == [body, identity, parent]
+    assert repeat.match(again.replace(b"traceparent", b"traceparenT", 1)) is None
+
+
+def test_a_line_that_the_first_head_did_not_have_is_no_repeat() -> None:
+    repeat = Repeat.of("", FIRST, LINE, PARENT)
+    assert repeat is not None
+    assert repeat.match(FIRST) == [b"abc", b"one", b""]
+    assert repeat.match(FIRST.replace(b"accept: b", b"accept: b\r\ntraceparent: x")) is None
 
 
 async def test_every_request_of_a_connection_keeps_its_own(http: Client, backend: FakeBackend) -> None:

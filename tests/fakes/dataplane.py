@@ -18,6 +18,7 @@ from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.routing.current import CurrentRoutes
+from sidecar.telemetry.assembly import Telemetry
 from swarmplane.credentials.authority import Authority, found_authority, issue
 from swarmplane.credentials.files import Credential, save_credential
 from swarmplane.credentials.keys import new_private_key, private_key_to_pem
@@ -203,9 +204,13 @@ async def running_node(
     swarm: TestSwarm | None = None,
     policy: DataPlanePolicy = QUICK,
     draw: Callable[[], float] = lambda: 0.0,
+    telemetry: Telemetry | None = None,
     **changes: Any,
 ) -> AsyncIterator[Node]:
-    """A data plane that serves until the block ends; ``changes`` are fields of the policy."""
+    """A data plane that serves until the block ends; ``changes`` are fields of the policy.
+
+    Its ``telemetry`` is the caller's to run.
+    """
     node_id = NodeId(f"{name}id") if swarm is not None else None
     routes = CurrentRoutes(node_id, node_name=name)
     backends = FakeBackends()
@@ -219,7 +224,15 @@ async def running_node(
             instance_reachable=lambda: True,
         )
     plane = DataPlane(
-        routes, backends, replace(policy, **changes), identity=identity, node_name=name, tls=tls, draw=draw
+        routes,
+        backends,
+        replace(policy, **changes),
+        identity=identity,
+        node_name=name,
+        tls=tls,
+        ring=telemetry.ring if telemetry is not None else None,
+        tracing=telemetry.tracing if telemetry is not None else None,
+        draw=draw,
     )
     sock = bound()
     node = Node(name, plane, routes, backends, sock.getsockname()[1])
