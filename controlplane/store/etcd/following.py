@@ -37,6 +37,8 @@ class Follower:
         self._heard_s = asyncio.get_running_loop().time()
         self._watch_id = -1
         self._following = False
+        self.begun = asyncio.Event()
+        """Some member follows, or nobody ever will."""
 
     async def run(self) -> None:
         """Follow; what ends the watch is raised to its reader."""
@@ -44,6 +46,8 @@ class Follower:
             await self._follow()
         except SwarmError as error:
             self._watch.end(error)
+        finally:
+            self.begun.set()
 
     async def _follow(self) -> None:
         client, tries, denied = self._client, 0, False
@@ -146,6 +150,7 @@ class Follower:
                 return Failure(Verdict.ELSEWHERE, error.message)
         self._watch_id = answer.watch_id
         self._following = True
+        self.begun.set()
         return None
 
     async def _probe(self, endpoint: Endpoint, stream: WatchStream) -> None:

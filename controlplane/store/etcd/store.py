@@ -141,6 +141,11 @@ class EtcdStore:
         follower = Follower(self._client, watch, bounds, start)
         self._watches[watch] = self._group.create_task(follower.run(), name="etcd-watch")
         try:
+            try:
+                async with asyncio.timeout(self._client.timing.give_up_s):
+                    await follower.begun.wait()
+            except TimeoutError as error:
+                raise StoreUnavailableError("etcd did not begin the watch in time.") from error
             yield watch
         finally:
             watch.release()
