@@ -36,6 +36,10 @@ class Hop:
     """A hint: any local replica of the model will do."""
     deadline_ms: int | None = None
     attempt: int = 1
+    queued_ms: int = 0
+    """For how long it waited in queues so far."""
+    key: str = ""
+    """Id of the client's key; empty where it has none."""
 
 
 def read_hop(options: Mapping[bytes, bytes], sender: NodeId) -> Hop | None:
@@ -46,6 +50,7 @@ def read_hop(options: Mapping[bytes, bytes], sender: NodeId) -> Hop | None:
         return None
     deadline = options.get(b"x-swarm-deadline-ms", b"")
     attempt = options.get(b"x-swarm-attempt", b"")
+    queued = options.get(b"x-swarm-queued-ms", b"")
     origin = options.get(b"x-swarm-origin", b"").decode("latin-1")
     return Hop(
         sender=sender,
@@ -54,6 +59,8 @@ def read_hop(options: Mapping[bytes, bytes], sender: NodeId) -> Hop | None:
         endpoint=EndpointId(from_header(options.get(b"x-swarm-endpoint", b"").decode("latin-1"))),
         deadline_ms=int(deadline) if _is_number(deadline) else None,
         attempt=int(attempt) if _is_number(attempt) else 1,
+        queued_ms=int(queued) if _is_number(queued) else 0,
+        key=options.get(b"x-swarm-key", b"").decode("latin-1"),
     )
 
 
@@ -78,6 +85,11 @@ def hop_lines(node: NodeId, *, model: str, endpoint: EndpointId, version: str, p
 def deadline_line(left_s: float) -> bytes:
     """The header line that says how much time a request has left."""
     return b"x-swarm-deadline-ms: %d\r\n" % max(int(left_s * 1000), 0)
+
+
+def queued_line(queued_s: float) -> bytes:
+    """The header line that says for how long a request has waited in queues."""
+    return b"x-swarm-queued-ms: %d\r\n" % max(int(queued_s * 1000), 0)
 
 
 def refusal_of(code: Code, *, expired: bool = False) -> Refusal | None:

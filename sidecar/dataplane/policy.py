@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sidecar.core.deadlines import FirstBytePolicy
+from sidecar.core.queue_values import QueuePolicy
+from sidecar.core.slots import Settling
 from swarmplane.settings.schema import Settings
 
 
@@ -43,6 +46,12 @@ class DataPlanePolicy:
     """An owner that has no answer by then reports its phase."""
     tick_s: float = 0.1
     """Resolution of time-outs."""
+    queue: QueuePolicy = field(default_factory=QueuePolicy)
+    """One queue per model of this host."""
+    settling: Settling = field(default_factory=Settling)
+    """When a slot is free again after we closed the connection."""
+    first_byte: FirstBytePolicy = field(default_factory=FirstBytePolicy)
+    """How long an attempt may run without a byte while another candidate exists."""
 
     @classmethod
     def of(cls, settings: Settings) -> DataPlanePolicy:
