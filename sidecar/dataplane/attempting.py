@@ -20,6 +20,7 @@ from sidecar.dataplane.recording import FAILURES, Noted, context_lines, status_o
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.relay import Relay
 from sidecar.dataplane.request import Request
+from sidecar.dataplane.staking import ended
 from sidecar.dataplane.upstream import Sink
 from sidecar.telemetry.record import REJECTED
 from swarmplane.errors import SwarmError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.pool import Destination
     from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
+    from sidecar.routing.balancing import Stake
 
 _FRESH: Final = Progress()
 _NOT_STATELESS: Final = Progress(stateless=False)
@@ -53,6 +55,7 @@ class Attempts(Sink):
         "_progress",
         "_relay",
         "_retry",
+        "_stake",
         "_started_s",
         "_upstream",
         "connection",
@@ -80,6 +83,7 @@ class Attempts(Sink):
         self._counting = False
         self._budgeted = False
         self._finished = False
+        self._stake: Stake | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._started_s = self._planned_s = self._dispatched_s = 0.0
         self._first_byte_by_s = _NEVER
@@ -112,6 +116,11 @@ class Attempts(Sink):
         plan = self._plan
         self._candidate = candidate = plan.left.pop()
         self.noted.asked += 1
+        if plan.ask is not None:
+            plane = self._plane
+            self._stake = plane.routes.balancer.begin(
+                plan.ask, candidate.endpoint, plane.clock_s(), plane.draw
+            )
         self._attempt(candidate, fresh=False)
 
     @property
@@ -140,6 +149,7 @@ class Attempts(Sink):
 
     async def _connect(self, destination: Destination, candidate: Candidate) -> None:
         plane = self._plane
+        begun_s = time.monotonic()
         try:
             upstream = await destination.connect(plane.policy.connect_timeout_s)
         except OSError:
@@ -147,7 +157,7 @@ class Attempts(Sink):
                 self._outcome(Outcome.CONNECT_FAILED, written=False)
             return
         plane.counters.upstream_connections += 1
-        plane.upstreams.reached(candidate)
+        plane.upstreams.reached(candidate, time.monotonic() - begun_s)
         if self._finished or self._candidate is not candidate:
             destination.put(upstream)
             return
@@ -158,6 +168,8 @@ class Attempts(Sink):
         if candidate is None:
             raise RuntimeError("no candidate")
         self._upstream = upstream
+        if self._stake is not None:
+            self._stake.runs(plane.clock_s())
         self._dispatched_s = now_s = time.monotonic()
         self._heard_s = _NEVER
         self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
@@ -188,6 +200,8 @@ class Attempts(Sink):
         )
         context = Context(len(plan.left), free, plane.draw(), written)
         decision = decide(self._progress, outcome, context, answer)
+        if self._stake is not None:
+            ended(self._stake, candidate, outcome, answer, self._progress, decision, plane.clock_s())
         self._progress = decision.progress
         if decision.act is Act.ANSWER:
             return False
@@ -240,6 +254,9 @@ class Attempts(Sink):
         if self._counting and self._candidate is not None:
             self._counting = False
             self._plane.routes.end(self._candidate.endpoint.id, self._plan.origin)
+        if self._stake is not None:
+            self._stake.over(self._plane.clock_s())
+            self._stake = None
         if self._budgeted:
             self._budgeted = False
             self._plane.retrying -= 1

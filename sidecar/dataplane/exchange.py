@@ -15,6 +15,7 @@ from sidecar.dataplane.headers import Header
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.splice import rename_answer
+from sidecar.dataplane.staking import begins_answer
 from sidecar.telemetry import record as records
 from sidecar.telemetry.usage import Tail, last_of
 from swarmplane.errors import Code
@@ -43,6 +44,8 @@ class Exchange(Attempts):
             # The clock runs while the model does, not while the request waits for it.
             self._first_byte_by_s = math.inf
         elif phase == hops.RUNNING and self._first_byte_by_s == math.inf:
+            if self._stake is not None:
+                self._stake.runs(self._plane.clock_s())
             self._first_byte_by_s = time.monotonic() + self._plane.policy.first_byte_timeout_s
 
     def upstream_whole(self, answer: Whole, body: bytes, load: bytes) -> None:
@@ -50,6 +53,8 @@ class Exchange(Attempts):
         self._upstream = None
         if load and self._candidate is not None and not self._candidate.local:
             self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
+        if self._stake is not None:
+            self._stake.first_byte(self._plane.clock_s())
         if self.rename:
             body = rename_answer(body, self.rename)
         self.noted.whole = last_of(body)
@@ -78,6 +83,9 @@ class Exchange(Attempts):
         if relay is None:
             return
         self._heard_s = self._plane.now_s
+        stake = self._stake
+        if stake is not None and not stake.answered and begins_answer(self._upstream, relay, data):
+            stake.first_byte(self._plane.clock_s())
         if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
         tail = self.noted.tail
@@ -147,6 +155,8 @@ class Exchange(Attempts):
         if relay is None:
             return
         self._plane.counters.broken += 1
+        if self._stake is not None:
+            self._stake.broke(self._plane.clock_s())
         self.noted.failed(failure)
         self._tell(records.BROKEN)
         upstream, self._upstream = self._upstream, None
@@ -190,6 +200,8 @@ class Exchange(Attempts):
             return
         if not close:
             self._plane.counters.completed += 1
+            if self._stake is not None:
+                self._stake.finished(self._plane.clock_s())
             self._tell(records.COMPLETED)
         self._finish(close=close or self.request.closes or self._plane.draining)
 

@@ -53,7 +53,7 @@ Body = bytes | bytearray
 class Peek:
     """What routing needs of a body. Spans are byte offsets of values, end exclusive."""
 
-    __slots__ = ("has_store", "members", "model", "model_span", "removals", "stored", "stream")
+    __slots__ = ("has_store", "members", "model", "model_span", "removals", "spans", "stored", "stream")
 
     def __init__(
         self, model: str, model_span: tuple[int, int], members: dict[str, msgspec.Raw] | None = None
@@ -62,6 +62,8 @@ class Peek:
         self.model_span = model_span
         self.members = members
         """All top-level members, undecoded; None for a body that is not JSON."""
+        self.spans: dict[str, Span] = {}
+        """Where they stand."""
         self.stream = False
         self.removals: tuple[tuple[int, int], ...] = ()
         """Spans that must not go on: our extras, with their commas."""
@@ -87,6 +89,7 @@ def peek(body: Body) -> Peek:
     if raw is None:
         raise InvalidRequestError("you must provide a model parameter", param="model")
     found = Peek(_text(raw, "model"), spans["model"][1:], members)
+    found.spans = spans
     if not found.model:
         raise InvalidRequestError("model must not be empty", param="model")
     raw = members.get("stream")

@@ -6,13 +6,15 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.candidate import Candidate, permitted
+from sidecar.core.cost import Ask
 from sidecar.core.overlay import Overlay
-from sidecar.core.strategies import order
+from sidecar.core.strategies import effective, order
+from sidecar.dataplane.asking import Order, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
 from sidecar.dataplane.refusals import RefusedError, unpinned, unready
-from sidecar.dataplane.request import Head, Request
+from sidecar.dataplane.request import Request
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
@@ -44,7 +46,18 @@ _NEVER: Final = math.inf
 class Plan:
     """A request that will be tried: in this order, until this time."""
 
-    __slots__ = ("asked", "content", "deadline_s", "hop", "left", "model", "origin", "stateless", "view")
+    __slots__ = (
+        "ask",
+        "asked",
+        "content",
+        "deadline_s",
+        "hop",
+        "left",
+        "model",
+        "origin",
+        "stateless",
+        "view",
+    )
 
     def __init__(self, content: Peek, view: View, origin: str) -> None:
         self.content = content
@@ -54,8 +67,10 @@ class Plan:
         self.origin = origin
         self.model: str = content.model
         """The canonical name."""
-        self.left: list[Candidate] = []
-        """Candidates not asked yet, the next one last."""
+        self.left: list[Candidate] | Order = []
+        """Candidates not asked yet; ``pop`` gives the next one."""
+        self.ask: Ask | None = None
+        """What choosing knows of the request; None where there was no choice: then nothing is recorded."""
         self.hop: Hop | None = None
         self.stateless = True
         self.deadline_s = _NEVER
@@ -110,9 +125,9 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
             head.hop = read_hop(head.options, peer.node)
         _plan_owner(plane, plan, head.hop, now_s)
     elif head.plain:
-        _plan_plain(plane, plan)
+        _plan_plain(plane, request, plan)
     else:
-        _plan_entry(plane, head, plan, now_s)
+        _plan_entry(plane, request, plan, now_s)
     return plan
 
 
@@ -121,18 +136,19 @@ def _is_unstored(path: bytes, content: Peek) -> bool:
     return path == b"/v1/responses" and content.has_store and not content.stored
 
 
-def _plan_plain(plane: DataPlane, plan: Plan) -> None:
+def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     known = plane.sole.find(plan.asked, plan.view)
     if known is not None:
         plan.model, candidate = known
-        plan.left.append(candidate)
+        plan.left = [candidate]
         return
     resolution = plane.routes.resolve(plan.asked, plane.clock_s())
-    _choose(plane, plan, resolution, resolution.candidates, "")
+    _choose(plane, request, plan, resolution, resolution.candidates)
     plane.sole.keep(plan.asked, resolution, plan.view)
 
 
-def _plan_entry(plane: DataPlane, head: Head, plan: Plan, now_s: float) -> None:
+def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) -> None:
+    head = request.head
     options = head.options
     if b"via" in options and plane.names_us(options[b"via"]):
         raise RefusedError(
@@ -149,19 +165,29 @@ def _plan_entry(plane: DataPlane, head: Head, plan: Plan, now_s: float) -> None:
         candidates = permitted(candidates, pin=pin)
         if not candidates:
             raise unpinned(plan.asked, pin, plane.draw())
-    _choose(plane, plan, resolution, candidates, head.option(b"x-swarm-strategy"))
+    _choose(plane, request, plan, resolution, candidates)
 
 
 def _choose(
-    plane: DataPlane, plan: Plan, resolution: Resolution, candidates: tuple[Candidate, ...], strategy: str
+    plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: tuple[Candidate, ...]
 ) -> None:
     if not candidates:
         raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
     plan.model = resolution.model or plan.asked
-    if len(candidates) > 1:
-        strategy = strategy or resolution.strategy(plan.view.table)
-        candidates = order(candidates, strategy, plane.draw())[::-1]
-    plan.left = list(candidates)
+    if len(candidates) == 1:
+        plan.left = list(candidates)
+        return
+    head, balancer = request.head, plane.routes.balancer
+    session = head.option(b"x-swarm-session")
+    plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key)
+    route = resolution.route
+    strategy = effective(
+        head.option(b"x-swarm-strategy"),
+        route.strategy if route is not None else "",
+        plan.view.table.default_strategy,
+    )
+    choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=plane.clock_s())
+    plan.left = Order(choice, len(candidates))
 
 
 def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> None:
@@ -178,7 +204,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         raise RefusedError("this node is draining", Code.DRAINING, retry_after=1)
     known = plane.own_sole.find(hop.model, plan.view)
     if known is not None:
-        plan.left.append(known[1])
+        plan.left = [known[1]]
         return
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
     candidates = resolution.candidates
@@ -186,6 +212,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         raise unready(hop.model, resolution, (), plane.draw())
     if len(candidates) > 1:
         candidates = order(candidates, "least_load", plane.draw())[::-1]
+        plan.ask = Ask(plan.model)
     # The sender counted the hinted one: among ours it goes first, so that its count stays true.
     plan.left = sorted(candidates, key=lambda c: c.endpoint.id == hop.endpoint)
     plane.own_sole.keep(hop.model, resolution, plan.view, local_only=True)

@@ -106,10 +106,12 @@ class Upstreams:
 
     # -- what answers teach -------------------------------------------------------------------------------
 
-    def reached(self, candidate: Candidate) -> None:
-        """A connection to it was made."""
-        endpoint = candidate.endpoint
-        self._routes.reached(endpoint.id if candidate.local else endpoint.node)
+    def reached(self, candidate: Candidate, took_s: float) -> None:
+        """A connection to it was made; with a peer that takes two round trips: TCP's, then TLS's."""
+        node = candidate.endpoint.node
+        if not candidate.local:
+            self._routes.reached(node)
+            self._routes.balancer.history.node(node).answered_after(took_s / 2.0)
 
     def learn(self, candidate: Candidate, decision: Decision) -> None:
         """Record what the end of an attempt says about its endpoint."""
@@ -119,11 +121,10 @@ class Upstreams:
             if candidate.local:
                 self._backends.report_missing_model(endpoint.backend, endpoint.model)
         if decision.unreachable:
-            target = endpoint.id if candidate.local else endpoint.node
-            self._routes.connect_failed(target, now_s, self._draw())
             if candidate.local:
                 self._backends.report_failure(endpoint.backend)
             else:
+                self._routes.connect_failed(endpoint.node, now_s, self._draw())
                 self._peer_pool.drop(endpoint.node)
         if decision.full_hold_s:
             self._routes.hold_full(endpoint.id, now_s + decision.full_hold_s)

@@ -121,6 +121,7 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
     routes = CurrentRoutes(
         NodeId(record.node_id) if record is not None else None,
         node_name=record.node_name if record is not None else host_name(settings),
+        clock=clock.now_s,
     )
     membership = None
     if record is not None:

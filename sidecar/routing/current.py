@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -9,10 +10,11 @@ from sidecar.core import overlay as overlays
 from sidecar.core.candidate import Candidate
 from sidecar.core.load import EndpointLoad, Seen, estimate
 from sidecar.core.overlay import Overlay
+from sidecar.routing.balancing import Balancer
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, State
-from sidecar.routing.view import LONE, View, build_view, own_endpoints
+from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
 from swarmplane.ids import EndpointId, NodeId, SwarmId
 from swarmplane.inventory import Inventory
 from swarmplane.routes import Endpoint, ModelRoute, RouteTable
@@ -26,10 +28,15 @@ class CurrentRoutes:
     Args:
         node_id: None on a host that joined no swarm.
         node_name: Of this host, until the table names it.
+        clock: Monotonic; the one whose times the other methods are called with.
     """
 
-    def __init__(self, node_id: NodeId | None, *, node_name: str = "") -> None:
+    def __init__(
+        self, node_id: NodeId | None, *, node_name: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._node = node_id or LONE
+        self._clock_s = clock
+        self.balancer = Balancer()
         self._view = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
         self._name = self._view.node_name(self._node)
         self._overlay = Overlay()
@@ -69,7 +76,7 @@ class CurrentRoutes:
         Raises:
             ValueError: It is older than the present table of the same generation.
         """
-        old = self._view.table
+        old, now_s = self._view.table, self._clock_s()
         if table.version.generation == old.version.generation and table.version < old.version:
             raise ValueError(f"table {table.version} is older than {old.version}")
         for node, entry in table.nodes.items():
@@ -78,6 +85,9 @@ class CurrentRoutes:
             if before is not None and before.session != entry.session:
                 self._overlay = overlays.reached(self._overlay, node)
         self._show(table=table, stale=stale)
+        if old.version.revision:
+            for endpoint in newcomers(old, table):
+                self.balancer.appeared(endpoint, now_s)
 
     def confirm(self) -> None:
         """An instance said that the present table is current."""
@@ -94,12 +104,16 @@ class CurrentRoutes:
             if before != found:
                 # Our own observation is newer than what a request learned.
                 self._overlay = overlays.forget(self._overlay, key)
+                if before is not None and found.endpoint.ready and not before.endpoint.ready:
+                    self.balancer.appeared(key, self._clock_s())
         self._counts.keep_own(own)
         self._show(own=own)
 
     def set_suspects(self, suspects: frozenset[NodeId]) -> None:
         """These nodes are suspected now; replaces the last set."""
         if suspects != self._view.suspects:
+            for node in suspects - self._view.suspects:
+                self.balancer.history.node(node).flapped(self._clock_s())
             self._show(suspects=suspects)
 
     def set_draining(self, *, draining: bool) -> None:
@@ -175,6 +189,7 @@ class CurrentRoutes:
         """Forget overlays and reports without effect; call every few seconds."""
         self._overlay = overlays.pruned(self._overlay, self._view.table.version, now_s)
         nodes = self._view.table.nodes
+        self.balancer.housekeep(now_s, lambda key: key.partition("/")[0] in nodes or key in self._view.own)
         self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
 
     # -- counting -----------------------------------------------------------------------------------------
@@ -248,11 +263,20 @@ class CurrentRoutes:
         return _unready(route, waits, loading=loading, draining=draining)
 
     def _candidates(self, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
-        overlay, admitted = self._overlay, ready
-        if overlay.ejected and len(ready) > 1:
-            admitted = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
+        if len(ready) == 1:
+            return (self.candidate(ready[0], now_s),)
+        overlay, balancer, left = self._overlay, self.balancer, ready
+        if overlay.ejected:
+            left = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
         # Never the last candidates: a wrong belief about all of them must not become an outage.
-        return tuple(self.candidate(endpoint, now_s) for endpoint in admitted or ready)
+        admission = balancer.admitted(left or ready, now_s)
+        found = [self.candidate(endpoint, now_s) for endpoint in admission.endpoints]
+        if admission.doubted:
+            doubted = admission.doubted
+            found = [replace(c, suspect=True) if c.endpoint.id in doubted else c for c in found]
+        if balancer.returned:
+            found = [balancer.started(candidate, now_s) for candidate in found]
+        return tuple(found)
 
     def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
         """``endpoint`` of the present view with what is known of it at ``now_s``."""

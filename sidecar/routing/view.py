@@ -108,3 +108,20 @@ def build_view(
 
 def _of_others(route: ModelRoute, node: NodeId) -> tuple[Endpoint, ...]:
     return tuple(endpoint for endpoint in route.endpoints if endpoint.node != node)
+
+
+def newcomers(old: RouteTable, new: RouteTable) -> list[EndpointId]:
+    """Endpoints of ``new`` that ``old`` does not list, or whose node began another life. O(what changed)."""
+    reborn = {
+        node
+        for node, entry in new.nodes.items()
+        if (before := old.nodes.get(node)) is not None and before.session != entry.session
+    }
+    found: list[EndpointId] = []
+    for name, route in new.models.items():
+        former = old.models.get(name)
+        if former is route and not reborn:
+            continue
+        known = {e.id for e in former.endpoints if e.ready} if former is not None else set()
+        found += [e.id for e in route.endpoints if e.ready and (e.id not in known or e.node in reborn)]
+    return found

@@ -1,0 +1,90 @@
+"""What choosing wants to know of a request, read from the spans that the peek found; nothing is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from sidecar.core.candidate import Candidate
+from sidecar.core.choosing import Choice
+from sidecar.core.cost import Ask
+from sidecar.core.prefix import block_hashes, prompt_tokens
+from sidecar.core.session import session_key
+from sidecar.dataplane.peek import Body, Peek
+
+_PROMPT: Final = ("tools", "system", "messages")
+"""What a prompt is made of, in the order in which caches see it (PROTOCOL section 8)."""
+_OTHER_PROMPTS: Final = ("instructions", "prompt", "input")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_DIGITS: Final = 9
+_LONGEST_NAME: Final = 1024
+_NOWHERE: Final = (0, 0)
+
+
+def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) -> Ask:
+    """The request for ``model`` as choosing sees it. About 4 µs and 1.5 µs for each KB of prompt.
+
+    Args:
+        model: Canonical name.
+        content: Of ``body``.
+        body: As the client sent it.
+        session: What the client's header calls it; empty: nothing.
+        key: Of the hashes.
+    """
+    members, spans = content.members, content.spans
+    if members is None:
+        return Ask(model, session=session_key(model, header=session))
+    leading = [spans[name][1:] if name in spans else _NOWHERE for name in _PROMPT]
+    leading += [spans[name][1:] for name in _OTHER_PROMPTS if name in spans]
+    size = sum(end - start for start, end in leading)
+    return Ask(
+        model,
+        prompt_tokens=prompt_tokens(size),
+        max_tokens=_limit(members),
+        blocks=block_hashes(body, leading, key),
+        session=session_key(
+            model,
+            header=session,
+            conversation=_name(members, "conversation"),
+            prompt_cache_key=_name(members, "prompt_cache_key"),
+            user=_name(members, "user"),
+        ),
+    )
+
+
+def _limit(members: Mapping[str, msgspec.Raw]) -> int:
+    for name in _LIMITS:
+        raw = members.get(name)
+        if raw is not None:
+            text = bytes(raw)
+            return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
+    return 0
+
+
+def _name(members: Mapping[str, msgspec.Raw], key: str) -> str:
+    raw = members.get(key)
+    if raw is None:
+        return ""
+    text = bytes(raw)
+    # As it is written: the same name is written the same way by the same client.
+    return text.decode("latin-1") if text not in {b"null", b'""'} and len(text) <= _LONGEST_NAME else ""
+
+
+class Order:
+    """Candidates not asked yet, in the order of a choice; the later ones are ordered when they are needed."""
+
+    __slots__ = ("_choice", "_left")
+
+    def __init__(self, choice: Choice, candidates: int) -> None:
+        self._choice = choice
+        self._left = candidates if choice.relaxed else candidates - len(choice.excluded)
+
+    def __len__(self) -> int:
+        return self._left
+
+    def pop(self) -> Candidate:
+        """The next one."""
+        self._left -= 1
+        return next(self._choice)

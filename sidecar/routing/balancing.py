@@ -1,0 +1,237 @@
+"""Who is asked first, by what requests taught: estimates, cached prompts, sessions and breakers.
+
+Lives on the event loop; nothing here waits. Only requests with a choice come here: where a model has one
+endpoint there is nothing to weigh and nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sidecar.core.breaker import Phase, Policy, Signal
+from sidecar.core.breaker_group import Admission, Breakers
+from sidecar.core.candidate import ASSUMED_SLOTS, Candidate
+from sidecar.core.choosing import Choice, Chooser
+from sidecar.core.cost import Ask, Breakdown
+from sidecar.core.estimates_history import History
+from sidecar.core.prefix import BLOCK_TOKENS
+from sidecar.core.prefix_index import PrefixIndex
+from sidecar.core.session import Sessions
+from sidecar.core.slow_start import SlowStart, usable_slots, weight
+from swarmplane.ids import EndpointId, ModelName
+from swarmplane.routes import Endpoint
+
+_MOST_TURNS: Final = 4096
+"""Models whose turns and last choices are remembered."""
+
+
+class Balancer:
+    """Everything a sidecar knows about how well endpoints serve, and the choice that follows from it.
+
+    Args:
+        policy: Of the breakers.
+        slow_start: How endpoints that return take up load.
+    """
+
+    __slots__ = (
+        "_chooser",
+        "_slow",
+        "_turns",
+        "breakers",
+        "history",
+        "key",
+        "last",
+        "prefixes",
+        "returned",
+        "sessions",
+    )
+
+    def __init__(self, policy: Policy | None = None, slow_start: SlowStart | None = None) -> None:
+        self.history = History()
+        self.prefixes = PrefixIndex()
+        self.sessions = Sessions()
+        self.breakers = Breakers(policy or Policy())
+        self.key = secrets.token_bytes(32)
+        """Of the hashes of prompts: they never leave this process."""
+        self.last: dict[str, Choice] = {}
+        """The last choice for each model, with the terms as they were then."""
+        self.returned: dict[str, float] = {}
+        """Endpoints that start slowly, and since when."""
+        self._slow = slow_start or SlowStart()
+        self._chooser = Chooser(self.history, self.prefixes, self.sessions)
+        self._turns: dict[str, int] = {}
+
+    # -- choosing -----------------------------------------------------------------------------------------
+
+    def admitted(self, endpoints: Sequence[Endpoint], now_s: float) -> Admission:
+        """Which of ``endpoints`` take a request; see :func:`sidecar.core.breaker_group.admitted`."""
+        return self.breakers.admitted(endpoints, now_s)
+
+    def started(self, candidate: Candidate, now_s: float) -> Candidate:
+        """``candidate`` with as many slots as it may use by now, if it came back a short time ago."""
+        since_s = self.returned.get(candidate.endpoint.id)
+        if since_s is None:
+            return candidate
+        share = weight(since_s, now_s, self._slow)
+        if share >= 1.0:
+            return candidate
+        return replace(candidate, slots=usable_slots(candidate.slots or ASSUMED_SLOTS, share))
+
+    def choose(
+        self, candidates: Sequence[Candidate], ask: Ask, *, strategy: str, draw: float, now_s: float
+    ) -> Choice:
+        """The order in which ``candidates`` are asked; kept for ``explain``."""
+        if strategy == "round_robin":
+            ask = replace(ask, turn=self._turn(ask.model))
+        choice = self._chooser.choose(candidates, ask, strategy=strategy, draw=draw, now_s=now_s)
+        if len(self.last) < _MOST_TURNS or ask.model in self.last:
+            self.last[ask.model] = choice
+        return choice
+
+    def _turn(self, model: str) -> int:
+        turn = self._turns.get(model, -1) + 1
+        if len(self._turns) < _MOST_TURNS or model in self._turns:
+            self._turns[model] = turn
+        return turn
+
+    def explain(self, candidates: Sequence[Candidate], ask: Ask, now_s: float) -> tuple[Breakdown, ...]:
+        """What each of ``candidates`` would cost now, cheapest first."""
+        return self._chooser.explain(candidates, ask, now_s=now_s)
+
+    # -- recording ----------------------------------------------------------------------------------------
+
+    def begin(self, ask: Ask, endpoint: Endpoint, now_s: float, draw: Callable[[], float]) -> Stake:
+        """A request goes to ``endpoint`` now: report to the stake how that ends. About 2 µs."""
+        return Stake(self, ask, endpoint.id, now_s, draw)
+
+    def appeared(self, endpoint: EndpointId, now_s: float) -> None:
+        """``endpoint`` is new, or begins a new life: it starts slowly, unblamed, with empty caches."""
+        self.breakers.reset(endpoint, now_s)
+        self.returned[endpoint] = now_s
+        self.prefixes.forget(endpoint)
+
+    def phase_changed(self, endpoint: EndpointId, now_s: float) -> None:
+        """The breaker of ``endpoint`` came into another phase."""
+        if self.breakers.of(endpoint).phase is Phase.ADMITTING:
+            self.returned[endpoint] = now_s
+        else:
+            self.returned.pop(endpoint, None)
+
+    def housekeep(self, now_s: float, listed: Callable[[str], bool]) -> None:
+        """Forget what is over, and endpoints that are not ``listed`` any more; call every few seconds."""
+        self.sessions.housekeep(now_s)
+        self.returned = {k: s for k, s in self.returned.items() if now_s - s < self._slow.window_s}
+        self.breakers.keep(listed)
+
+    def forget(self, endpoint: EndpointId) -> None:
+        """``endpoint`` will not come back."""
+        self.history.forget(endpoint)
+        self.prefixes.forget(endpoint)
+        self.sessions.forget(endpoint)
+        self.returned.pop(endpoint, None)
+
+
+class Stake:
+    """One attempt at one endpoint of several. However it ends is reported; :meth:`over` comes last."""
+
+    __slots__ = (
+        "_ask",
+        "_balancer",
+        "_cached",
+        "_draw",
+        "_endpoint",
+        "_era",
+        "_judged",
+        "_sent_s",
+        "answered",
+    )
+
+    def __init__(
+        self, balancer: Balancer, ask: Ask, endpoint: EndpointId, now_s: float, draw: Callable[[], float]
+    ) -> None:
+        self._balancer = balancer
+        self._ask = ask
+        self._endpoint = endpoint
+        self._draw = draw
+        self._sent_s = now_s
+        self._judged = False
+        self.answered = False
+        """Whether the first byte of an answer came."""
+        self._era = balancer.breakers.sent(endpoint, now_s)
+        self._cached = 0
+        if ask.blocks:
+            # Believed from now on, not when the answer came: the next request of the prompt comes sooner.
+            self._cached = balancer.prefixes.match(ask.model, endpoint, ask.blocks)
+            balancer.prefixes.insert(ask.model, endpoint, ask.blocks)
+        balancer.sessions.begin(ask.session, endpoint, now_s)
+
+    def runs(self, now_s: float) -> None:
+        """It is sent, or the owner said that it runs from now on: time before this was no work on it."""
+        self._sent_s = now_s
+
+    def first_byte(self, now_s: float) -> None:
+        """The answer begins, and it is the one that was asked for."""
+        self.answered = True
+        self._balancer.history.first_token(
+            ModelName(self._ask.model),
+            self._endpoint,
+            now_s - self._sent_s,
+            prompt_tokens=self._ask.prompt_tokens,
+            cached_tokens=min(self._cached * BLOCK_TOKENS, self._ask.prompt_tokens),
+            now_s=now_s,
+        )
+        self._end(Signal.SUCCEEDED, now_s)
+
+    def finished(self, now_s: float) -> None:
+        """The answer is whole."""
+        if self.answered:
+            self._balancer.history.finished(
+                ModelName(self._ask.model), self._endpoint, now_s - self._sent_s, now_s=now_s
+            )
+
+    def alive(self, now_s: float) -> None:
+        """It answered with an error that is the client's."""
+        self._end(Signal.SUCCEEDED, now_s)
+
+    def busy(self, now_s: float, retry_after_s: float = 0.0) -> None:
+        """It has no room, loads, drains, or does not have the model: no failure, but no haven either."""
+        self._penalize(now_s, retry_after_s)
+        self._end(Signal.BUSY, now_s)
+
+    def failed(self, now_s: float) -> None:
+        """It answered with a failing status."""
+        self._penalize(now_s)
+        self._end(Signal.FAILED, now_s)
+
+    def broke(self, now_s: float) -> None:
+        """Its connection ended, or it was silent for too long; also in the middle of an answer."""
+        self._penalize(now_s)
+        self._end(Signal.BROKEN, now_s)
+
+    def unconnected(self, now_s: float, *, node: bool) -> None:
+        """No connection could be made. ``node``: to its node, which is ejected as a whole."""
+        self._penalize(now_s)
+        self._end(Signal.ABANDONED if node else Signal.UNCONNECTED, now_s)
+
+    def over(self, now_s: float) -> None:
+        """It is not with the endpoint any more; if nothing was learned, it was given up."""
+        if not self._judged:
+            self._end(Signal.ABANDONED, now_s)
+        self._balancer.sessions.end(self._ask.session, self._endpoint, now_s)
+
+    def _penalize(self, now_s: float, retry_after_s: float = 0.0) -> None:
+        self._balancer.history.failed(
+            ModelName(self._ask.model),
+            self._endpoint,
+            now_s - self._sent_s,
+            retry_after_s=retry_after_s,
+            now_s=now_s,
+        )
+
+    def _end(self, signal: Signal, now_s: float) -> None:
+        self._judged = True
+        if self._balancer.breakers.ended(self._endpoint, signal, self._era, now_s, self._draw()):
+            self._balancer.phase_changed(self._endpoint, now_s)
