@@ -23,6 +23,8 @@ from sidecar.dataplane.exchange import Exchange
 from sidecar.dataplane.hop import refusal_of
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
+from sidecar.dataplane.moving import Moving
+from sidecar.dataplane.owner_queue import OwnerQueues
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.plan import Sole
 from sidecar.dataplane.policy import DataPlanePolicy
@@ -99,6 +101,8 @@ class DataPlane:
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
         self.sole = Sole(routes)
         self.own_sole = Sole(routes)
+        self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
+        self.moving = Moving(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         self.via = f"swarm-{identity.swarm_id if identity else secrets.token_hex(6)}".encode()
         self._tls = tls
@@ -130,6 +134,8 @@ class DataPlane:
             try:
                 for exchange in tuple(self.active):
                     exchange.check(now_s)
+                self.owner.check()
+                self.moving.look()
                 if tick % _CONNECTIONS_EVERY == 0:
                     for connection in tuple(self._connections):
                         connection.check(now_s)

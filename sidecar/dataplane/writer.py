@@ -61,6 +61,7 @@ class Writer:
         attempt: int,
         now_s: float,
         context: bytes = b"",
+        queued: bytes = b"",
     ) -> bytes:
         """The head of the request to ``candidate``, with lines of trace ``context``.
 
@@ -82,9 +83,10 @@ class Writer:
         known = head.sent.get(candidate.endpoint.id)
         if known is None or known[0] is not plan.view:
             known = head.sent[candidate.endpoint.id] = (plan.view, self._for_peer(plan, candidate, head))
-        return b"%bx-swarm-attempt: %d\r\n%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+        return b"%bx-swarm-attempt: %d\r\n%b%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
             known[1],
             attempt,
+            queued,
             b"" if plan.deadline_s == _NEVER else deadline_line(plan.deadline_s - now_s),
             _EXPECT if length > self._plane.policy.expect_bytes else b"",
             context,
