@@ -104,6 +104,8 @@ def enter(breaker: Breaker, now_s: float, policy: Policy) -> tuple[Breaker, int]
     Requests may be sent without being admitted (panic, last candidate): those have no stake. 0.2 µs while
     admitting.
     """
+    if breaker.phase is Phase.ADMITTING:
+        return breaker, breaker.era
     if not breaker.admits(now_s):
         return breaker, NO_STAKE
     after = step(breaker, Signal.DISPATCHED, now_s, era=breaker.era, draw=0.0, policy=policy)
@@ -113,7 +115,7 @@ def enter(breaker: Breaker, now_s: float, policy: Policy) -> tuple[Breaker, int]
 def step(  # noqa: PLR0911 - every transition stands here
     breaker: Breaker, signal: Signal, now_s: float, *, era: int, draw: float, policy: Policy
 ) -> Breaker:
-    """The state after ``signal`` at monotonic time ``now_s``. A success costs 2 µs, a DISPATCHED 0.2 µs.
+    """The state after ``signal`` at monotonic time ``now_s``. A success costs 2 µs.
 
     Total: an answer to a request that was sent before an ejection, or while another one probed, changes
     nothing, however late it comes and whatever the phase is by then.

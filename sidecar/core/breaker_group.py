@@ -57,8 +57,8 @@ def admitted(breakers: Mapping[str, Breaker], endpoints: Sequence[Endpoint], now
 class Breakers:
     """Breakers by endpoint id and by node id. Mutable; lives on the event loop.
 
-    Per request: ``admitted`` 0.5 µs for any number of endpoints while all admit, else 0.25 µs for each;
-    ``sent`` 0.3 µs; ``ended`` 2.5 µs.
+    Per request: ``admitted`` 0.6 µs for any number of endpoints while all admit, else 0.2 µs for each;
+    ``sent`` 0.3 µs; ``ended`` 2.2 µs.
     """
 
     __slots__ = ("_all", "_out", "_policy")

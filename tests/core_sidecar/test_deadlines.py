@@ -2,7 +2,7 @@
 
 Mutants seen to be killed: the floor, the factor, the hard limit, the scale or its least dropped; others or
 spent ignored; the clock running while queued; restarted by a repeated report; the hard limit spending the
-chance; silence while paused or suspended counted; a hedge of anything that forbids it; weights below the least.
+chance; silence while paused or suspended counted; a hedge that something forbids; weights below the least.
 """
 
 from __future__ import annotations
@@ -123,5 +123,5 @@ def test_slow_start() -> None:
     assert weight(-inf, 0.0, policy) == 1.0
     assert weight(100.0, 100.0, SlowStart(window_s=0.0)) == 1.0
     assert weight(0.0, 7.5, SlowStart(aggression=2.0)) == 0.5
-    assert [usable_slots(8, share) for share in (0.1, 0.5, 1.0)] == [1, 4, 8]
+    assert [usable_slots(8, share) for share in (0.1, 0.3, 0.5, 1.0)] == [1, 3, 4, 8]
     assert usable_slots(0, 1.0) == 1

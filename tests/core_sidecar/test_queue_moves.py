@@ -49,6 +49,18 @@ def test_the_oldest_of_the_most_urgent_takes_the_free_slot() -> None:
     assert move.to == IDLE
 
 
+def test_each_free_slot_is_given_once() -> None:
+    more = candidate("more", slots=2)
+    found = moves([attempt(1), attempt(2), attempt(3)], (BUSY, IDLE, more), 0.0)
+    assert sorted(move.to.node_name or move.to.endpoint.id for move in found) == ["idle", "more", "more"]
+
+
+def test_a_slot_that_was_given_is_not_free_though_others_are() -> None:
+    only = frozenset({EndpointId("idle")})
+    queued = (attempt(1, permitted=only), attempt(2, permitted=only), attempt(3))
+    assert moved(*queued, among=(BUSY, IDLE, candidate("more", slots=2))) == [1, 3]
+
+
 def test_who_stays() -> None:
     one = candidate("busy", in_flight=1, queued=1)
     assert moved(attempt(1), among=(one,)) == []

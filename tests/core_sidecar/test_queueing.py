@@ -178,10 +178,15 @@ def test_the_starvation_bound() -> None:
 
 
 def serve(
-    queue: OwnerQueue, lease: int, seconds: dict[str, float], owners: dict[int, str], grants: int
+    queue: OwnerQueue,
+    lease: int,
+    seconds: dict[str, float],
+    owners: dict[int, str],
+    grants: int,
+    now_s: float = 0.0,
 ) -> Counter[str]:
     """Seconds of slot time by key while ``grants`` requests end, one after the other."""
-    now_s, used = 0.0, Counter[str]()
+    used = Counter[str]()
     key = owners[0]
     for _ in range(grants):
         now_s += seconds[key]
@@ -231,8 +236,38 @@ def test_absence_saves_up_no_claim_and_debts_stay() -> None:
     for _ in range(100):
         owners[waits(queue, Asking("new", now_s), now_s)] = "new"
     queue.housekeep()
-    used = serve(queue, lease, serve_for, owners, 40)
+    used = serve(queue, lease, serve_for, owners, 40, now_s)
     assert abs(used["here"] - used["new"]) <= 4
+
+
+def test_use_beside_free_slots_is_not_held_against_anybody() -> None:
+    queue = queue_of(1)
+    for second in range(100):
+        queue.release(runs(queue, Asking("here", 0.0), second).lease, second + 1.0)
+    owners = {0: "here"}
+    lease = runs(queue, Asking("here", 100.0), 100.0).lease
+    for key in ("new", "here"):
+        for _ in range(50):
+            owners[waits(queue, Asking(key, 100.0), 100.0)] = key
+    used = serve(queue, lease, {"here": 1.0, "new": 1.0}, owners, 40, 100.0)
+    assert abs(used["here"] - used["new"]) <= 4
+
+
+def test_what_others_use_while_a_key_waits_counts_for_it() -> None:
+    queue = queue_of(1, 1)
+    held = runs(queue, Asking("a", 0.0, only="e0")).lease
+    owners = {waits(queue, Asking("b", 0.0, only="e0")): "b"}
+    for second in range(50):
+        queue.release(runs(queue, Asking("a", 0.0), second).lease, second + 1.0)
+    for key in ("a", "b"):
+        for _ in range(20):
+            owners[waits(queue, Asking(key, 50.0, only="e0"), 50.0)] = key
+    order, now_s = "", 50.0
+    for _ in range(20):
+        [effect] = [e for e in queue.release(held, now_s) if isinstance(e, Granted)]
+        order += owners[effect.ticket]
+        held, now_s = effect.lease, now_s + 1.0
+    assert order == "b" * 20
 
 
 # Mutants: length or bytes unbounded, the oldest evicted, the newcomer always refused, short keys give way.
@@ -263,6 +298,15 @@ def test_the_key_with_the_most_gives_way() -> None:
     assert effects == (Refused(Why.EVICTED, 20.0, tickets[2]),)
     assert isinstance(queue.ask(Asking("polite", 0.0), 0.0)[0], Refused)
     assert isinstance(queue.ask(Asking("flood", 0.0), 0.0)[0], Refused)
+
+
+def test_one_more_than_the_newcomer_is_no_reason_to_give_way() -> None:
+    queue = queue_of(1, policy=SMALL)
+    runs(queue, Asking("k", 0.0, INTERACTIVE))
+    for _ in range(3):
+        waits(queue, Asking("flood", 0.0, INTERACTIVE))
+    assert isinstance(queue.ask(Asking("polite", 0.0, INTERACTIVE), 0.0)[0], Waiting)
+    assert isinstance(queue.ask(Asking("polite", 0.0, INTERACTIVE), 0.0)[0], Refused)
 
 
 def test_bytes_are_bounded() -> None:
@@ -296,6 +340,15 @@ def test_deadlines() -> None:
     assert (effects[0].why, effects[0].ticket) == (Why.EXPIRED, soon)
     assert granted(effects) == [last]
     assert queue.next_expiry_s() == inf
+
+
+def test_of_keys_that_used_as_much_the_one_that_waited_longest_is_next() -> None:
+    queue = queue_of(1)
+    lease = runs(queue, Asking("k", 0.0)).lease
+    waits(queue, Asking("young", 5.0), 5.0)
+    old = waits(queue, Asking("old", 1.0), 5.0)
+    assert queue.ahead(old) == 0
+    assert granted(queue.release(lease, 6.0)) == [old]
 
 
 def test_moved_requests_keep_their_age() -> None:
@@ -354,8 +407,8 @@ def test_what_has_sent_a_byte_is_left_alone() -> None:
 
 def test_a_slot_that_is_being_vacated_needs_no_preemption() -> None:
     queue = queue_of(2)
-    leaving = runs(queue, Asking("k", 0.0, BULK)).lease
     staying = runs(queue, Asking("k", 0.0, BULK)).lease
+    leaving = runs(queue, Asking("k", 0.0, BULK)).lease
     queue.closing(leaving)
     assert preemptions(queue, Asking("k", 1.0, INTERACTIVE)) == []
     assert preemptions(queue, Asking("k", 1.0, INTERACTIVE)) == [staying]
@@ -378,8 +431,8 @@ def test_preemption_happens_once_per_request_and_can_be_off() -> None:
 
 def test_preemption_at_the_replica_that_is_wanted_and_within_its_limit() -> None:
     queue = queue_of(1, 1)
-    runs(queue, Asking("k", 0.0, BULK, only="e1"))
     wanted = runs(queue, Asking("k", 0.0, BULK, only="e0"))
+    runs(queue, Asking("k", 0.0, BULK, only="e1"))
     other = preemptions(queue, Asking("k", 1.0, INTERACTIVE, only="e0"))
     assert other == [wanted.lease]
     shrunk = queue_of(2)
@@ -408,6 +461,16 @@ def test_the_wait_that_is_expected() -> None:
     queue.release(lease, 0.0)
     assert 0.0 < queue.service_s < 0.01
     assert queue.withdraw(12345, 0.0) == ()
+
+
+def test_higher_classes_are_ahead() -> None:
+    queue = queue_of(1, policy=QueuePolicy(preempt=False))
+    runs(queue, Asking("k", 0.0))
+    bulk = waits(queue, Asking("k", 0.0, BULK))
+    assert queue.ahead(bulk) == 0
+    waits(queue, Asking("k", 0.0, INTERACTIVE))
+    default = waits(queue, Asking("k", 0.0))
+    assert [queue.ahead(ticket) for ticket in (bulk, default)] == [2, 1]
 
 
 @pytest.mark.parametrize("keys", [["a"], ["a", "b"], ["a", "b", "b", "c", "a", "a", "c", "b", "a"]])
@@ -448,6 +511,7 @@ class Owner(RuleBasedStateMachine):
         """By lease."""
         self.sent: set[int] = set()
         self.vacating: set[int] = set()
+        self.cancelled: set[int] = set()
         self.preempted: set[int] = set()
         self.ended: set[int] = set()
         self.released: set[int] = set()
@@ -486,7 +550,7 @@ class Owner(RuleBasedStateMachine):
                     ticket, victim, _ = self.running[effect.lease]
                     assert asking is not None
                     assert ticket == effect.ticket
-                    assert effect.lease not in self.sent | self.vacating
+                    assert effect.lease not in self.sent | self.vacating | self.cancelled
                     assert ticket not in self.preempted
                     assert victim.repeatable
                     assert victim.priority > asking.priority
@@ -556,6 +620,14 @@ class Owner(RuleBasedStateMachine):
         self.queue.sent(lease)
         self.sent.add(lease)
 
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def client_leaves(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(sorted(self.running)))
+        self.queue.closing(lease)
+        if lease not in self.vacating:
+            self.cancelled.add(lease)
+
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
@@ -581,9 +653,9 @@ class Owner(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         assert self.queue.waiting == len(self.waiting)
         assert {lease.number for lease in self.queue.leases} == self.running.keys()
-        assert {
-            lease.number for lease in self.queue.leases if lease.closing
-        } == self.vacating & self.running.keys()
+        assert {lease.number for lease in self.queue.leases if lease.closing} == (
+            self.vacating | self.cancelled
+        ) & self.running.keys()
         for endpoint in self.limits:
             assert self.queue.used(endpoint) == self.used(endpoint)
 

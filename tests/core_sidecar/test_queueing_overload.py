@@ -136,8 +136,8 @@ def load(times_capacity: float, seconds: float, *, persistent: bool, seed: int =
 @pytest.mark.parametrize("persistent", [False, True], ids=["clients-give-up", "clients-come-again"])
 def test_throughput_under_three_times_the_load(*, persistent: bool) -> None:
     """The peak is what the slots give when they are never idle: 4 per 1.06 s."""
-    peak = SLOTS * 1000.0 / (SERVICE_S + 0.06)
-    owner = load(3.0, 1000.0, persistent=persistent)
+    peak = SLOTS * 400.0 / (SERVICE_S + 0.06)
+    owner = load(3.0, 400.0, persistent=persistent)
     assert owner.served.total() >= 0.95 * peak
     assert sum(owner.refused.values()) > 0
     # No livelock by preemption: what was started and thrown away is little.
@@ -147,13 +147,15 @@ def test_throughput_under_three_times_the_load(*, persistent: bool) -> None:
 def test_every_persistent_client_is_served_in_the_end() -> None:
     events, random = Events(), Random(3)
     owner = Owner(events, random)
-    for index in range(300):
 
-        def knock(wait_s: float = 0.0, index: int = index) -> None:
-            priority = Priority(index % 3)
-            events.after(wait_s, lambda: owner.ask(f"c{index}", priority, knock))
+    def client(index: int) -> None:
+        def knock(wait_s: float = 0.0) -> None:
+            events.after(wait_s, lambda: owner.ask(f"c{index}", Priority(index % 3), knock))
 
         knock()
+
+    for index in range(300):
+        client(index)
     events.run(3600.0)
     assert owner.served == Counter({f"c{index}": 1 for index in range(300)})
 
