@@ -240,6 +240,15 @@ class Attempts(Sink):
         self._tell(REJECTED, error)
         self._finish(close=self.request.closes or self._plane.draining)
 
+    @property
+    def runs(self) -> bool:
+        """Whether somebody works on it now."""
+        return self._upstream is not None
+
+    @abstractmethod
+    def cut_short(self) -> None:
+        """End it now, because the process stops; the client is told so."""
+
     @abstractmethod
     def check(self, now_s: float) -> None:
         """Housekeeping: act on what took too long."""

@@ -132,7 +132,12 @@ class ClientConnection(RequestReader):
         self.transport.abort()
 
     def end(self) -> None:
-        """Close, whatever runs."""
+        """Close, whatever runs; a request that is still being read is told why."""
+        if self._reading != IDLE and self._active is None and not self._queue:
+            request = self._request or Request(Head())
+            request.fault = Fault(Code.DRAINING, "this node stops; try again")
+            self._refuse(request)
+            self._pump()
         if self.idle:
             self.transport.close()
         else:

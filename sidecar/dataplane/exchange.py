@@ -279,6 +279,17 @@ class Exchange(Attempts):
         )
         self._refuse(error)
 
+    def cut_short(self) -> None:
+        """See :class:`sidecar.dataplane.attempting.Attempts`."""
+        if self._finished:
+            return
+        if self._relay is not None and self._relay.committed:
+            self._break(Code.DRAINING, "this node stops before the answer is whole", records.STOPPED)
+            return
+        self._cut_off()
+        self.noted.failed(records.STOPPED)
+        self._refuse(RefusedError("this node stops; try again", Code.DRAINING, retry_after=1))
+
     def describe(self, now_s: float) -> dict[str, object]:
         """For the admin listener: no content, no addresses."""
         candidate = self._candidate

@@ -104,7 +104,9 @@ class DataPlane:
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
         self.moving = Moving(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
-        self.via = f"swarm-{identity.swarm_id if identity else secrets.token_hex(6)}".encode()
+        swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
+        self.via = b"swarm-" + swarm
+        self._own_names = frozenset({swarm.lower(), self.via.lower()})
         self._tls = tls
         self._connections: set[ClientConnection] = set()
         self._servers: list[asyncio.Server] = []
@@ -210,17 +212,28 @@ class DataPlane:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         left = len(self.active)
-        if not left:
-            # Answers stand in socket buffers until the loop has run once more.
-            await asyncio.sleep(0.05)
+        self._cut_short()
+        # Answers stand in socket buffers until the loop has run once more.
+        await asyncio.sleep(0.05)
         self.close()
         return left
+
+    def _cut_short(self) -> None:
+        """End everything that runs, so that every client is told why."""
+        self.draining = True
+        # Those that wait go first: else they would take the places of those that run.
+        for exchange in sorted(self.active, key=lambda one: one.runs):
+            try:
+                exchange.cut_short()
+            except Exception as error:  # noqa: BLE001
+                self.fault(error)
 
     def close(self) -> None:
         """Close everything now."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self._cut_short()
         for connection in tuple(self._connections):
             connection.end()
         self.upstreams.close()
@@ -372,5 +385,9 @@ class DataPlane:
         return b"%b-%08x" % (self._id_prefix, next(self._ids))
 
     def names_us(self, via: bytes) -> bool:
-        """Whether a ``Via`` header says that a request went through this swarm."""
-        return self.via in via
+        """Whether a ``Via`` header says that a request went through this swarm, under its id or ours for it."""
+        for passed in via.lower().split(b","):
+            received = passed.split(None, 2)[1:2]
+            if received and received[0].partition(b":")[0] in self._own_names:
+                return True
+        return False

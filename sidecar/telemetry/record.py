@@ -25,6 +25,7 @@ TRUNCATED: Final = "truncated"
 DEADLINE: Final = "deadline"
 BAD_STATUS: Final = "status"
 CLIENT_STALLED: Final = "client_stalled"
+STOPPED: Final = "stopped"
 FAILURES: Final = (
     CONNECT_FAILED,
     CONNECTION_LOST,
@@ -34,6 +35,7 @@ FAILURES: Final = (
     DEADLINE,
     BAD_STATUS,
     CLIENT_STALLED,
+    STOPPED,
 )
 
 
