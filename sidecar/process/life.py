@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+COLLECT_EVERY: Final = 20_000
+"""Allocations between two looks for young cycles; about every thousand requests."""
 FIRST_LOOK_S: Final = 3.0
 """How long readiness waits for every backend's first check."""
 
@@ -186,6 +189,7 @@ async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:
     if parts.metrics is not None:
         await parts.metrics.serving.wait()
     await asyncio.to_thread(write_ready, data_dir, "sidecar", document)
+    _settle_memory()
     log.info("sidecar.ready", **{key: value for key, value in document.items() if key != "pid" and value})
 
 
@@ -223,3 +227,13 @@ async def _first_look(registry: BackendRegistry, unseen: Inventory) -> None:
             await looked.wait()
     except TimeoutError:
         log.warning("backends.slow", after_s=FIRST_LOOK_S)
+
+
+def _settle_memory() -> None:
+    """Spare the collector what lives as long as the process, and look for cycles less often.
+
+    Requests make next to none: the default of one pass every 700 allocations was a tenth of the path's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, 20, 50)
