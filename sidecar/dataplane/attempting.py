@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Outcome, Progress, budget_free, decide
 from sidecar.core.candidate import Candidate
+from sidecar.dataplane.hop import queued_line
 from sidecar.dataplane.plan import Plan, plan_request
 from sidecar.dataplane.recording import FAILURES, Noted, context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
@@ -27,6 +28,7 @@ from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.connection import ClientConnection
+    from sidecar.dataplane.owner_queue import Line, Place
     from sidecar.dataplane.pool import Destination
     from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
@@ -41,18 +43,23 @@ class Attempts(Sink):
     """Who is asked, in which order, and what follows when it fails before the client got anything."""
 
     __slots__ = (
+        "_asked",
         "_budgeted",
         "_candidate",
         "_counting",
+        "_cut",
         "_dispatched_s",
         "_finished",
         "_first_byte_by_s",
         "_heard_s",
+        "_moved",
         "_next_phase_s",
         "_paused_s",
+        "_place",
         "_plane",
         "_planned_s",
         "_progress",
+        "_queued_since_s",
         "_relay",
         "_retry",
         "_stake",
@@ -81,6 +88,15 @@ class Attempts(Sink):
         self._upstream: Upstream | None = None
         self._relay: Relay | None = None
         self._counting = False
+        self._place: Place | None = None
+        """In the line of an own endpoint; it counts there."""
+        self._asked = 0
+        """Number of the present attempt: a connection made for another one is not ours."""
+        self._cut = False
+        """Whether we closed a connection while its backend worked for us."""
+        self._moved = 0
+        self._queued_since_s = _NEVER
+        """When it began to wait for a slot anywhere."""
         self._budgeted = False
         self._finished = False
         self._stake: Stake | None = None
@@ -117,11 +133,26 @@ class Attempts(Sink):
         self._candidate = candidate = plan.left.pop()
         self.noted.asked += 1
         if plan.ask is not None:
-            plane = self._plane
-            self._stake = plane.routes.balancer.begin(
-                plan.ask, candidate.endpoint, plane.clock_s(), plane.draw
-            )
+            self._begin_stake(candidate)
+        if candidate.local:
+            line = self._plane.owner.lines.get(candidate.endpoint.id)
+            if line is not None:
+                self._enter(line, candidate)
+                return
         self._attempt(candidate, fresh=False)
+
+    def _begin_stake(self, candidate: Candidate) -> None:
+        plane, ask = self._plane, self._plan.ask
+        if ask is not None:
+            self._stake = plane.routes.balancer.begin(ask, candidate.endpoint, plane.clock_s(), plane.draw)
+
+    @abstractmethod
+    def _enter(self, line: Line, candidate: Candidate) -> None:
+        """Take a slot of an own endpoint and make the attempt, or wait for one, or be refused."""
+
+    @abstractmethod
+    def _first_byte_limit_s(self) -> float:
+        """How long the present attempt may run without a byte of an answer."""
 
     @property
     def _plan(self) -> Plan:
@@ -132,7 +163,8 @@ class Attempts(Sink):
     def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
         plane = self._plane
         plane.counters.attempts += 1
-        if not self._counting:
+        self._asked += 1
+        if not self._counting and self._place is None:
             plane.routes.begin(candidate.endpoint.id, self._plan.origin)
             self._counting = True
         noted = self.noted
@@ -143,22 +175,22 @@ class Attempts(Sink):
             return
         upstream = None if fresh else destination.take()
         if upstream is None:
-            plane.spawn(self._connect(destination, candidate))
+            plane.spawn(self._connect(destination, candidate, self._asked))
         else:
             self._dispatch(upstream)
 
-    async def _connect(self, destination: Destination, candidate: Candidate) -> None:
+    async def _connect(self, destination: Destination, candidate: Candidate, asked: int) -> None:
         plane = self._plane
         begun_s = time.monotonic()
         try:
             upstream = await destination.connect(plane.policy.connect_timeout_s)
         except OSError:
-            if not self._finished and self._candidate is candidate:
+            if not self._finished and self._asked == asked:
                 self._outcome(Outcome.CONNECT_FAILED, written=False)
             return
         plane.counters.upstream_connections += 1
         plane.upstreams.reached(candidate, time.monotonic() - begun_s)
-        if self._finished or self._candidate is not candidate:
+        if self._finished or self._asked != asked:
             destination.put(upstream)
             return
         self._dispatch(upstream)
@@ -172,7 +204,7 @@ class Attempts(Sink):
             self._stake.runs(plane.clock_s())
         self._dispatched_s = now_s = time.monotonic()
         self._heard_s = _NEVER
-        self._first_byte_by_s = now_s + plane.policy.first_byte_timeout_s
+        self._first_byte_by_s = now_s + self._first_byte_limit_s()
         body, self.rename = plane.writer.body(self.request, self._plan, candidate)
         attempt = self._progress.attempts + 1
         head = plane.writer.head(
@@ -183,14 +215,17 @@ class Attempts(Sink):
             attempt=attempt,
             now_s=now_s,
             context=self.noted.context,
+            queued=b"" if self._queued_since_s == _NEVER else queued_line(now_s - self._queued_since_s),
         )
         withhold = not candidate.local and len(body) > plane.policy.expect_bytes
         upstream.send(self, head, body, withhold=withhold)
 
     # -- what follows -------------------------------------------------------------------------------------
 
-    def _outcome(self, outcome: Outcome, answer: Answer | None = None, *, written: bool = True) -> bool:
-        """Act on the end of an attempt; False: its answer is the client's."""
+    def _outcome(
+        self, outcome: Outcome, answer: Answer | None = None, *, written: bool = True, own: bool = False
+    ) -> bool:
+        """Act on the end of an attempt; False: its answer is the client's. ``own``: our queue's answer."""
         plane, plan, candidate = self._plane, self._plan, self._candidate
         if candidate is None:
             return False
@@ -209,7 +244,10 @@ class Attempts(Sink):
         noted = self.noted
         noted.tail = None
         noted.failed(FAILURES[outcome], status=answer.status if answer is not None else 0)
-        plane.upstreams.learn(candidate, decision)
+        if not own:
+            plane.upstreams.learn(candidate, decision)
+            if decision.full_hold_s and candidate.local and answer is not None and not answer.retry_after_s:
+                plane.owner.learn_full(candidate.endpoint.id)
         if decision.act is Act.REPLAY:
             plane.counters.replays += 1
             noted.replays += 1
@@ -260,6 +298,11 @@ class Attempts(Sink):
     # -- ends ------------------------------------------------------------------------------------------------
 
     def _end_attempt(self) -> None:
+        cut, self._cut = self._cut, False
+        place = self._place
+        if place is not None:
+            self._place = None
+            self._plane.owner.leave(place, cut=cut, answering=self._relay is not None)
         if self._counting and self._candidate is not None:
             self._counting = False
             self._plane.routes.end(self._candidate.endpoint.id, self._plan.origin)
@@ -276,6 +319,8 @@ class Attempts(Sink):
 
     def _let_go(self) -> None:
         self._finished = True
+        if self._queued_since_s != _NEVER:
+            self._plane.moving.discard(self)
         self._end_attempt()
         self._relay = None
         if self._retry is not None:

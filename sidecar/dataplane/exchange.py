@@ -10,12 +10,12 @@ from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
-from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.headers import Header
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
+from sidecar.dataplane.waiting import Waits
 from sidecar.telemetry import record as records
 from sidecar.telemetry.usage import Tail, last_of
 from swarmplane.errors import Code
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ERRORS_FROM: Final = 400
 
 
-class Exchange(Attempts):
+class Exchange(Waits):
     """From a whole request to the last byte of its answer."""
 
     __slots__ = ()
@@ -40,13 +40,9 @@ class Exchange(Attempts):
             return
         self._plane.upstreams.learn_load(candidate, hops.find(headers, b"x-swarm-load"))
         phase = hops.read_phase(headers)
-        if phase in {hops.QUEUED, hops.LOADING}:
-            # The clock runs while the model does, not while the request waits for it.
-            self._first_byte_by_s = math.inf
-        elif phase == hops.RUNNING and self._first_byte_by_s == math.inf:
-            if self._stake is not None:
-                self._stake.runs(self._plane.clock_s())
-            self._first_byte_by_s = time.monotonic() + self._plane.policy.first_byte_timeout_s
+        if phase == hops.RUNNING and self._first_byte_by_s == math.inf and self._stake is not None:
+            self._stake.runs(self._plane.clock_s())
+        self._heard_phase(phase)
 
     def upstream_whole(self, answer: Whole, body: bytes, load: bytes) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
@@ -159,9 +155,7 @@ class Exchange(Attempts):
             self._stake.broke(self._plane.clock_s())
         self.noted.failed(failure)
         self._tell(records.BROKEN)
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+        self._cut_off()
         relay.break_off(error_event(self.request.head.path, code, message))
         self._finish(close=True)
 
@@ -170,6 +164,8 @@ class Exchange(Attempts):
     def committed(self) -> None:
         """The client gets this answer: nothing will be sent again."""
         self._first_byte_by_s = self._next_phase_s = math.inf
+        if self._place is not None:
+            self._plane.owner.sent(self._place)
         self._plane.release_body(self.request)
 
     def answer_head(self, status: int, lines: bytes, framing: bytes, headers: list[Header]) -> bytes:
@@ -226,9 +222,7 @@ class Exchange(Attempts):
             return
         self._plane.counters.cancelled += 1
         self._tell(records.CANCELLED)
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+        self._cut_off()
         self._let_go()
 
     # -- time ---------------------------------------------------------------------------------------------
@@ -245,9 +239,11 @@ class Exchange(Attempts):
             self.noted.failed(records.CLIENT_STALLED)
             self.cancel()
         elif self._paused_s != math.inf or self._upstream is None:
-            return
+            if now_s >= self._next_phase_s:
+                self._still_queued()
         elif now_s >= self._first_byte_by_s:
-            self._silent()
+            if self._may_fire(now_s):
+                self._silent()
         elif now_s - self._heard_s > policy.stall_timeout_s:
             if committed:
                 self._break(Code.UPSTREAM_TIMEOUT, "the answer stopped coming", records.STALLED)
@@ -260,19 +256,15 @@ class Exchange(Attempts):
             )
 
     def _silent(self) -> None:
-        upstream, self._upstream = self._upstream, None
+        self._cut_off()
         self._first_byte_by_s = self._heard_s = math.inf
-        if upstream is not None:
-            upstream.abort()
         self._outcome(Outcome.FIRST_BYTE_TIMEOUT)
 
     def _expired(self, *, committed: bool) -> None:
         if committed:
             self._break(Code.UPSTREAM_TIMEOUT, "the request's time is over", records.DEADLINE)
             return
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.abort()
+        self._cut_off()
         self.noted.failed(records.DEADLINE)
         error = RefusedError(
             "the request's time is over", Code.UPSTREAM_TIMEOUT, expired=self._plan.hop is not None

@@ -164,6 +164,7 @@ class OwnerQueues:
             # Nothing says any more that it is full: those who wait for it run.
             self._put(line, line.queue.set_slots(key, _UNLIMITED, now_s))
         self._put(line, line.queue.set_slots(key, 0, now_s))
+        self._apply()
         if not line.limits:
             for place in tuple(line.waiting.values()):
                 self._turn_away(line, place)

@@ -10,7 +10,7 @@ from typing import Final
 from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome, budget_free
 from sidecar.core.candidate import Candidate
-from sidecar.core.deadlines import first_byte_limit_s
+from sidecar.core.deadlines import Usual, first_byte_limit_s
 from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
@@ -18,6 +18,8 @@ from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.owner_queue import Line, Place
 
 _BYTES_PER_TOKEN: Final = 4
+_LEAST_SAMPLES: Final = 8.0
+"""Fewer first tokens tell nothing about the slowest of a hundred."""
 
 
 class Waits(Attempts):
@@ -72,12 +74,20 @@ class Waits(Attempts):
 
     def _sit(self, place: Place) -> None:
         candidate = self._candidate
-        if candidate is not None and candidate.endpoint.id != place.endpoint:
+        stake, self._stake = self._stake, None
+        if candidate is not None and candidate.endpoint.id == place.endpoint:
+            self._stake = stake
+            if stake is not None:
+                stake.runs(self._plane.clock_s())
+        elif candidate is not None:
             left = self._left()
             other = next(one for one in left if one.endpoint.id == place.endpoint)
             left.remove(other)
             left.append(candidate)
             self._candidate = other
+            if stake is not None:
+                stake.over(self._plane.clock_s())
+                self._begin_stake(other)
 
     def _left(self) -> list[Candidate]:
         """Candidates not asked yet, the next one last, as a list that may be changed."""
@@ -194,13 +204,16 @@ class Waits(Attempts):
         policy, plan = self._plane.policy, self._plan
         if not plan.left or self._progress.timed_out:
             return policy.first_byte_timeout_s
-        limit_s = first_byte_limit_s(
-            None,
-            len(self.request.body) / _BYTES_PER_TOKEN,
-            others=True,
-            spent=False,
-            policy=policy.first_byte,
-        )
+        ask, candidate = plan.ask, self._candidate
+        tokens = ask.prompt_tokens if ask is not None else len(self.request.body) / _BYTES_PER_TOKEN
+        usual = None
+        if candidate is not None:
+            history = self._plane.routes.balancer.history.of(plan.model)
+            latency = history.by_endpoint.get(candidate.endpoint.id)
+            if latency is not None and latency.samples >= _LEAST_SAMPLES:
+                # Priced for this prompt already.
+                usual = Usual(latency.p99_s(tokens), 0.0)
+        limit_s = first_byte_limit_s(usual, tokens, others=True, spent=False, policy=policy.first_byte)
         return min(limit_s, policy.first_byte_timeout_s)
 
     def _may_fire(self, now_s: float) -> bool:

@@ -98,6 +98,8 @@ class FakeBackend:
     connections: int = 0
     bytes_written: int = 0
     port: int = 0
+    most_running: int = 0
+    """Requests answered at a time, at most so far."""
     _server: asyncio.Server | None = None
     _live: set[_Connection] = field(default_factory=set)
 
@@ -123,7 +125,14 @@ class FakeBackend:
             connection.cut()
         await asyncio.sleep(0)
 
+    @property
+    def running(self) -> int:
+        """Requests that are being answered now."""
+        return sum(one.busy is not None for one in self._live)
+
     def behaviour(self, seen: Seen) -> Behaviour:
+        if seen.method == "POST":
+            self.most_running = max(self.most_running, self.running)
         wish = seen.header("x-fake")
         if wish:
             return parse_behaviour(wish, self.default)
