@@ -18,6 +18,8 @@ from swarmplane.v1 import (
     model_pb2_grpc,
     node_pb2,
     node_pb2_grpc,
+    operation_pb2,
+    operation_pb2_grpc,
     route_pb2,
     route_pb2_grpc,
     token_pb2,
@@ -38,6 +40,7 @@ class ControlClient:
         self._models: Any = model_pb2_grpc.ModelServiceStub(channel)
         self._routes: Any = route_pb2_grpc.RouteServiceStub(channel)
         self._tokens: Any = token_pb2_grpc.TokenServiceStub(channel)
+        self._operations: Any = operation_pb2_grpc.OperationServiceStub(channel)
         self._certificates: Any = certificate_pb2_grpc.CertificateServiceStub(channel)
 
     async def nodes(self) -> list[Document]:
@@ -60,6 +63,16 @@ class ControlClient:
         """Undo cordon and drain."""
         request = node_pb2.UncordonNodeRequest(node=name, request_id=random_id())
         return documents.node(await self._call(self._nodes.Uncordon, request))
+
+    async def drain(self, name: str) -> Document:
+        """Take no new requests there; the operation that waits for those that run."""
+        request = node_pb2.DrainNodeRequest(node=name, request_id=random_id())
+        return documents.operation(await self._call(self._nodes.Drain, request))
+
+    async def operation(self, operation_id: str) -> Document:
+        """Where a long act stands."""
+        request = operation_pb2.GetOperationRequest(id=operation_id)
+        return documents.operation(await self._call(self._operations.Get, request))
 
     async def remove_node(self, name: str) -> str:
         """Delete a node and deny its certificate; its id."""

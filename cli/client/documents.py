@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from swarmplane.v1 import common_pb2, model_pb2, node_pb2, route_pb2, token_pb2
+from swarmplane.v1 import common_pb2, model_pb2, node_pb2, operation_pb2, route_pb2, token_pb2
 
 Document: TypeAlias = dict[str, object]
 
@@ -46,6 +46,21 @@ def node(message: node_pb2.Node) -> Document:
             "nack_reason": message.push.nack_reason,
         },
         "revision": message.revision,
+    }
+
+
+def operation(message: operation_pb2.Operation) -> Document:
+    """An act that takes longer than a call."""
+    return {
+        "id": message.id,
+        "name": message.id,
+        "kind": message.kind,
+        "subject": message.subject,
+        "state": message.state,
+        "progress": round(message.progress, 3),
+        "eta_s": message.eta_s,
+        "code": message.code,
+        "message": message.message,
     }
 
 

@@ -8,6 +8,7 @@ import click
 
 from cli.invocation import invocation
 from cli.lazy import Group
+from cli.operations import waited
 from cli.output import ago, emit, emit_list
 from cli.running import wait_for
 
@@ -65,6 +66,31 @@ def remove(name: str) -> None:
 def cordon(name: str) -> None:
     """Send no new requests to the node NAME."""
     _set(name, cordoned=True)
+
+
+@node.command("drain")
+@click.argument("name")
+@click.option("--no-wait", is_flag=True, help="Print the operation's id instead of waiting for its end.")
+def drain(name: str, no_wait: bool) -> None:
+    """Send no new requests to the node NAME, and wait until it has none left.
+
+    Ctrl-C ends the wait, not the drain; `swarmctl node uncordon` undoes it.
+    """
+    from cli.client.connection import connected
+
+    async def begin() -> Document:
+        async with connected(invocation()) as client:
+            operation = await client.drain(name)
+            return operation if no_wait else await waited(client, operation)
+
+    document = wait_for(begin())
+    if no_wait:
+        emit("operation", document, str(document["id"]))
+        return
+    words = f"{name} is drained: {document['message']}"
+    emit("operation", document, words if document["state"] == "done" else str(document["message"]))
+    if document["state"] != "done":
+        raise click.exceptions.Exit(1)
 
 
 @node.command("uncordon")

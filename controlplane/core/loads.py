@@ -40,6 +40,17 @@ class LoadBoard:
         """``node`` left: what it said is void."""
         self._reports = {key: report for key, report in self._reports.items() if owner_of(key) != node}
 
+    def in_flight(self, node: NodeId) -> int:
+        """Requests that the endpoints of ``node`` serve or hold queued, as it said last.
+
+        It says so on every change, so its last word holds while its stream does.
+        """
+        return sum(
+            report.entry.queued + sum(report.entry.in_flight_by_origin.values())
+            for key, report in self._reports.items()
+            if owner_of(key) == node
+        )
+
     def digest(self, endpoints: Iterable[EndpointId], now_s: float) -> tuple[LoadEntry, ...]:
         """What is known and fresh of ``endpoints``, with its age at ``now_s``."""
         found = ((key, self._reports.get(key)) for key in endpoints)

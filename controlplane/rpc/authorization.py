@@ -22,6 +22,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     f"{_V1}NodeService/List": _READERS,
     f"{_V1}NodeService/Get": _READERS,
     f"{_V1}NodeService/Cordon": _OPERATORS_AND_THE_NODE,
+    f"{_V1}NodeService/Drain": _OPERATORS_AND_THE_NODE,
     f"{_V1}NodeService/Uncordon": _OPERATORS_AND_THE_NODE,
     f"{_V1}NodeService/Remove": _OPERATORS_AND_THE_NODE,
     f"{_V1}ModelService/List": _READERS,

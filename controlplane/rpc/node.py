@@ -13,10 +13,11 @@ from controlplane.services.control import ControlService
 from controlplane.services.dedupe import Repeat
 from controlplane.services.nodes import NodeFacts
 from controlplane.services.outbox import PushState
+from swarmplane.codec.operations import operation_to_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.ids import NodeId
 from swarmplane.inventory import Backend, Inventory
-from swarmplane.v1 import common_pb2, node_pb2_grpc
+from swarmplane.v1 import common_pb2, node_pb2_grpc, operation_pb2
 from swarmplane.v1 import node_pb2 as pb
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,6 +51,21 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         """See ``NodeService.Cordon`` in node.proto."""
         del context
         return await self._set_cordon(request, cordoned=True)
+
+    async def Drain(self, request: pb.DrainNodeRequest, context: Context) -> operation_pb2.Operation:  # noqa: N802
+        """See ``NodeService.Drain`` in node.proto."""
+        del context
+        who = caller()
+        committed = await self._control.drains.begin(
+            who,
+            request.node,
+            expected_revision=request.expected_revision,
+            repeat=Repeat(who.subject.id, request.request_id, fingerprint_of(request)),
+            encode=lambda operation: operation_to_pb(operation).SerializeToString(),
+        )
+        answer = operation_pb2.Operation.FromString(committed.response)
+        answer.revision = committed.revision
+        return answer
 
     async def Uncordon(self, request: pb.UncordonNodeRequest, context: Context) -> pb.Node:  # noqa: N802
         """See ``NodeService.Uncordon`` in node.proto."""

@@ -14,6 +14,7 @@ from controlplane.core.membership import MembershipPolicy
 from controlplane.core.reachability import Reachability
 from controlplane.services import keyspace
 from controlplane.services.catalog import Catalog
+from controlplane.services.drains import Drains
 from controlplane.services.events import Events
 from controlplane.services.fence import Fence
 from controlplane.services.live_table import LiveTable
@@ -122,6 +123,7 @@ class ControlService:
         self.operations = Operations(store, mutations, unix_s=unix_s)
         seen = (mirror, self.sessions, self.membership, self.reachability)
         self.nodes = Nodes(store, *seen, mutations, unix_s=unix_s)
+        self.drains = Drains(self.nodes, self.operations, self.pushes.in_flight, clock)
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
@@ -142,6 +144,7 @@ class ControlService:
                 ("membership", self.membership.run),
                 ("routes", self._routes.run),
                 ("pushes", self.pushes.run),
+                ("drains", self.drains.run),
             ):
                 group.create_task(part(), name=f"control-{name}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from controlplane.core.membership import Standing
@@ -21,6 +21,7 @@ from swarmplane.codec import records
 from swarmplane.errors import ConflictError, NotFoundError
 from swarmplane.ids import NodeId, SubjectId, is_node_name
 from swarmplane.inventory import Inventory
+from swarmplane.operation import Operation as LongAct
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,44 @@ class Nodes:
                 f"{verb}ed {record.name}",
                 encode(self._facts(changed)),
                 kv.mod_revision,
+            )
+
+        return await self._mutations.commit(caller.subject.id, plan, repeat)
+
+    async def drain(
+        self,
+        caller: Caller,
+        id_or_name: str,
+        *,
+        expected_revision: int,
+        repeat: Repeat,
+        prepare: Callable[[NodeId], LongAct],
+        kept: Callable[[LongAct], Awaitable[Put]],
+        encode: Callable[[LongAct], bytes],
+    ) -> Committed:
+        """Cordon the node, and write the operation that ``prepare`` makes for it as ``kept`` says.
+
+        Raises:
+            NotFoundError: No node has this id or name.
+            ForbiddenError: A node meddles with another one.
+            ConflictError: The record is at another revision.
+        """
+
+        async def plan() -> Mutation:
+            kv = await self._found_for(caller, id_or_name, expected_revision)
+            record = records.parse(records.Node, kv.value)
+            act = prepare(NodeId(keyspace.name_below(keyspace.NODES, kv.key)))
+            operations: list[Operation] = [await kept(act)]
+            if not record.cordoned:
+                record.cordoned = True
+                operations.append(Put(kv.key, record.SerializeToString()))
+            return Mutation(
+                (modified(kv.key, kv.mod_revision),),
+                tuple(operations),
+                "node.drain",
+                record.id,
+                f"drains {record.name}",
+                encode(act),
             )
 
         return await self._mutations.commit(caller.subject.id, plan, repeat)

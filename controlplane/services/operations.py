@@ -40,12 +40,19 @@ class Operations:
 
     async def begin(self, kind: str, subject: str) -> Operation:
         """A new one, running."""
-        operation = Operation(new_ulid(self._unix_s()), kind, subject)
-        lease = await self._store.grant(KEPT_S)
-        revision = await self._store.put(
-            keyspace.operation(operation.id), operation_value(operation), lease=lease
-        )
+        operation = self.new(kind, subject)
+        put = await self.kept(operation)
+        revision = await self._store.put(put.key, put.value, lease=put.lease)
         return replace(operation, revision=revision)
+
+    def new(self, kind: str, subject: str) -> Operation:
+        """One that is not written yet; see :meth:`kept`."""
+        return Operation(new_ulid(self._unix_s()), kind, subject)
+
+    async def kept(self, operation: Operation) -> Put:
+        """What writes ``operation`` and keeps it for a day, as part of somebody's transaction."""
+        lease = await self._store.grant(KEPT_S)
+        return Put(keyspace.operation(operation.id), operation_value(operation), lease)
 
     async def update(self, operation: Operation) -> Operation:
         """Write where it stands; what was cancelled meanwhile stays so, and is returned.

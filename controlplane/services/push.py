@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 _ANSWER_S: Final = 30.0
 """A sidecar that beats but does not answer an update for so long must connect again."""
 _REMEMBERED: Final = 16
+NEIGHBOURS_FIRST_S: Final = 0.5
+"""From the news that a node is cordoned until it is told to take nothing new."""
 
 
 class Pushes:
@@ -63,6 +65,7 @@ class Pushes:
         self._fresh_loads: set[EndpointId] = set()
         self._changed = asyncio.Event()
         self._loaded = asyncio.Event()
+        self._cordoned: asyncio.Queue[NodeId] = asyncio.Queue()
         self._updates: dict[tuple[Version, Version], RouteTable | RouteDelta] = {}
         self.sent = 0
         """Tables and differences that were sent."""
@@ -75,6 +78,7 @@ class Pushes:
             group.create_task(self._gather_tables(), name="push-tables")
             group.create_task(self._gather_loads(), name="push-loads")
             group.create_task(self._end_the_mute(), name="push-answers")
+            group.create_task(self._order_drains(), name="push-drains")
 
     async def messages(self, session: Session) -> AsyncGenerator[Message, None]:
         """All that the stream is told after its Welcome, most urgent first; ends when the session does."""
@@ -103,6 +107,10 @@ class Pushes:
         self._fresh_loads |= self._board.fold(session.node, entries, self._clock.now_s())
         if self._fresh_loads:
             self._loaded.set()
+
+    def in_flight(self, node: NodeId) -> int | None:
+        """Requests at the endpoints of ``node``; None if it has no stream here."""
+        return self._board.in_flight(node) if node in self._sessions.open else None
 
     def drop_load(self, node: NodeId) -> None:
         """The node left: what it carried is void."""
@@ -193,13 +201,29 @@ class Pushes:
         if news.policy:
             self._mark(policy=True)
         for node in news.cordons:
-            session = self._sessions.open.get(node)
-            if session is not None:
-                session.outbox.mark(drain=True)
+            if self._table.cordoned(node):
+                self._cordoned.put_nowait(node)
+            else:
+                self._order(node)
         if news.takes_away:
             self._mark(table=True)
         elif news.table:
             self._changed.set()
+
+    def _order(self, node: NodeId) -> None:
+        session = self._sessions.open.get(node)
+        if session is not None:
+            session.outbox.mark(drain=True)
+
+    async def _order_drains(self) -> None:
+        """Tell nodes that they are cordoned, after their neighbours: who knows sends nothing in vain."""
+        while True:
+            nodes = {await self._cordoned.get()}
+            await self._clock.sleep(NEIGHBOURS_FIRST_S)
+            while not self._cordoned.empty():
+                nodes.add(self._cordoned.get_nowait())
+            for node in nodes:
+                self._order(node)
 
     def _mark(self, *, table: bool = False, policy: bool = False, suspects: bool = False) -> None:
         for session in self._sessions.open.values():

@@ -4,6 +4,7 @@
 import grpc
 
 from swarmplane.v1 import node_pb2 as swarmplane_dot_v1_dot_node__pb2
+from swarmplane.v1 import operation_pb2 as swarmplane_dot_v1_dot_operation__pb2
 
 
 class NodeServiceStub(object):
@@ -30,6 +31,11 @@ class NodeServiceStub(object):
                 '/swarmplane.v1.NodeService/Cordon',
                 request_serializer=swarmplane_dot_v1_dot_node__pb2.CordonNodeRequest.SerializeToString,
                 response_deserializer=swarmplane_dot_v1_dot_node__pb2.Node.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/swarmplane.v1.NodeService/Drain',
+                request_serializer=swarmplane_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=swarmplane_dot_v1_dot_operation__pb2.Operation.FromString,
                 _registered_method=True)
         self.Uncordon = channel.unary_unary(
                 '/swarmplane.v1.NodeService/Uncordon',
@@ -68,6 +74,13 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Cordons; the operation ends when no request is left at the node's endpoints.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Uncordon(self, request, context):
         """Undoes cordon and drain.
         """
@@ -99,6 +112,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.Cordon,
                     request_deserializer=swarmplane_dot_v1_dot_node__pb2.CordonNodeRequest.FromString,
                     response_serializer=swarmplane_dot_v1_dot_node__pb2.Node.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=swarmplane_dot_v1_dot_node__pb2.DrainNodeRequest.FromString,
+                    response_serializer=swarmplane_dot_v1_dot_operation__pb2.Operation.SerializeToString,
             ),
             'Uncordon': grpc.unary_unary_rpc_method_handler(
                     servicer.Uncordon,
@@ -193,6 +211,33 @@ class NodeService(object):
             '/swarmplane.v1.NodeService/Cordon',
             swarmplane_dot_v1_dot_node__pb2.CordonNodeRequest.SerializeToString,
             swarmplane_dot_v1_dot_node__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmplane.v1.NodeService/Drain',
+            swarmplane_dot_v1_dot_node__pb2.DrainNodeRequest.SerializeToString,
+            swarmplane_dot_v1_dot_operation__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

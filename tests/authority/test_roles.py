@@ -51,6 +51,7 @@ UNKNOWN = ["/swarmplane.v1.NodeService/Explode", "/other.Service/Do"]
 EVERYBODY = {"admin", "operator", "viewer", "node", "instance"}
 WRITES = {
     "/swarmplane.v1.NodeService/Cordon": {"admin", "operator", "node"},
+    "/swarmplane.v1.NodeService/Drain": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Uncordon": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Remove": {"admin", "operator", "node"},
     "/swarmplane.v1.TokenService/Create": {"admin", "operator"},

@@ -11,7 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
+from controlplane.services.drains import Drains
 from swarmplane.channels import rpc_error_to_swarm_error
+from swarmplane.clock import SystemClock
 from swarmplane.codec.load import load_entry_to_pb
 from swarmplane.codec.table import model_route_from_pb
 from swarmplane.errors import Code
@@ -277,3 +279,87 @@ async def test_operations_are_kept_listed_newest_first_and_cancelled_once(plane:
     assert (await plane.control.operations.update(replace(made[0], state="done"))).state == "cancelled"
     missing = stub.Get(operation_pb2.GetOperationRequest(id="00000000000000000000000000"))
     assert await code_of(missing) is Code.NOT_FOUND
+
+
+async def end_of(ask: Any) -> Any:
+    """An operation once it does not run any more."""
+    for _ in range(400):
+        found = await ask()
+        if found.state != "running":
+            return found
+        await asyncio.sleep(0.05)
+    pytest.fail("it still runs")
+
+
+async def test_a_drain_ends_when_the_node_has_no_request_left(plane: Plane) -> None:
+    nodes: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
+    operations: Any = operation_pb2_grpc.OperationServiceStub(await plane.channel())
+    _, a_credential = await plane.node("ada")
+    b, b_credential = await plane.node("bob")
+
+    async def state(operation_id: str) -> Any:
+        return await operations.Get(operation_pb2.GetOperationRequest(id=operation_id))
+
+    async def carries(bob: Any, count: int) -> None:
+        entry = LoadEntry(EndpointId(f"{b}/engine/llama"), {"x": count})
+        await bob.send(load=sidecar_pb2.Load(endpoints=[load_entry_to_pb(entry)]))
+        await until(lambda: plane.control.pushes.in_flight(b) == count)
+
+    async with plane.stream(a_credential) as ada, plane.stream(b_credential) as bob:
+        await bob.has(inventory("llama"))
+        await ada.knows("llama", 1)
+        await carries(bob, 2)
+        asked = node_pb2.DrainNodeRequest(node="bob", request_id="d1")
+        begun = await nodes.Drain(asked)
+        assert (begun.kind, begun.subject, begun.state) == ("drain", b, "running")
+        assert (await nodes.Drain(asked)).id == begun.id, "asked again it is the same drain"
+        await until(lambda: ada.ready("llama") == 0)
+        await until(lambda: bob.draining)
+        await asyncio.sleep(2.0)
+        running = await state(begun.id)
+        assert (running.state, running.message) == ("running", "2 requests left")
+        await carries(bob, 1)
+        await carries(bob, 0)
+        ended = await end_of(lambda: state(begun.id))
+        assert (ended.state, ended.progress, ended.message) == ("done", 1.0, "no request is left")
+        assert (await nodes.Get(node_pb2.GetNodeRequest(node=b))).cordoned
+        await nodes.Uncordon(node_pb2.UncordonNodeRequest(node="bob"))
+        await until(lambda: ada.ready("llama") == 1 and not bob.draining)
+    page = await operations.List(operation_pb2.ListOperationsRequest())
+    assert [one.id for one in page.operations] == [begun.id]
+
+
+async def test_neighbours_hear_of_a_cordon_before_the_node_refuses(plane: Plane) -> None:
+    nodes: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
+    _, a_credential = await plane.node("ada")
+    _, b_credential = await plane.node("bob")
+    async with plane.stream(a_credential) as ada, plane.stream(b_credential) as bob:
+        await bob.has(inventory("llama"))
+        await ada.knows("llama", 1)
+        await nodes.Cordon(node_pb2.CordonNodeRequest(node="bob"))
+        order: list[str] = []
+
+        def both() -> bool:
+            if ada.ready("llama") == 0 and "neighbour" not in order:
+                order.append("neighbour")
+            if bob.draining and "node" not in order:
+                order.append("node")
+            return len(order) == 2
+
+        await until(both)
+    assert order == ["neighbour", "node"]
+
+
+async def test_a_drain_goes_on_after_the_instance_restarted_and_ends_with_a_node_that_left(
+    plane: Plane,
+) -> None:
+    b, _ = await plane.node("bob")
+    begun = await plane.control.operations.begin("drain", b)
+    drains = Drains(
+        plane.control.nodes, plane.control.operations, plane.control.pushes.in_flight, SystemClock()
+    )
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(drains.run())
+        ended = await end_of(lambda: plane.control.operations.get(begun.id))
+        following.cancel()
+    assert (ended.state, ended.message) == ("done", "the node is not connected here")
