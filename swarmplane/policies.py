@@ -16,5 +16,5 @@ class Policy:
     """The store's at the last change."""
     denied: frozenset[SubjectId] = frozenset()
     """Subjects whose certificates are refused whatever their dates."""
-    default_strategy: str = "local_spillover"
+    default_strategy: str = "least_cost"
     """Balancing strategy where a model names none."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.core.candidate import Candidate
-from sidecar.core.overlay import Overlay
+from sidecar.core.cost import Breakdown
 from sidecar.core.strategies import load_cost
 from sidecar.routing.current import CurrentRoutes
+from sidecar.routing.explaining import USUAL_TOKENS, ejections_of, explain, measured, phase_of
 from sidecar.routing.view import View
-from swarmplane.routes import Endpoint
+from swarmplane.errors import Code, SwarmError
 
 
 def routes_document(view: View) -> Mapping[str, Any]:
@@ -52,58 +52,87 @@ def routes_document(view: View) -> Mapping[str, Any]:
 
 def endpoints_document(routes: CurrentRoutes, now_s: float) -> Mapping[str, Any]:
     """``/endpoints``: every endpoint with its overlays and what choosing it costs now."""
-    view, overlay = routes.view, routes.overlay
-    items = []
-    for name, route in sorted(view.models.items()):
-        for endpoint in route.endpoints:
-            if endpoint.node == view.node and endpoint.id not in view.own:
-                continue
-            candidate = routes.candidate(endpoint, now_s)
-            items.append(
-                {
-                    "name": endpoint.id,
-                    "id": endpoint.id,
-                    "model": name,
-                    "node": candidate.node_name,
-                    "node_id": endpoint.node,
-                    "backend": endpoint.backend,
-                    "local": candidate.local,
-                    "ready": endpoint.ready,
-                    "draining": endpoint.draining,
-                    **_learned(overlay, endpoint, view, now_s),
-                    "suspect": candidate.suspect,
-                    "in_flight": candidate.in_flight,
-                    "queued": candidate.queued,
-                    "slots": candidate.slots,
-                    "load_known": candidate.load_known,
-                    "ewma_ttft_s": None,
-                    "ewma_tokens_per_s": None,
-                    "cost": _cost(candidate),
-                }
-            )
+    items = [
+        {"name": found.candidate.endpoint.id, **_item(routes, name, found, now_s, USUAL_TOKENS)}
+        for name, route in sorted(routes.view.models.items())
+        for found in sorted(
+            explain(routes, route, now_s, USUAL_TOKENS).items, key=lambda b: b.candidate.endpoint.id
+        )
+    ]
     return {"schema": "sidecar.endpoints/v1", "items": items}
 
 
-def _learned(overlay: Overlay, endpoint: Endpoint, view: View, now_s: float) -> Mapping[str, Any]:
+def explain_document(
+    routes: CurrentRoutes, asked: str, now_s: float, *, prompt_tokens: int = USUAL_TOKENS
+) -> Mapping[str, Any]:
+    """``/explain``: who could serve a request for the model that people call ``asked``, at what cost.
+
+    Raises:
+        SwarmError: Nobody knows the model.
+    """
+    route = routes.view.find(asked)
+    if route is None:
+        raise SwarmError(f"no node knows the model {asked[:256]!r}", code=Code.MODEL_NOT_FOUND)
+    found = explain(routes, route, now_s, prompt_tokens)
     return {
-        "phase": phase_of(overlay, endpoint, now_s),
-        "ejections": sum(
-            overlay.ejected[target].times
-            for target in (endpoint.id, endpoint.node)
-            if target in overlay.ejected
-        ),
-        "gone": overlay.is_gone(endpoint.id, view.table.version, now_s),
-        "full_for_s": round(overlay.full_for_s(endpoint.id, now_s), 3),
+        "schema": "sidecar.explain/v1",
+        "model": route.name,
+        "strategy": found.strategy,
+        "prompt_tokens": prompt_tokens,
+        "items": [
+            {
+                "name": one.candidate.endpoint.id,
+                **_item(routes, route.name, one, now_s, prompt_tokens),
+                "place": None if one.excluded is not None else place,
+            }
+            for place, one in enumerate(found.items, 1)
+        ],
+        "last": {
+            "strategy": found.last_strategy,
+            "items": [
+                {
+                    "name": one.candidate.endpoint.id,
+                    "excluded": one.excluded.value if one.excluded is not None else None,
+                    "cost": _cost(one),
+                }
+                for one in found.last
+            ],
+        },
     }
 
 
-def phase_of(overlay: Overlay, endpoint: Endpoint, now_s: float) -> str:
-    """``ejected`` while left out, ``probing`` until it answers again after that, else ``admitting``."""
-    targets = [target for target in (endpoint.id, endpoint.node) if target in overlay.ejected]
-    if not targets:
-        return "admitting"
-    return "probing" if all(overlay.admits(target, now_s) for target in targets) else "ejected"
+def _item(
+    routes: CurrentRoutes, model: str, found: Breakdown, now_s: float, prompt_tokens: int
+) -> Mapping[str, Any]:
+    candidate, overlay = found.candidate, routes.overlay
+    endpoint = candidate.endpoint
+    latency = measured(routes, model, endpoint.id)
+    return {
+        "id": endpoint.id,
+        "model": model,
+        "node": candidate.node_name,
+        "node_id": endpoint.node,
+        "backend": endpoint.backend,
+        "local": candidate.local,
+        "ready": endpoint.ready,
+        "draining": endpoint.draining,
+        "excluded": found.excluded.value if found.excluded is not None else None,
+        "phase": phase_of(routes, endpoint, now_s),
+        "ejections": ejections_of(routes, endpoint),
+        "gone": overlay.is_gone(endpoint.id, routes.view.table.version, now_s),
+        "full_for_s": round(overlay.full_for_s(endpoint.id, now_s), 3),
+        "suspect": candidate.suspect,
+        "in_flight": candidate.in_flight,
+        "queued": candidate.queued,
+        "slots": candidate.slots,
+        "load_known": candidate.load_known,
+        "ewma_ttft_s": round(latency.peak_s(prompt_tokens, now_s), 4) if latency is not None else None,
+        "ewma_tokens_per_s": None,
+        "service_s": round(latency.service_s, 4) if latency is not None else None,
+        "cost": {"load": round(load_cost(candidate), 4), **_cost(found)},
+    }
 
 
-def _cost(candidate: Candidate) -> Mapping[str, float]:
-    return {"load": round(load_cost(candidate), 4)}
+def _cost(found: Breakdown) -> Mapping[str, float]:
+    terms = {name: round(value, 4) for name, value in found.terms.items()}
+    return {"total_s": round(found.cost_s, 4), **terms}

@@ -6,10 +6,10 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from sidecar.admin.documents import phase_of
 from sidecar.admin.sources import Sources
 from sidecar.core.candidate import Candidate
 from sidecar.routing.current import CurrentRoutes
+from sidecar.routing.explaining import phase_of
 from swarmplane.exposition import Family, family
 from swarmplane.routes import Endpoint
 
@@ -80,7 +80,7 @@ def _endpoint_families(routes: CurrentRoutes, now_s: float) -> list[Family]:
             "gauge",
             "1 for the phase an endpoint is in: admitting, ejected or probing.",
             [
-                ({**labels, "phase": phase}, int(phase_of(routes.overlay, endpoint, now_s) == phase))
+                ({**labels, "phase": phase}, int(phase_of(routes, endpoint, now_s) == phase))
                 for labels, endpoint, _ in rows
                 for phase in _PHASES
             ],

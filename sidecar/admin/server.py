@@ -14,12 +14,14 @@ from aiohttp import hdrs, web
 from sidecar.admin import documents, guard
 from sidecar.admin.metrics_listener import metrics_page
 from sidecar.admin.sources import Sources
+from sidecar.routing.explaining import USUAL_TOKENS
 from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _STOP_S: Final = 1.0
 _MOST_BODY_BYTES: Final = 64 * 1024
+_DIGITS: Final = 9
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -59,6 +61,7 @@ class AdminServer:
                 web.get("/metrics", self._metrics),
                 web.get("/routes", self._routes),
                 web.get("/endpoints", self._endpoints),
+                web.get("/explain", self._explain),
                 web.get("/config", self._config),
                 web.get("/control", self._control),
                 web.get("/requests", self._requests),
@@ -112,6 +115,16 @@ class AdminServer:
     async def _endpoints(self, _request: web.Request) -> web.Response:
         sources = self._sources
         return _document(documents.endpoints_document(sources.routes, sources.clock.now_s()))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        sources, query = self._sources, request.query
+        tokens = query.get("prompt_tokens", str(USUAL_TOKENS))
+        if not (tokens.isascii() and tokens.isdigit() and len(tokens) <= _DIGITS):
+            raise InvalidRequestError("prompt_tokens must be a number", param="prompt_tokens")
+        found = documents.explain_document(
+            sources.routes, query.get("model", ""), sources.clock.now_s(), prompt_tokens=int(tokens)
+        )
+        return _document(found)
 
     async def _config(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.config/v1", "settings": self._sources.config})

@@ -13,6 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
+from sidecar.core.breaker import Signal
+from sidecar.core.cost import TERMS, Ask
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import SystemClock
 from swarmplane.errors import InvalidRequestError
@@ -112,7 +114,9 @@ async def test_documents(admin: TestClient[Any, Any], parts: Parts) -> None:
     endpoints = (await (await admin.get("/endpoints")).json())["items"]
     mine, tiny = endpoints
     assert (mine["node"], mine["local"], mine["in_flight"], mine["slots"]) == ("desk", True, 1, 2)
-    assert (mine["phase"], mine["cost"]) == ("admitting", {"load": 0.5})
+    assert (mine["phase"], mine["cost"]["load"], mine["excluded"]) == ("admitting", 0.5, None)
+    assert list(mine["cost"])[2:] == list(TERMS)
+    assert mine["cost"]["total_s"] == pytest.approx(sum(mine["cost"][name] for name in TERMS), abs=0.001)
     assert (tiny["node"], tiny["phase"], tiny["ejections"]) == ("hive", "ejected", 1)
     assert set(mine) >= {"backend", "model", "queued", "ewma_ttft_s", "ewma_tokens_per_s"}
     assert (await (await admin.get("/control")).json())["instance"] == "i1"
@@ -128,6 +132,85 @@ async def test_an_ejection_that_ended_probes_until_the_node_answers(
     parts.routes.eject(THERE.id, 999.0)
     tiny = (await (await admin.get("/endpoints")).json())["items"][1]
     assert tiny["phase"] == "probing"
+
+
+def offer(routes: CurrentRoutes) -> None:
+    """One model at this host and at five others, each in another state."""
+    others = tuple(
+        Endpoint(
+            endpoint_id(NodeId(name), BackendName("srv"), "tiny"),
+            NodeId(name),
+            BackendName("srv"),
+            "tiny",
+            slots=4,
+            ready=name != "cold",
+            draining=name == "drains",
+        )
+        for name in ("cold", "drains", "fine", "full", "gone", "hurt")
+    )
+    models = {ModelName("tiny"): ModelRoute(ModelName("tiny"), others, ("small",), "least_cost", revision=7)}
+    routes.install(RouteTable(SwarmId("s"), Version(2, 7), MappingProxyType(models)))
+    routes.set_own(
+        Inventory((Backend(BackendName("own"), "openai", models=(BackendModel("tiny"),), slots=2),))
+    )
+    routes.hold_full(EndpointId("full/srv/tiny"), 1002.0)
+    routes.learn_gone(EndpointId("gone/srv/tiny"), 1000.0)
+    for _ in range(5):
+        routes.balancer.breakers.ended("hurt/srv/tiny", Signal.FAILED, 0, 999.5, 0.0)
+
+
+async def test_explain_names_the_terms_of_candidates_and_why_others_are_left_out(
+    admin: TestClient[Any, Any], parts: Parts
+) -> None:
+    offer(parts.routes)
+    answer = await admin.get("/explain?model=small&prompt_tokens=100")
+    document = await answer.json()
+    assert (document["model"], document["strategy"], document["prompt_tokens"]) == ("tiny", "least_cost", 100)
+    items = document["items"]
+    assert {item["node_id"]: item["excluded"] for item in items} == {
+        "me": None,
+        "fine": None,
+        "cold": "loading",
+        "drains": "draining",
+        "full": "full",
+        "gone": "gone",
+        "hurt": "ejected",
+    }
+    assert [item["place"] for item in items] == [1, 2, None, None, None, None, None]
+    by_node = {item["node_id"]: item for item in items}
+    assert (by_node["hurt"]["phase"], by_node["hurt"]["ejections"]) == ("ejected", 1)
+    fine = by_node["fine"]["cost"]
+    # Nothing is measured yet: a prefill of 1,000 tokens/s, 64 tokens for every request, 2 ms to a peer.
+    assert (fine["latency"], fine["hop"]) == (0.164, 0.002)
+    assert (by_node["me"]["cost"]["hop"], by_node["fine"]["ewma_ttft_s"]) == (0.0, None)
+    assert document["last"] == {"strategy": "", "items": []}
+
+
+async def test_explain_shows_what_the_last_request_saw(admin: TestClient[Any, Any], parts: Parts) -> None:
+    offer(parts.routes)
+    routes = parts.routes
+    candidates = routes.resolve("tiny", 1000.0).candidates
+    routes.balancer.choose(candidates, Ask("tiny", 7), strategy="least_cost", draw=0.0, now_s=1000.0)
+    last = (await (await admin.get("/explain?model=tiny")).json())["last"]
+    assert last["strategy"] == "least_cost"
+    assert [one["name"] for one in last["items"]] == ["me/own/tiny", "fine/srv/tiny"]
+    assert last["items"][0]["cost"]["latency"] == 0.071
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("model=nobody", 404, "model_not_found"),
+        ("", 404, "model_not_found"),
+        ("model=tiny&prompt_tokens=many", 400, "invalid_request"),
+    ],
+)
+async def test_explain_refuses(
+    admin: TestClient[Any, Any], parts: Parts, query: str, status: int, code: str
+) -> None:
+    offer(parts.routes)
+    answer = await admin.get(f"/explain?{query}")
+    assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
 
 
 METRICS = """\

@@ -1,0 +1,79 @@
+"""``swarmctl explain``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import click
+
+from cli.invocation import Everywhere, invocation
+from cli.output import emit, table
+from swarmplane.errors import Code, SwarmError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_COLUMNS: Final = ("place", "node", "backend", "cost_s", "terms", "phase", "load", "ttft_s", "excluded")
+
+
+@click.command(cls=Everywhere)
+@click.argument("model")
+@click.option("--prompt-tokens", type=click.IntRange(0, 10**8), default=256, show_default=True, metavar="N")
+def explain(model: str, prompt_tokens: int) -> None:
+    """Show whom this host would ask for MODEL, in which order, and why not the others.
+
+    Costs are expected seconds until an answer's first token; their terms are named in the reference.
+    """
+    from cli.client.local import get_json
+    from swarmplane.runtime import read_runtime
+
+    runtime = read_runtime(invocation().data_dir)
+    if runtime is None or not runtime.urls.get("admin"):
+        raise UnavailableError("this host does not run; run it: swarmctl up")
+    query = urlencode({"model": model, "prompt_tokens": prompt_tokens})
+    document = get_json(runtime.urls["admin"], f"/explain?{query}")
+    error = document.get("error")
+    if isinstance(error, dict):
+        code = next((one for one in Code if one.slug == error.get("code")), Code.INTERNAL)
+        raise SwarmError(str(error.get("message", "")), code=code)
+    document.pop("schema", None)
+    emit("explain", document, _words(document))
+
+
+def _words(document: Mapping[str, Any]) -> str:
+    lines = [f"{document['model']}, {document['prompt_tokens']} prompt tokens: {document['strategy']}", ""]
+    rows = [_row(item) for item in document["items"]]
+    lines.append(table(rows, [c for c in _COLUMNS if c == "place" or any(row[c] for row in rows)]))
+    last = document["last"]
+    if last["items"]:
+        lines += ["", f"the last request ({last['strategy']}) saw"]
+        lines += [
+            f"  {one['name']}  {one['cost']['total_s']:.3f}  {_terms(one['cost'])}"
+            + (f"  left out: {one['excluded']}" if one["excluded"] else "")
+            for one in last["items"]
+        ]
+    return "\n".join(lines)
+
+
+def _row(item: Mapping[str, Any]) -> dict[str, object]:
+    slots = f"/{item['slots']}" if item["slots"] else ""
+    queued = f"+{item['queued']}" if item["queued"] else ""
+    return {
+        "place": item["place"],
+        "node": item["node"],
+        "backend": item["backend"],
+        "cost_s": f"{item['cost']['total_s']:.3f}",
+        "terms": _terms(item["cost"]),
+        "phase": item["phase"],
+        "load": f"{item['in_flight']}{queued}{slots}",
+        "ttft_s": item["ewma_ttft_s"],
+        "excluded": item["excluded"],
+    }
+
+
+def _terms(cost: Mapping[str, float]) -> str:
+    shown = [
+        f"{name}={value:.3f}" for name, value in cost.items() if value and name not in {"load", "total_s"}
+    ]
+    return " ".join(shown)
