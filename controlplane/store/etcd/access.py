@@ -76,7 +76,7 @@ class EtcdTiming:
     they get that much longer, up to four times, so that a slow cluster is slow and not out of reach.
     """
 
-    attempt_s: float = 0.4
+    attempt_s: float = 0.3
     give_up_s: float = 6.0
     """A call ends after this; a write whose outcome is unknown may take as long again to find it out."""
     probe_s: float = 0.5

@@ -81,13 +81,14 @@ class Endpoint:
         answer: R = await method(request, timeout=timeout_s, metadata=metadata)
         return answer
 
-    async def status(self, timeout_s: float) -> pb.StatusResponse:
-        """How this member is, whether or not it has a leader.
+    async def status(self, timeout_s: float, token: str = "") -> pb.StatusResponse:
+        """How this member is, whether or not it has a leader. Newer servers want a token for it.
 
         Raises:
             grpc.aio.AioRpcError: It does not say.
         """
-        return await self.ask(STATUS, pb.StatusRequest(), timeout_s=timeout_s, metadata=())
+        metadata = (("token", token),) if token else ()
+        return await self.ask(STATUS, pb.StatusRequest(), timeout_s=timeout_s, metadata=metadata)
 
     def stream(self, call: Call[Q, R], metadata: Metadata) -> grpc.aio.StreamStreamCall[Q, R]:
         """A stream both ways, which lasts until it is cancelled or fails."""

@@ -85,11 +85,11 @@ class Follower:
         timeout_s = self._client.attempt_s(tries)
         try:
             await endpoint.connected(timeout_s)
-            habits = Habits.of((await endpoint.status(timeout_s)).version)
         except NotConnectedError as error:
             return Failure(Verdict.ELSEWHERE, str(error))
-        except grpc.aio.AioRpcError as error:
-            return Failure(Verdict.ELSEWHERE, judge(error).reason)
+        habits = await self._habits(endpoint, timeout_s)
+        if isinstance(habits, Failure):
+            return habits
         stream = endpoint.stream(WATCH, self._client.metadata())
         try:
             async with asyncio.TaskGroup() as group:
@@ -99,6 +99,16 @@ class Follower:
         finally:
             stream.cancel()
         return failure
+
+    async def _habits(self, endpoint: Endpoint, timeout_s: float) -> Habits | Failure:
+        try:
+            return Habits.of((await endpoint.status(timeout_s, self._client.token)).version)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                return Habits.of_secretive()
+            failure = judge(error)
+            login = failure.verdict is Verdict.LOGIN
+            return Failure(Verdict.LOGIN if login else Verdict.ELSEWHERE, failure.reason)
 
     async def _receive(self, endpoint: Endpoint, stream: WatchStream, habits: Habits) -> Failure:
         batcher, watch = self._batcher, self._watch
@@ -174,11 +184,8 @@ class Follower:
         if not self._following or silent_s > _LONGEST_SILENCE_S:
             return False
         heard_s = self._heard_s
-        try:
-            await endpoint.status(self._client.timing.attempt_s)
-        except grpc.aio.AioRpcError:
-            return self._heard_s > heard_s
-        return True
+        failed = isinstance(await self._habits(endpoint, self._client.timing.attempt_s), Failure)
+        return not failed or self._heard_s > heard_s
 
 
 async def _asked(stream: WatchStream, timeout_s: float) -> bool:

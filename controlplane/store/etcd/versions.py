@@ -32,6 +32,11 @@ class Habits:
         major, minor, patch = map(int, found.groups())
         return cls(_since(_ORDERED, major, minor, patch), _since(_WHOLE, major, minor, patch))
 
+    @classmethod
+    def of_secretive(cls) -> Habits:
+        """Of a server that tells its version to administrators only: some do since after 3.5.16."""
+        return cls(ordered_progress=True, keeps_deletions=True)
+
 
 def _since(fixed: dict[tuple[int, int], int], major: int, minor: int, patch: int) -> bool:
     if (major, minor) in fixed:
