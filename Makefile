@@ -16,10 +16,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test bench lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd bench lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## Two nodes, one real model, one question. DEMO_ARGS=--once ends after the answer.
 	@$(BIN)/swarmctl demo $(DEMO_ARGS)
@@ -27,6 +27,9 @@ demo: $(READY) ## Two nodes, one real model, one question. DEMO_ARGS=--once ends
 test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
 	@$(BIN)/python -m pytest -n $(WORKERS) \
 	  --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TEST_ARGS)
+
+test-etcd: $(READY) ## The store on three etcd members that are killed, frozen and restarted.
+	@$(BIN)/python -m pytest -m etcd_cluster $(TEST_ARGS) tests/store
 
 bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)

@@ -1,7 +1,7 @@
 """PyPI's etcd3 in a process of its own: an opinion about etcd that shares no code with ours.
 
-It runs with protobuf's pure Python, the only way in which etcd3 0.12 runs on protobuf 4 and newer: it slows down
-a whole process. Requests come as lines of JSON and are answered in their order; bytes are text in Latin-1.
+It runs with protobuf's pure Python, which slows a whole process down: etcd3 0.12 runs on protobuf 4 and newer
+in no other way. Requests come as lines of JSON and are answered in their order; bytes are text in Latin-1.
 """
 
 from __future__ import annotations
