@@ -42,9 +42,13 @@ MOST_QUOTES: Final = 250_000
 """That delimit text in a body: the decoder makes a value of every top-level member before any can be
 counted, 3 million of them in seconds. Text does not count, so long conversations have far fewer."""
 
+MOST_METADATA_BYTES: Final = 64 * 1024
+"""Of ``metadata``, which is looked into when it may hold ``tags``."""
+_LONGEST_KEY: Final = 256
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_KEY: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_KEY: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 
 Body = bytes | bytearray
@@ -108,11 +112,11 @@ _EDITED: Final = frozenset({*EXTRAS, "metadata"})
 
 
 def _members(body: Body) -> dict[str, msgspec.Raw]:
-    if len(body) > _CHECKED_BYTES and body.count(b'"') - body.count(b'\\"') > MOST_QUOTES:
+    if len(body) > _CHECKED_BYTES and _has_too_many_quotes(body):
         raise InvalidRequestError("the body has too many members")
     try:
         members = _decode(body)
-        if not body.isascii() and len(body) <= _VALIDATED_BYTES:
+        if len(body) <= _VALIDATED_BYTES and not body.isascii():
             body.decode()
     except msgspec.ValidationError as error:
         raise InvalidRequestError("the body must be a JSON object") from error
@@ -127,6 +131,11 @@ def _members(body: Body) -> dict[str, msgspec.Raw]:
     return members
 
 
+def _has_too_many_quotes(body: Body) -> bool:
+    quotes = body.count(b'"')
+    return quotes > MOST_QUOTES and quotes - body.count(b'\\"') > MOST_QUOTES
+
+
 def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Span]:
     """Where each of ``members`` stands in ``body``, from which they were decoded.
 
@@ -136,13 +145,15 @@ def locate(body: Body, members: dict[str, msgspec.Raw]) -> dict[str, Span]:
     spans: dict[str, Span] = {}
     position = body.index(b"{") + 1
     for key, raw in members.items():
-        quoted = _quoted(key) if len(key) <= _REMEMBERED_KEY else _quote(key)
+        size = len(key)
+        if size > _LONGEST_KEY:
+            raise InvalidRequestError(f"a key of the body is longer than {_LONGEST_KEY} characters")
+        quoted = _quoted(key) if size <= _REMEMBERED_KEY else _quote(key)
         start = position
         if not body.startswith(quoted, start):
             start = _after_space(body, start)
             if not body.startswith(quoted, start):
-                _spelled_by_escapes(body, start, key)
-                quoted = _raw_key(body, start)
+                quoted = _spelled_by_escapes(body, start, key)
         value = start + len(quoted)
         if body[value] == _COLON and body[value + 1] > _BLANK:
             value += 1
@@ -194,13 +205,14 @@ def _raw_key(body: Body, start: int) -> bytes:
     return bytes(found.group()) if found else b""
 
 
-def _spelled_by_escapes(body: Body, start: int, key: str) -> None:
-    """Allow a key written with escapes only where it is none of ours."""
+def _spelled_by_escapes(body: Body, start: int, key: str) -> bytes:
+    """How ``key`` is written at ``start``: with escapes, which only keys that are none of ours may be."""
     raw = _raw_key(body, start)
     if not raw or b"\\" not in raw or _decode_text(raw) != key:
         raise InvalidRequestError("a key stands twice in the body")
     if key in ROUTING_KEYS:
         raise InvalidRequestError(f"write the key {key!r} without escapes", param=key)
+    return raw
 
 
 def _text(raw: msgspec.Raw, key: str) -> str:
@@ -220,7 +232,11 @@ def _flag(raw: msgspec.Raw, key: str) -> bool:
 def _removals(members: dict[str, msgspec.Raw], spans: dict[str, Span]) -> tuple[tuple[int, int], ...]:
     found = _without([key for key in EXTRAS if key in members], spans)
     if "metadata" in members:
-        metadata, base = bytes(members["metadata"]), spans["metadata"][1]
+        _, base, ends = spans["metadata"]
+        if ends - base > MOST_METADATA_BYTES:
+            message = f"metadata is larger than {MOST_METADATA_BYTES} bytes"
+            raise InvalidRequestError(message, param="metadata")
+        metadata = bytes(members["metadata"])
         inner = _members(metadata) if metadata.startswith(b"{") else {}
         if "tags" in inner:
             cuts = _without(["tags"], locate(metadata, inner))

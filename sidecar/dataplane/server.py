@@ -385,7 +385,7 @@ class DataPlane:
         return b"%b-%08x" % (self._id_prefix, next(self._ids))
 
     def names_us(self, via: bytes) -> bool:
-        """Whether a ``Via`` header says that a request went through this swarm, under its id or ours for it."""
+        """Whether a ``Via`` header says that a request went through this swarm."""
         for passed in via.lower().split(b","):
             received = passed.split(None, 2)[1:2]
             if received and received[0].partition(b":")[0] in self._own_names:

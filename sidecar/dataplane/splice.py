@@ -13,18 +13,21 @@ from swarmplane.errors import InvalidRequestError
 Edit = tuple[int, int, bytes]
 """Start, end (exclusive) and replacement."""
 
+_VIEWED_BYTES: Final = 64 * 1024
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode: Final = msgspec.json.Encoder().encode
 
 
 def splice(body: Body, edits: Iterable[Edit]) -> bytes:
     """``body`` with every edit applied. Edits must not overlap."""
-    pieces: list[bytes] = []
+    # A view costs a little, and saves a copy or two of what is large.
+    source = memoryview(body) if len(body) > _VIEWED_BYTES else body
+    pieces: list[Body | memoryview] = []
     position = 0
     for start, end, replacement in sorted(edits):
-        pieces += (bytes(body[position:start]), replacement)
+        pieces += (source[position:start], replacement)
         position = end
-    pieces.append(bytes(body[position:]))
+    pieces.append(source[position:])
     return b"".join(pieces)
 
 
