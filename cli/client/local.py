@@ -1,4 +1,4 @@
-"""GETs to this host's own HTTP listeners. Proxy variables play no part."""
+"""Requests to this host's own HTTP listeners. Proxy variables play no part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import urllib.parse
 from typing import Final
 
-from swarmplane.errors import UnavailableError
+from swarmplane.errors import InvalidRequestError, UnavailableError
 
 _TIMEOUT_S: Final = 5.0
 
@@ -18,10 +18,28 @@ def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str,
     Raises:
         UnavailableError: Nobody answers there, or not with a document.
     """
+    return _ask("GET", url, path, timeout_s)[1]
+
+
+def post_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str, object]:
+    """The JSON document that a POST to ``path`` of the listener at ``url`` answers. It blocks.
+
+    Raises:
+        UnavailableError: Nobody answers there, or not with a document.
+        InvalidRequestError: It refuses; in its own words.
+    """
+    status, document = _ask("POST", url, path, timeout_s)
+    if status >= http.HTTPStatus.BAD_REQUEST:
+        error = document.get("error")
+        raise InvalidRequestError(str(error["message"]) if isinstance(error, dict) else str(document))
+    return document
+
+
+def _ask(method: str, url: str, path: str, timeout_s: float) -> tuple[int, dict[str, object]]:
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         document = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -30,4 +48,4 @@ def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str,
         connection.close()
     if not isinstance(document, dict):
         raise UnavailableError(f"{url}{path} does not answer with a document")
-    return document
+    return answer.status, document

@@ -99,7 +99,29 @@ def set_values(assignments: tuple[str, ...], unset: tuple[str, ...]) -> None:
     file = config_file(data_dir.root)
     changed = edit(file, assignments, unset=unset)
     emit("config-set", {"file": str(file), "changed": list(changed)}, f"{', '.join(changed)} in {file}")
-    say("a running host takes it at its next start: swarmctl restart")
+    say("a running host takes what it can by `swarmctl config reload`, all of it by `swarmctl restart`")
+
+
+@config.command("reload")
+def reload() -> None:
+    """Have this host read its settings again; say what was applied and what needs a restart."""
+    from cli.client.local import post_json
+    from swarmplane.errors import UnavailableError
+    from swarmplane.runtime import read_runtime
+
+    _loaded()
+    running = read_runtime(invocation().data_dir)
+    admin = running.urls.get("admin", "") if running is not None else ""
+    if not admin:
+        raise UnavailableError("this host does not run; it reads its settings at its start: swarmctl up")
+    answer = post_json(admin, "/reload")
+    lines = [
+        f"{words}: {', '.join(keys)}"
+        for words, name in (("applied", "applied"), ("need a restart", "restart_needed"))
+        if isinstance(keys := answer.get(name), list) and keys
+    ]
+    document = {"applied": answer.get("applied", []), "restart_needed": answer.get("restart_needed", [])}
+    emit("config-reload", document, "\n".join(lines) or "nothing changed")
 
 
 def _loaded() -> Loaded:

@@ -68,6 +68,7 @@ class AdminServer:
                 web.post("/drain", self._drain),
                 web.post("/undrain", self._undrain),
                 web.post("/logging", self._logging),
+                web.post("/reload", self._reload),
             ]
         )
         return app
@@ -145,6 +146,9 @@ class AdminServer:
         self._sources.routes.set_draining(draining=draining)
         log.info("sidecar.drain_set", draining=draining)
         return _document({"draining": draining, "in_flight": len(self._sources.requests())})
+
+    async def _reload(self, _request: web.Request) -> web.Response:
+        return _document({"schema": "sidecar.reload/v1", **await self._sources.reload()})
 
     async def _logging(self, request: web.Request) -> web.Response:
         level = request.query.get("level", "") or _level_of(await request.text())

@@ -17,6 +17,10 @@ async def _settled() -> None:
     """Nothing is left to count."""
 
 
+async def _nothing_to_reload() -> Document:
+    return {"applied": [], "restart_needed": []}
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Read on demand, on the event loop; none of them waits, but for ``settle``."""
@@ -35,6 +39,11 @@ class Sources:
     """Families of the data plane's counters."""
     set_log_level: Callable[[str], None]
     """Raises InvalidRequestError for a level that does not exist."""
+    reload: Callable[[], Awaitable[Document]] = _nothing_to_reload
+    """Reads the settings again; says which keys were applied and which need a restart.
+
+    Raises InvalidRequestError for settings that are wrong; nothing has changed then.
+    """
     settle: Callable[[], Awaitable[None]] = _settled
     """Awaited before metrics are shown: counts what has ended by now, which takes milliseconds."""
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sidecar.core.deadlines import FirstBytePolicy
 from sidecar.core.queue_values import QueuePolicy
 from sidecar.core.slots import Settling
 from swarmplane.settings.schema import Settings
+
+LIVE: Final = (
+    "client.head_timeout_s",
+    "client.body_timeout_s",
+    "client.idle_timeout_s",
+    "client.max_connections",
+    "client.max_head_bytes",
+    "client.max_json_bytes",
+    "client.max_multipart_bytes",
+    "client.max_buffered_bytes",
+    "upstream.connect_timeout_s",
+    "upstream.first_byte_timeout_s",
+    "upstream.stall_timeout_s",
+    "upstream.retry_budget_min",
+    "upstream.retry_budget_ratio",
+)
+"""Settings that a running data plane takes into use: what begins from then on goes by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,11 @@ class DataPlanePolicy:
     """When a slot is free again after we closed the connection."""
     first_byte: FirstBytePolicy = field(default_factory=FirstBytePolicy)
     """How long an attempt may run without a byte while another candidate exists."""
+
+    def adopting(self, other: DataPlanePolicy) -> DataPlanePolicy:
+        """This one, with the values of ``other`` for :data:`LIVE` settings."""
+        names = [key.rpartition(".")[2] for key in LIVE]
+        return replace(self, **{name: getattr(other, name) for name in names})
 
     @classmethod
     def of(cls, settings: Settings) -> DataPlanePolicy:

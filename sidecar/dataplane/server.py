@@ -171,6 +171,10 @@ class DataPlane:
         self.counters.faults += 1
         log.error("dataplane.failed", exc_info=error)
 
+    def adopt(self, policy: DataPlanePolicy) -> None:
+        """Go by the limits and time-outs of ``policy`` that may change while running."""
+        self.policy = self.policy.adopting(policy)
+
     async def serve_client(self, sockets: Sequence[socket.socket]) -> None:
         """Accept clients on bound ``sockets``, which become ours."""
         for sock in sockets:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
 from sidecar.process.reach import LOOPBACK, find_reach
-from sidecar.process.reload import Reloader, on_hangup
+from sidecar.process.reload import on_hangup
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy
@@ -41,6 +41,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 COLLECT_EVERY: Final = 20_000
 """Allocations between two looks for young cycles; about every thousand requests."""
+NEIGHBOURS_FIRST_S: Final = 0.3
+"""From the goodbye to the control plane until we refuse: neighbours hear of it meanwhile."""
 FIRST_LOOK_S: Final = 3.0
 """How long readiness waits for every backend's first check."""
 
@@ -75,10 +77,11 @@ async def live(settings: Settings, arguments: Arguments) -> None:
     with ExitStack() as closing:
         record = await _record(data_dir)
         places = await _bind(settings, arguments, record, closing)
-        parts = await _build(settings, data_dir, record, places)
-        reloader = Reloader(settings, lambda: load(arguments.data_dir, arguments.overrides), parts.registry)
+        parts = await _build(
+            settings, data_dir, record, places, lambda: load(arguments.data_dir, arguments.overrides)
+        )
         on_signals(loop, stop.ask)
-        on_hangup(loop, reloader.ask)
+        on_hangup(loop, parts.reloader.ask)
         if arguments.lifeline_fd is not None:
             watch_lifeline(loop, arguments.lifeline_fd, stop.ask)
         closing.callback(remove_ready, data_dir, "sidecar")
@@ -86,7 +89,7 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         async def started() -> None:
             await _start(parts, places, data_dir)
 
-        services = (*services_of(parts), Service("settings", reloader.run))
+        services = (*services_of(parts), Service("settings", parts.reloader.run))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
@@ -117,7 +120,13 @@ async def _bind(
     return Places(listeners, peer, reach.advertised(bound_address(peer).port))
 
 
-async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | None, places: Places) -> Parts:
+async def _build(
+    settings: Settings,
+    data_dir: DataDir,
+    record: NodeRecord | None,
+    places: Places,
+    read: Callable[[], Settings],
+) -> Parts:
     clock, registry, software = SystemClock(), backends_of(settings), version("swarmplane")
     unseen = registry.inventory()
     engines = EngineSupervisor(settings.engine, data_dir, registry, clock)
@@ -146,6 +155,7 @@ async def _build(settings: Settings, data_dir: DataDir, record: NodeRecord | Non
         unseen=unseen,
         listeners=places.listeners,
         telemetry=telemetry,
+        read=read,
         version=software,
     )
 
@@ -155,6 +165,8 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
     drain_s = parts.settings.drain_s
 
     async def finish_streams() -> None:
+        if parts.membership is not None:
+            await asyncio.sleep(NEIGHBOURS_FIRST_S)
         left = await parts.plane.drain(drain_s)
         if left:
             log.warning("sidecar.streams_cut", count=left, after_s=drain_s)
@@ -164,7 +176,7 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         Service("engines", parts.engines.run),
         Service("admin", parts.admin.run),
         # A second more: the plane itself cuts off at drain_s and closes what is left.
-        Service("dataplane", parts.plane.run, finish_streams, drain_s + 1.0),
+        Service("dataplane", parts.plane.run, finish_streams, drain_s + NEIGHBOURS_FIRST_S + 1.0),
     ]
     if parts.metrics is not None:
         services.insert(3, Service("metrics", parts.metrics.run))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,12 @@ from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
+from sidecar.process.reload import Reloader, set_log_level
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
-from swarmplane import logs
 from swarmplane.clock import Clock
-from swarmplane.errors import InvalidRequestError
 from swarmplane.inventory import Inventory
 from swarmplane.listening import adopted_socket, listening_socket
 from swarmplane.settings.schema import Settings
@@ -76,6 +75,7 @@ class Parts:
     unseen: Inventory
     """Backends as they were before anybody looked at them."""
     telemetry: Telemetry
+    reloader: Reloader
     metrics: MetricsServer | None = None
 
 
@@ -125,6 +125,7 @@ def join_parts(
     unseen: Inventory,
     listeners: Listeners,
     telemetry: Telemetry,
+    read: Callable[[], Settings],
     version: str,
 ) -> Parts:
     """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
@@ -141,6 +142,7 @@ def join_parts(
         tracing=telemetry.tracing,
         clock=clock.now_s,
     )
+    reloader = Reloader(settings, read, registry, lambda now: plane.adopt(DataPlanePolicy.of(now)))
     sources = Sources(
         routes=routes,
         clock=clock,
@@ -152,18 +154,8 @@ def join_parts(
         metrics=telemetry.families,
         set_log_level=lambda level: set_log_level(level, settings.log.format),
         settle=telemetry.catch_up,
+        reload=reloader.answer,
     )
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    return Parts(settings, registry, engines, plane, admin, membership, unseen, telemetry, metrics)
-
-
-def set_log_level(level: str, style: str) -> None:
-    """Log from ``level`` on.
-
-    Raises:
-        InvalidRequestError: There is no such level.
-    """
-    if level not in logs.LEVELS:
-        raise InvalidRequestError(f"{level!r} is no log level; use one of {', '.join(logs.LEVELS)}")
-    logs.configure(level, style)
+    return Parts(settings, registry, engines, plane, admin, membership, unseen, telemetry, reloader, metrics)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from sidecar.backends.registry import BackendRegistry
 from sidecar.backends.target import BackendSpec
-from sidecar.process.parts import set_log_level
-from swarmplane.errors import SwarmError
+from sidecar.dataplane.policy import LIVE
+from swarmplane import logs
+from swarmplane.errors import InvalidRequestError, SwarmError
 from swarmplane.settings.schema import Settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_APPLIED = ("log.level", "log.format", "backends")
+_APPLIED = frozenset({"log.level", "log.format", "backends", *LIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Reloaded:
 
     applied: tuple[str, ...]
     restart_needed: tuple[str, ...]
+    refused: str = ""
+    """Why the settings were refused; then nothing changed."""
 
 
 def changed_keys(before: Settings, after: Settings) -> Reloaded:
@@ -48,6 +51,17 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Mapping[str, Any]:
     return flat
 
 
+def set_log_level(level: str, style: str) -> None:
+    """Log from ``level`` on.
+
+    Raises:
+        InvalidRequestError: There is no such level.
+    """
+    if level not in logs.LEVELS:
+        raise InvalidRequestError(f"{level!r} is no log level; use one of {', '.join(logs.LEVELS)}")
+    logs.configure(level, style)
+
+
 def on_hangup(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
     """Call ``act`` on ``loop`` at every SIGHUP, where the platform has it."""
     number = getattr(signal, "SIGHUP", None)
@@ -62,13 +76,22 @@ class Reloader:
         settings: Those in use.
         read: Reads them again; blocks for disk.
         registry: Whose backends follow the settings.
+        adopt: Takes limits and time-outs into use.
     """
 
-    def __init__(self, settings: Settings, read: Callable[[], Settings], registry: BackendRegistry) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        read: Callable[[], Settings],
+        registry: BackendRegistry,
+        adopt: Callable[[Settings], None] = lambda _settings: None,
+    ) -> None:
+        self._settings = self._started = settings
         self._read = read
         self._registry = registry
+        self._adopt = adopt
         self._asked = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
 
     def ask(self) -> None:
         """Reload soon; for a signal handler."""
@@ -81,20 +104,42 @@ class Reloader:
             self._asked.clear()
             await self.reload()
 
+    async def answer(self) -> Mapping[str, Any]:
+        """Reload now, and say what came of it.
+
+        Raises:
+            InvalidRequestError: The settings are wrong; nothing changed.
+        """
+        found = await self.reload()
+        if found.refused:
+            raise InvalidRequestError(found.refused)
+        return {"applied": list(found.applied), "restart_needed": list(found.restart_needed)}
+
     async def reload(self) -> Reloaded:
-        """Reload now. What was refused is logged, and nothing has changed then."""
+        """Reload now. What was refused is logged, and nothing has changed then.
+
+        A key that needs a restart is named again by every reload until then.
+        """
+        async with self._one_at_a_time:
+            return await self._reload()
+
+    async def _reload(self) -> Reloaded:
         try:
             settings = await asyncio.to_thread(self._read)
             wanted = {spec.name: spec for spec in map(BackendSpec.from_settings, settings.backends)}
         except (SwarmError, OSError) as error:
             log.warning("settings.refused", reason=str(error))
-            return Reloaded((), ())
-        found = changed_keys(self._settings, settings)
+            return Reloaded((), (), str(error))
+        found = replace(
+            changed_keys(self._settings, settings),
+            restart_needed=changed_keys(self._started, settings).restart_needed,
+        )
         for spec in map(BackendSpec.from_settings, self._settings.backends):
             if wanted.get(spec.name) != spec:
                 self._registry.remove(spec.name)
         refused = self._add(wanted.values())
         set_log_level(settings.log.level, settings.log.format)
+        self._adopt(settings)
         self._settings = settings
         log.info(
             "settings.reloaded",

@@ -131,3 +131,9 @@ def test_a_join_needs_a_token(swarmctl: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "warning" in done.err
     assert "swp1." in done.err
     assert "secret-words" not in done.err
+
+
+def test_reload_without_a_running_host_says_so(swarmctl: Run) -> None:
+    done = swarmctl("config", "reload")
+    assert done.status == 75
+    assert "does not run" in done.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -51,6 +52,57 @@ async def test_a_lone_host_serves_its_backend_and_stops_cleanly(tmp_path: Path, 
         status, words = await run.ended()
         assert (status, "Traceback" in words) == (0, False)
         assert not run.ready_file.exists()
+
+
+async def test_limits_are_reloaded_while_it_serves(tmp_path: Path, http: ClientSession) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "x" * 500}]}
+    async with (
+        running_backend(models=("tiny",)) as fake,
+        sidecar(tmp_path, *backend_setting(fake.port)) as run,
+    ):
+        await run.until_ready()
+        config = tmp_path / "config.toml"
+        config.write_text("[client]\nmax_json_bytes = 100\n[upstream]\nmax_idle = 3\n")
+        async with http.post(f"{run.admin}/reload") as answer:
+            assert await answer.json() == {
+                "schema": "sidecar.reload/v1",
+                "applied": ["client.max_json_bytes"],
+                "restart_needed": ["upstream.max_idle"],
+            }
+        async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+            assert answer.status == 413
+        config.write_text("[client]\nmax_json_bytes = 'many'\n")
+        async with http.post(f"{run.admin}/reload") as answer:
+            assert answer.status == 400
+            assert "max_json_bytes" in (await answer.json())["error"]["message"]
+        config.write_text("")
+        async with http.post(f"{run.admin}/reload") as answer:
+            assert (await answer.json())["applied"] == ["client.max_json_bytes"]
+        async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+            assert answer.status == 200
+
+
+async def test_metrics_and_the_access_log_tell_of_every_request(tmp_path: Path, http: ClientSession) -> None:
+    log = tmp_path / "access.log"
+    asked = {"model": "tiny", "messages": []}
+    async with (
+        running_backend(models=("tiny",)) as fake,
+        sidecar(tmp_path, *backend_setting(fake.port), "--set", f"log.access={log}") as run,
+    ):
+        await run.until_ready()
+        for _ in range(3):
+            async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
+                assert answer.status == 200
+        async with http.get(f"{run.admin}/metrics") as answer:
+            text = await answer.text()
+        labels = f'dialect="openai",model="tiny",node="{run.ready["node_name"]}",outcome="completed"'
+        assert f"swarmplane_requests_total{{{labels}}} 3" in text
+        for name in ("request_duration_seconds_bucket", "attempts_total", "telemetry_dropped_total"):
+            assert f"swarmplane_{name}{{" in text
+        run.process.terminate()
+        assert (await run.ended())[0] == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["model"], line["status"], line["flags"]) for line in lines] == [("tiny", 200, "-")] * 3
 
 
 @POSIX_ONLY
