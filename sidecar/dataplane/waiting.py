@@ -222,13 +222,19 @@ class Waits(Attempts):
         hard_s = self._dispatched_s + policy.first_byte_timeout_s
         if now_s >= hard_s:
             return True
+        if not (self._plan.stateless and self._plan.left):
+            self._first_byte_by_s = hard_s
+            return False
+        # Without budget, or while all others are full, it waits on and is looked at again at the next tick.
         free = budget_free(
             plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
         )
-        if free and self._plan.stateless and self._plan.left:
-            return True
-        self._first_byte_by_s = hard_s
-        return False
+        return free and self._another_has_room()
+
+    def _another_has_room(self) -> bool:
+        plane, left = self._plane, {one.endpoint.id for one in self._left()}
+        candidates = plane.routes.resolve(self._plan.model, plane.clock_s()).candidates
+        return any(one.endpoint.id in left and one.has_room for one in candidates)
 
     # -- elsewhere ----------------------------------------------------------------------------------------
 
