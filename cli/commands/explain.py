@@ -19,7 +19,14 @@ _COLUMNS: Final = ("place", "node", "backend", "cost_s", "terms", "phase", "load
 
 @click.command(cls=Everywhere)
 @click.argument("model")
-@click.option("--prompt-tokens", type=click.IntRange(0, 10**8), default=256, show_default=True, metavar="N")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(0, 10**8),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Size of the prompt to price.",
+)
 def explain(model: str, prompt_tokens: int) -> None:
     """Show whom this host would ask for MODEL, in which order, and why not the others.
 

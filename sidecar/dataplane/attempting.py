@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _FRESH: Final = Progress()
 _NOT_STATELESS: Final = Progress(stateless=False)
 _NEVER: Final = math.inf
+_BUDGET_WAIT_S: Final = 10.0
+"""How long a request waits until the retry budget lets it be sent again."""
 
 
 class Attempts(Sink):
@@ -234,9 +237,10 @@ class Attempts(Sink):
             plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
         )
         context = Context(len(plan.left), free, plane.draw(), written)
-        decision = decide(self._progress, outcome, context, answer)
+        before = self._progress
+        decision = decide(before, outcome, context, answer)
         if self._stake is not None:
-            ended(self._stake, candidate, outcome, answer, self._progress, decision, plane.clock_s())
+            ended(self._stake, candidate, outcome, answer, before, decision, plane.clock_s())
         self._progress = decision.progress
         if decision.act is Act.ANSWER:
             return False
@@ -257,20 +261,47 @@ class Attempts(Sink):
         if decision.act is Act.FAIL:
             status = answer.status if answer is not None else None
             owner = plan.hop is not None
-            self._refuse(
-                exhausted(plan.asked, decision, last=candidate.node_name, status=status, owner=owner)
-            )
+            error = exhausted(plan.asked, decision, last=candidate.node_name, status=status, owner=owner)
+            if (
+                not free
+                and decide(before, outcome, replace(context, budget_free=True), answer).act is Act.RETRY
+            ):
+                self._await_budget(error)
+            else:
+                self._refuse(error)
         elif decision.act is Act.RETRY:
-            plane.counters.retries += 1
-            noted.retries += 1
-            self._budgeted = True
-            plane.retrying += 1
-            self._retry = asyncio.get_running_loop().call_later(decision.delay_s, self._next)
+            self._again(decision.delay_s)
         else:
             plane.counters.moves += 1
             noted.moves += 1
             self._next()
         return True
+
+    def _again(self, delay_s: float) -> None:
+        plane = self._plane
+        plane.counters.retries += 1
+        self.noted.retries += 1
+        self._budgeted = True
+        plane.retrying += 1
+        self._retry = asyncio.get_running_loop().call_later(delay_s, self._next)
+
+    def _await_budget(self, error: SwarmError) -> None:
+        """Be sent again once another retry has ended; ``error`` if none ends in time.
+
+        A backend that dies takes more requests with it than may be sent again at once.
+        """
+        if not self._plane.retrying:
+            self._refuse(error)
+            return
+        self._plane.retry_line[self] = None
+        self._retry = asyncio.get_running_loop().call_later(_BUDGET_WAIT_S, self._refuse, error)
+
+    def resume(self) -> None:
+        """The budget has room: be sent again."""
+        del self._plane.retry_line[self]
+        if self._retry is not None:
+            self._retry.cancel()
+        self._again(0.0)
 
     def _refuse(self, error: SwarmError) -> None:
         answer = self._plane.refuse(self.connection, self.request, error, attempts=self._progress.attempts)
@@ -312,6 +343,9 @@ class Attempts(Sink):
         if self._budgeted:
             self._budgeted = False
             self._plane.retrying -= 1
+            for waiting in self._plane.retry_line:
+                waiting.resume()
+                break
 
     def _tell(self, outcome: str, error: SwarmError | None = None) -> None:
         times_s = (self._started_s, self._planned_s, self._dispatched_s)
@@ -319,6 +353,7 @@ class Attempts(Sink):
 
     def _let_go(self) -> None:
         self._finished = True
+        self._plane.retry_line.pop(self, None)
         if self._queued_since_s != _NEVER:
             self._plane.moving.discard(self)
         self._end_attempt()

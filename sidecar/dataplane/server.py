@@ -93,6 +93,8 @@ class DataPlane:
         self.counters = Counters()
         self.active: set[Attempts] = set()
         self.retrying = 0
+        self.retry_line: dict[Attempts, None] = {}
+        """Those that wait until fewer requests are sent again; the first in front."""
         self.draining = False
         self.now_s = time.monotonic()
         """Monotonic time at the last tick: good enough to notice silence."""

@@ -127,6 +127,27 @@ async def test_a_shared_prompt_goes_where_it_is_cached() -> None:
             assert max(served.values()) == 5, served
 
 
+async def test_killing_one_of_three_backends_under_load_fails_nothing() -> None:
+    how = Behaviour(delay_s=0.02)
+    async with (
+        running_backend(default=how) as one,
+        running_backend(default=how) as two,
+        running_backend(default=how) as three,
+        running_node(
+            served={"one": Served(one), "two": Served(two), "three": Served(three)}, draw=seeded()
+        ) as node,
+    ):
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(load(node, 600, 24, **COSTS))
+            await eventually(lambda: len(three.asked) >= 20)
+            await three.stop()
+        _, answers = loading.result()
+        assert Counter(answer.status for answer in answers) == {200: 600}
+        breaker = node.routes.balancer.breakers.of(key(node, "three"))
+        assert breaker.phase is not Phase.ADMITTING
+        assert node.routes.in_flight(key(node, "three")) == 0
+
+
 async def test_a_backend_that_refuses_in_a_millisecond_gets_no_more_than_a_healthy_one() -> None:
     async with (
         running_backend(default=Behaviour(delay_s=0.05)) as healthy,
