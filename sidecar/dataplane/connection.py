@@ -25,7 +25,7 @@ class ClientConnection(RequestReader):
             self._deaf = True
             self.transport.abort()
             return
-        self._deadline_s = time.monotonic() + self._plane.policy.idle_timeout_s
+        self._deadline_s = time.monotonic() + self._plane.policy.head_timeout_s
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """See :class:`asyncio.Protocol`."""

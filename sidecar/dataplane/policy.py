@@ -34,6 +34,9 @@ class DataPlanePolicy:
 
     head_timeout_s: float = 10.0
     body_timeout_s: float = 60.0
+    min_body_rate: int = 1024
+    body_rate_window_s: float = 60.0
+    """Over which time a body's rate is averaged."""
     idle_timeout_s: float = 300.0
     max_connections: int = 10_000
     max_head_bytes: int = 64 * 1024
@@ -83,6 +86,7 @@ class DataPlanePolicy:
         return cls(
             head_timeout_s=client.head_timeout_s,
             body_timeout_s=client.body_timeout_s,
+            min_body_rate=client.min_body_rate,
             idle_timeout_s=client.idle_timeout_s,
             max_connections=client.max_connections,
             max_head_bytes=client.max_head_bytes,

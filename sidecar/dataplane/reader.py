@@ -31,6 +31,8 @@ _REQUEST_ID: Final = varying(b"x-request-id")
 _TRACEPARENT: Final = varying(b"traceparent")
 _CHUNK_OVERHEAD: Final = 16
 """Bytes of framing allowed for each byte of a chunked body, besides the head's allowance."""
+_MOST_BLANK: Final = 64
+"""Bytes of blank lines before a request: some old clients send one after a body."""
 _DEAF_BYTES: Final = 4 * 1024 * 1024
 """A client that goes on sending this much after a refusal is cut off."""
 
@@ -44,6 +46,7 @@ class RequestReader(asyncio.Protocol):
 
     __slots__ = (
         "_active",
+        "_blank",
         "_body_limit",
         "_deadline_s",
         "_deaf",
@@ -58,6 +61,8 @@ class RequestReader(asyncio.Protocol):
         "_plane",
         "_queue",
         "_queued_bytes",
+        "_rate_from_s",
+        "_rate_size",
         "_reading",
         "_repeat",
         "_repeating",
@@ -88,6 +93,11 @@ class RequestReader(asyncio.Protocol):
         self._timed = IDLE
         self._deadline_s = math.inf
         self._fed = self._length = self._discarded = self._body_limit = 0
+        self._blank = 0
+        """Bytes of blank lines since the last request: the parser passes over them in silence."""
+        self._rate_size = 0
+        self._rate_from_s = math.inf
+        """Since when, and from which size of the body on, its rate is measured."""
         self._first = True
         self._first_whole = False
         """Whether the request read last stands at the start of the bytes read last."""
@@ -139,6 +149,8 @@ class RequestReader(asyncio.Protocol):
         """Do what follows from what was read last."""
         if self._reading != IDLE:
             self._check_reading()
+        elif self._first and not self._deaf:
+            self._only_blank()
         elif self._active is not None or self._queue:
             self._deadline_s = math.inf
         if self._queue and self._active is None:
@@ -146,6 +158,16 @@ class RequestReader(asyncio.Protocol):
             if self._first_whole and request.head.relayed and not request.closes and request.fault is None:
                 self._repeat = Repeat.of(request.head, data, _REQUEST_ID, _TRACEPARENT)
             self._pump()
+
+    def _only_blank(self) -> None:
+        """No request began in what was read."""
+        if not self._blank and self._active is None and not self._queue:
+            self._deadline_s = time.monotonic() + self._plane.policy.head_timeout_s
+        self._blank += self._length
+        if self._blank > _MOST_BLANK:
+            request = Request(Head())
+            request.fault = Fault(Code.INVALID_REQUEST, "malformed HTTP: blank lines without end")
+            self._refuse(request)
 
     def _discard(self, size: int) -> None:
         self._discarded += size
@@ -164,6 +186,7 @@ class RequestReader(asyncio.Protocol):
         if traceparent:
             request.traceparent = traceparent
         self._deadline_s = math.inf
+        self._blank = 0
         self._begin(request)
         return True
 
@@ -192,6 +215,7 @@ class RequestReader(asyncio.Protocol):
         self._fed = self._length if self._first else 0
         self._first_whole = self._first
         self._first = False
+        self._blank = 0
 
     def on_url(self, url: bytes) -> None:
         """Parser: a piece of the target."""
@@ -223,6 +247,7 @@ class RequestReader(asyncio.Protocol):
             self._unread = framing
         self._headers = []
         self._reading = _BODY
+        self._rate_from_s = math.inf
         if self._fed > policy.max_head_bytes and _head_size(self._url, headers) > policy.max_head_bytes:
             request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
         elif request.fault is None:
@@ -321,7 +346,22 @@ class RequestReader(asyncio.Protocol):
             request.fault = Fault(Code.INVALID_REQUEST, "the body has more framing than content")
             self._refuse(request)
             return
+        if request_size and self._drips(request_size):
+            request = self._request or Request(Head())
+            request.fault = Fault(Code.REQUEST_TIMEOUT, "the request's body arrives too slowly")
+            self._refuse(request)
+            return
         self._deadline_s = time.monotonic() + policy.body_timeout_s
+
+    def _drips(self, size: int) -> bool:
+        """Whether the body, of which ``size`` bytes came so far, has arrived too slowly for a while."""
+        policy, now_s = self._plane.policy, time.monotonic()
+        over_s = now_s - self._rate_from_s
+        if 0 <= over_s < policy.body_rate_window_s:
+            return False
+        slow = over_s > 0 and size - self._rate_size < policy.min_body_rate * over_s
+        self._rate_from_s, self._rate_size = now_s, size
+        return slow
 
 
 def _head_size(url: bytes, headers: list[Header]) -> int:

@@ -83,9 +83,11 @@ class ClientSettings(Section):
     listen: tuple[str, ...] = ()
     """``host:port``; empty: 127.0.0.1:11400, or all interfaces with ``node.lan``."""
     head_timeout_s: PositiveFloat = 10.0
-    """Longest time from a connection's first byte to the end of a request's head."""
+    """Longest time from a connection's begin, or a request's first byte, to the end of the request's head."""
     body_timeout_s: PositiveFloat = 60.0
     """Longest silence while a request's body arrives."""
+    min_body_rate: NonNegativeInt = 1024
+    """Bytes a second at which a request's body must arrive, averaged over a minute; less is 408. 0: any."""
     idle_timeout_s: PositiveFloat = 300.0
     """Idle keep-alive connections are closed after this."""
     max_connections: PositiveInt = 10_000
