@@ -319,6 +319,10 @@ class Attempts(Sink):
         """End it now, because the process stops; the client is told so."""
 
     @abstractmethod
+    def cancel(self) -> None:
+        """The client left: stop everything for it, now."""
+
+    @abstractmethod
     def check(self, now_s: float) -> None:
         """Housekeeping: act on what took too long."""
 

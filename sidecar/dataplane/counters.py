@@ -35,6 +35,8 @@ class Counters:
     bytes_out: int = 0
     """Of answers to clients and peers."""
     malformed: int = 0
+    reaped: int = 0
+    """Requests and slots that outlived their connection or request: defects, put right."""
     faults: int = 0
     """Errors in our own code, caught at the edge."""
     rejected: dict[Code, int] = field(default_factory=lambda: dict.fromkeys(Code, 0))

@@ -114,8 +114,6 @@ class OwnerQueues:
         self._draw = draw
         self.lines: dict[EndpointId, Line] = {}
         """Of endpoints that have a limit."""
-        self.reaped = 0
-        """Places whose owner was gone: every one is a defect elsewhere."""
         self._by_model: dict[str, Line] = {}
         self._learned: dict[EndpointId, tuple[int, float]] = {}
         """Limit and until when it holds."""
@@ -335,19 +333,20 @@ class OwnerQueues:
                 self._apply()
             self._publish(line)
 
-    def reap(self) -> None:
-        """Every second or so: free what a defect left behind."""
-        now_s = self._clock_s()
+    def reap(self) -> int:
+        """Every second or so: free what a defect left behind; how much that was."""
+        now_s, reaped = self._clock_s(), 0
         for line in {id(line): line for line in self._by_model.values()}.values():
             line.queue.housekeep()
             entries = [Entry(lease, lease, place.free_at_s) for lease, place in line.places.items()]
             for dead in line.reaper.look(entries, line.alive, now_s):
-                self.reaped += 1
+                reaped += 1
                 log.error("slot.reaped: cause=%s", dead.cause.value)
                 self._free(line.places[dead.lease], now_s)
             for place in [place for place in line.waiting.values() if place.guest.gone]:
-                self.reaped += 1
+                reaped += 1
                 self.leave(place, cut=False, answering=False)
+        return reaped
 
 
 class _Nobody:

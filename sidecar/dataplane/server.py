@@ -11,7 +11,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from sidecar.dataplane import local
@@ -31,6 +31,7 @@ from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import guard_peer_socket
 from sidecar.dataplane.ports import Backends, Clock
 from sidecar.dataplane.reading import is_relayable
+from sidecar.dataplane.reaping import Reaping
 from sidecar.dataplane.recording import Recorder
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.request import Fault, Request
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 _CONNECTIONS_EVERY: Final = 5
 """Ticks between two looks at all connections."""
 _HOUSEKEEP_EVERY: Final = 50
+_REAP_EVERY: Final = 10
 _BACKLOG: Final = 4096
 _HANDSHAKE_S: Final = 5.0
 
@@ -105,6 +107,7 @@ class DataPlane:
         self.own_sole = Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
         self.moving = Moving(self)
+        self.reaping = Reaping(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
         self.via = b"swarm-" + swarm
@@ -140,6 +143,8 @@ class DataPlane:
                     exchange.check(now_s)
                 self.owner.check()
                 self.moving.look()
+                if tick % _REAP_EVERY == 0:
+                    self.reaping.look(now_s)
                 if tick % _CONNECTIONS_EVERY == 0:
                     for connection in tuple(self._connections):
                         connection.check(now_s)
@@ -276,6 +281,11 @@ class DataPlane:
         self.counters.connections += 1
         self.counters.open_connections += 1
         return True
+
+    @property
+    def connections(self) -> Collection[ClientConnection]:
+        """Those that are open."""
+        return self._connections
 
     def forget(self, connection: ClientConnection) -> None:
         """A connection ended."""

@@ -60,7 +60,7 @@ async def limited(backend: FakeBackend, slots: int = 1, **policy: Any) -> AsyncI
     async with running_node(served={"one": Served(backend, slots=slots)}, **changes) as node:
         yield node
         await eventually(lambda: idle(node), "every slot is free again")
-        assert node.plane.owner.reaped == 0
+        assert node.plane.counters.reaped == 0
 
 
 async def ask(node: Node, order: list[str], name: str, **headers: str) -> Answer:
@@ -284,7 +284,7 @@ async def test_abandoning_leaks_nothing(
             http.abort()
             first.abort()
             await eventually(lambda: idle(a) and idle(b), f"nothing is left of {phase}")
-            assert b.plane.owner.reaped == 0
+            assert b.plane.counters.reaped == 0
         assert backend.running == 0
         async with client(entry) as http:
             assert (await http.ask(CHAT)).status == 200, "the slot serves again"
@@ -303,6 +303,23 @@ async def test_an_abandoned_slot_is_free_only_when_the_backend_is_idle_again(bac
         assert node.routes.in_flight(own(node)) == 1
         assert (await ask(node, [], "next")).status == 200
         assert time.monotonic() - left_s >= 0.25
+
+
+async def test_what_a_defect_leaves_behind_is_reaped(backend: FakeBackend) -> None:
+    """A request that ends without giving its slot back, and one whose connection vanishes unnoticed."""
+    async with running_node(served={"one": Served(backend, slots=2)}, queue=QUEUE) as node:
+        async with client(node) as lost, client(node) as deaf:
+            lost.post(CHAT, x_fake="hang")
+            deaf.post(CHAT, x_fake="hang")
+            await asked(backend, 2)
+            one, two = node.plane.active
+            one._place = None
+            node.plane.forget(two.connection)
+            one.connection.transport.abort()
+            await eventually(lambda: len(node.plane.active) <= 1, "its client left")
+            await eventually(lambda: idle(node), "the slot and the request are reaped", within_s=20)
+        assert node.plane.counters.reaped >= 1
+        assert (await ask(node, [], "next")).status == 200
 
 
 async def test_throughput_under_three_fold_overload(backend: FakeBackend) -> None:

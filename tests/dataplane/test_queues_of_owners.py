@@ -69,7 +69,7 @@ async def owners(
             lines = node.plane.owner.lines.values()
             await eventually(lambda lines=lines: not any(one.places for one in lines), "every slot is free")
             assert not len(node.plane.moving)
-            assert node.plane.owner.reaped == 0
+            assert node.plane.counters.reaped == 0
             for key in swarm_endpoints(nodes):
                 assert node.routes.in_flight(key) == 0, "every count is even"
 
