@@ -129,8 +129,12 @@ def observe(
     absent: AbstractSet[NodeId],
     now_s: float,
     policy: MembershipPolicy,
+    doubtful: AbstractSet[NodeId] = frozenset(),
 ) -> tuple[Removals, frozenset[NodeId]]:
     """The next state, and the nodes to be removed now.
+
+    Leases of nodes that vanish together end one after another, so the first lost ones wait, for at most a
+    lease, while so many others are in doubt that together they would be a mass loss.
 
     Args:
         state: The last one.
@@ -138,6 +142,7 @@ def observe(
         absent: Nodes without one that were seen and are not decided gone.
         now_s: Of one clock throughout.
         policy: Figures.
+        doubtful: Those of ``present`` that are suspected: their leases may be about to end.
     """
     fresh = absent - state.absent_since_s.keys()
     recent = {n: at_s for n, at_s in state.vanished_s.items() if now_s - at_s < policy.lease_ttl_s}
@@ -145,6 +150,10 @@ def observe(
     since = {node: state.absent_since_s.get(node, now_s) for node in absent}
     state = Removals(MappingProxyType(since), MappingProxyType(recent), state.held_until_s)
     population = len(present | recent.keys())
-    if fresh and len(recent) > max(policy.mass_floor, policy.mass_ratio * population):
+    limit = max(policy.mass_floor, policy.mass_ratio * population)
+    if fresh and len(recent) > limit:
         state = hold(state, now_s, policy)
-    return state, frozenset(absent) if now_s >= state.held_until_s else frozenset()
+    if now_s < state.held_until_s:
+        return state, frozenset()
+    wait_s = policy.lease_ttl_s if doubtful and len(recent.keys() | doubtful) > limit else 0.0
+    return state, frozenset(node for node in absent if now_s - since[node] >= wait_s)

@@ -166,7 +166,9 @@ class Membership:
         lost = frozenset(node for node, _ in self._known() if node not in present)
         held = self._removals.held_until_s
         now_s = self._clock.now_s()
-        self._removals, due = observe(self._removals, present, lost, now_s, self._policy)
+        self._removals, due = observe(
+            self._removals, present, lost, now_s, self._policy, doubtful=self.suspects & present
+        )
         if self._removals.held_until_s > held:
             log.warning("removals.held", nodes=len(lost), hold_s=self._policy.removal_hold_s)
         try:

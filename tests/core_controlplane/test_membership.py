@@ -92,6 +92,32 @@ def test_a_mass_loss_is_held_for_a_minute() -> None:
     assert due == nodes(2, 3)
 
 
+def test_the_first_of_a_mass_loss_is_held_with_the_rest() -> None:
+    """Kills: doubt ignored, doubt alone counted, doubt without an end, a hold of a minute for mere doubt."""
+    state, due = observe(Removals(), nodes(1, 2), nodes(3), 100.0, POLICY, doubtful=nodes(2))
+    assert due == frozenset(), "the next lease is about to end"
+    state, due = observe(state, nodes(1), nodes(2, 3), 101.9, POLICY)
+    assert due == frozenset()
+    _, due = observe(state, nodes(1), nodes(2, 3), 161.8, POLICY)
+    assert due == frozenset()
+    _, due = observe(state, nodes(1), nodes(2, 3), 161.9, POLICY)
+    assert due == nodes(2, 3)
+
+
+def test_who_is_only_in_doubt_delays_a_removal_by_a_lease_at_most() -> None:
+    """Kills: `>` for `>=` at the wait's end, a wait that goes on once the doubt has gone, a limit of 1."""
+    state, due = observe(Removals(), nodes(1, 2), nodes(3), 100.0, POLICY, doubtful=nodes(2))
+    assert observe(state, nodes(1, 2), nodes(3), 100.5, POLICY)[1] == nodes(3)
+    for now_s in (104.0, 109.9):
+        state, due = observe(state, nodes(1, 2), nodes(3), now_s, POLICY, doubtful=nodes(2))
+        assert due == frozenset()
+    _, due = observe(state, nodes(1, 2), nodes(3), 110.0, POLICY, doubtful=nodes(2))
+    assert due == nodes(3)
+    many = nodes(*range(10))
+    _, due = observe(Removals(), many - nodes(0), nodes(0), 0.0, POLICY, doubtful=nodes(1, 2))
+    assert due == nodes(0), "three of ten are no mass"
+
+
 def test_losses_spread_over_one_lease_count_together_and_over_two_do_not() -> None:
     """Kills: only simultaneous losses counted, window without an end."""
     everybody = nodes(*range(10))
