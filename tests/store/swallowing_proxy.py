@@ -31,10 +31,15 @@ class Proxy:
         """From now on what clients say waits here."""
         self._kept = []
 
-    async def deliver(self) -> None:
-        """What waited here arrives, late."""
+    @property
+    def kept(self) -> int:
+        """How many pieces wait here."""
+        return len(self._kept or [])
+
+    async def deliver(self, count: int | None = None) -> None:
+        """What waited here arrives, late; or only the first ``count`` pieces, and the others never."""
         kept, self._kept = self._kept or [], None
-        for writer, data in kept:
+        for writer, data in kept[:count]:
             with suppress(ConnectionError, RuntimeError):
                 writer.write(data)
                 await writer.drain()

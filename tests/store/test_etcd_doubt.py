@@ -61,6 +61,16 @@ async def lossy(shared: SharedEtcd, *, alone: bool = False, give_up_s: float = 1
             yield one
 
 
+async def kept(proxy: Proxy) -> None:
+    """Wait until a request is on its way and waits at ``proxy``, whole."""
+
+    async def there() -> bool:
+        return proxy.kept > 0
+
+    await eventually(there)
+    await asyncio.sleep(0.1)
+
+
 async def test_a_write_that_was_done_is_known_to_be_done(single_etcd: SharedEtcd) -> None:
     async with lossy(single_etcd) as one, one.direct.watch("") as batches:
         one.proxy.swallow_answers()
@@ -100,9 +110,14 @@ async def test_a_write_that_never_arrived_is_made_and_its_late_copy_does_nothing
 ) -> None:
     async with lossy(single_etcd) as one:
         one.proxy.keep_requests()
-        revision = await one.store.put("a", b"1")
+        async with asyncio.TaskGroup() as group:
+            putting = group.create_task(one.store.put("a", b"1"))
+            await kept(one.proxy)
+            # Without what is sent when the attempt is given up: the member would see that it is not wanted.
+            wanted = one.proxy.kept
+        revision = putting.result()
         later = await one.direct.put("a", b"2")
-        await one.proxy.deliver()
+        await one.proxy.deliver(wanted)
         await asyncio.sleep(0.3)
         found = await one.direct.get("a")
         assert found is not None
@@ -182,10 +197,17 @@ async def test_where_nobody_answers_a_write_is_uncertain_and_a_read_unavailable(
 async def test_a_cancelled_write_leaves_its_marker_usable(single_etcd: SharedEtcd) -> None:
     async with lossy(single_etcd) as one:
         one.proxy.keep_requests()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await one.store.put("a", b"cancelled")
-        await one.proxy.deliver()
+        async with asyncio.TaskGroup() as group:
+            putting = group.create_task(one.store.put("a", b"cancelled"))
+            await kept(one.proxy)
+            await one.proxy.deliver(one.proxy.kept)
+            one.proxy.swallow_answers()
+
+            async def done() -> bool:
+                return await one.direct.get("a") is not None
+
+            await eventually(done)
+            putting.cancel()
         for number in range(3):
             await one.store.put("b", b"%d" % number)
         found = await one.direct.get("b")
