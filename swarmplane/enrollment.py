@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from swarmplane.addresses import Address
 from swarmplane.channels import enrollment_channel, swarm_errors
@@ -22,7 +22,14 @@ from swarmplane.credentials import csr, keys
 from swarmplane.credentials.files import Credential, load_credential, save_renewed
 from swarmplane.credentials.join_token import JoinToken
 from swarmplane.credentials.renewal import prove
-from swarmplane.errors import Code, FailedPreconditionError, SwarmError, UnauthenticatedError
+from swarmplane.errors import (
+    Code,
+    FailedPreconditionError,
+    SwarmError,
+    UnauthenticatedError,
+    UnavailableError,
+    reason_of,
+)
 from swarmplane.ids import random_id
 from swarmplane.locating import Located, addresses_of, locate
 from swarmplane.settings.schema import CONTROL_PORT
@@ -68,7 +75,12 @@ class _Authority(Protocol):
 
 
 async def enroll(
-    address: str, token: JoinToken, *, name: str, labels: Mapping[str, str] | None = None
+    address: str,
+    token: JoinToken,
+    *,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    profile: Literal["", "node", "instance", "person"] = "",
 ) -> Enrolled:
     """Spend one use of ``token`` on a certificate. Nothing is written here.
 
@@ -77,8 +89,10 @@ async def enroll(
         token: As the operator made it.
         name: Wished name of the node or person, a DNS label.
         labels: Of the node.
+        profile: What the caller wants to become; a token that makes something else is not spent. Empty: any.
 
     Raises:
+        UnavailableError: Nobody answers there.
         SwarmError: Each cause in its own sentence: nobody answers, no enrolment listener, another swarm's
             authority, and what the authority says of the token.
     """
@@ -90,6 +104,7 @@ async def enroll(
     _check_fingerprint(ca_pem, token, located)
     key = keys.new_private_key()
     request = _request(token, csr.make_csr(key), name, labels or {})
+    request.profile = profile
     async with _stub(target, ca_pem) as stub:
         answer = await _enroll(stub, request)
     credential = Credential(ca_pem, answer.certificate_pem.encode(), keys.private_key_to_pem(key))
@@ -168,11 +183,11 @@ def _presented(target: Address, shown: str) -> bytes:
     try:
         return ssl.get_server_certificate((target.host, target.port), timeout=CONNECT_S).encode()
     except ConnectionRefusedError:
-        raise FailedPreconditionError(
+        raise UnavailableError(
             f"nobody answers at {shown}: is `swarmctl up --lan` running there, and is this its join address?"
         ) from None
     except TimeoutError:
-        raise FailedPreconditionError(
+        raise UnavailableError(
             f"{shown} does not answer within {CONNECT_S:g} s: a firewall, or a machine that is off"
         ) from None
     except (ssl.SSLError, ConnectionResetError, EOFError):
@@ -180,8 +195,7 @@ def _presented(target: Address, shown: str) -> bytes:
             f"{shown} is no enrolment listener of a swarm; `swarmctl status` there shows its join address"
         ) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FailedPreconditionError(f"{shown} can't be reached: {reason}") from None
+        raise UnavailableError(f"{shown} can't be reached: {reason_of(error)}") from None
 
 
 @asynccontextmanager

@@ -102,6 +102,11 @@ class SwarmError(Exception):
         self.details: Mapping[str, str] = details
 
 
+def reason_of(error: OSError) -> str:
+    """Why the system refused something, in its words: ``no space left on device``."""
+    return (error.strerror or str(error)).lower()
+
+
 class InvalidRequestError(SwarmError):
     """The caller's input is wrong and stays wrong."""
 

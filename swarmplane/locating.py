@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmplane.addresses import Address, parse_address
-from swarmplane.errors import FailedPreconditionError, InvalidRequestError
+from swarmplane.errors import FailedPreconditionError, InvalidRequestError, UnavailableError, reason_of
 from swarmplane.settings.schema import CLIENT_PORT, JOIN_PORT
 
 WELL_KNOWN: Final = "/.well-known/swarmplane"
@@ -59,8 +59,9 @@ async def addresses_of(address: Address) -> tuple[Address, ...]:
             f"the name {address.host} was not resolved in {_TIMEOUT_S:g} s"
         ) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FailedPreconditionError(f"the name {address.host} can't be resolved: {reason}") from None
+        raise FailedPreconditionError(
+            f"the name {address.host} can't be resolved: {reason_of(error)}"
+        ) from None
     return tuple(dict.fromkeys(Address(str(target[0]), int(target[1])) for *_, target in found))
 
 
@@ -89,7 +90,9 @@ def _well_known(scheme: str, address: Address) -> dict[str, object]:
             document = json.loads(answer.read(_MOST_BYTES)) if answer.status == http.client.OK else None
         finally:
             connection.close()
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except OSError as error:
+        raise UnavailableError(f"nobody answers at {address}: {reason_of(error)}") from None
+    except (http.client.HTTPException, ValueError) as error:
         raise FailedPreconditionError(f"no member of a swarm answers at {address}: {error}") from None
     if not isinstance(document, dict):
         raise FailedPreconditionError(f"what answers at {address} is no member of a swarm")

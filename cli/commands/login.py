@@ -30,7 +30,9 @@ def login(address: str, token_file: str | None, token: str | None, name: str | N
 
     called = invocation()
     join_token = parse_join_token(token_text(token_file, token))
-    enrolled = wait_for(enroll(address, join_token, name=label_of(name or getpass.getuser()) or "person"))
+    enrolled = wait_for(
+        enroll(address, join_token, name=label_of(name or getpass.getuser()) or "person", profile="person")
+    )
     if not enrolled.subject_id.startswith("user:"):
         raise InvalidRequestError(
             f"this token makes a {enrolled.role}, not a person; one use of it is spent. "

@@ -55,10 +55,13 @@ async def enrol_own_node(data_dir: DataDir, settings: Settings, *, control: str,
 
 async def enrol_node(data_dir: DataDir, settings: Settings, address: str, token: JoinToken) -> NodeRecord:
     """Enrol this host at ``address`` and write who it is. Where it fails, nothing is written."""
-    enrolled = await enroll(address, token, name=wished_name(settings), labels=settings.node.labels)
-    if enrolled.role not in {"node", "instance"}:
+    enrolled = await enroll(
+        address, token, name=wished_name(settings), labels=settings.node.labels, profile="node"
+    )
+    if enrolled.role != "node":  # an authority that does not know of profiles
         raise SwarmError(
-            f"this token makes a person ({enrolled.role}), not a node; use it with: swarmctl login {address}"
+            f"this token makes no node ({enrolled.role}), and one use of it is spent; "
+            "a token for nodes: swarmctl token create"
         )
     record = NodeRecord(
         node_id=enrolled.subject_id,

@@ -56,6 +56,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
             csr_der=request.csr_der,
             name=request.name,
             labels={label.key: label.value for label in request.labels},
+            profile=request.profile,
         )
         committed = await self._enrolment.enroll(
             wish,

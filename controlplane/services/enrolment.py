@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 _LABEL_KEY: Final = re.compile(r"[a-z0-9./_-]{1,63}\Z")
 _LABEL_VALUE: Final = 253
 _LABELS: Final = 64
+_PROFILES: Final = {"node": "a node", "instance": "an instance", "person": "a person"}
+_USES: Final = {
+    "node": ", use it with: swarmctl join ADDRESS",
+    "instance": "",
+    "person": ", use it with: swarmctl login ADDRESS",
+}
+_TOKENS: Final = {
+    "node": "swarmctl token create",
+    "instance": "swarmctl token create --role instance",
+    "person": "swarmctl token create --role operator",
+}
 _SUBJECT: Final = SubjectId("enrolment")
 
 
@@ -40,6 +51,8 @@ class Wish:
     csr_der: bytes
     name: str
     labels: Mapping[str, str]
+    profile: str = ""
+    """``node``, ``instance`` or ``person``; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +109,18 @@ class Enrolment:
 
         Raises:
             UnauthenticatedError: The token is no good; see :meth:`Tokens.spend`.
-            InvalidRequestError: The request, a name or a label is malformed.
+            InvalidRequestError: The request, a name or a label is malformed, or the token makes something
+                else than what is wished.
         """
         public_key = csr.public_key_of(wish.csr_der)
         check_labels(wish.labels)
         if wish.name:
             check_name(wish.name)
+        check_profile(wish.profile)
 
         async def plan() -> Mutation:
             spending = await self._spending(wish)
+            check_role(wish.profile, spending.role)
             claim = await self._claim(wish, spending)
             enrolled = self._enrolled(claim, spending.role, public_key)
             return Mutation(
@@ -169,6 +185,37 @@ class Enrolment:
         certificate = self._authority.certificate(public_key, claim.subject, self._unix_s())
         secret = self._authority.secret.value if role is Role.INSTANCE else b""
         return Enrolled(certificate, claim.subject, role, claim.name, secret)
+
+
+def profile_of(role: Role) -> str:
+    """What a token of ``role`` makes: a node, an instance or a person."""
+    return role.value if role in {Role.NODE, Role.INSTANCE} else "person"
+
+
+def check_profile(profile: str) -> None:
+    """That ``profile`` is one.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    if profile and profile not in _PROFILES:
+        raise InvalidRequestError(f"profile {profile[:80]!r}: say one of {', '.join(_PROFILES)}")
+
+
+def check_role(profile: str, role: Role) -> None:
+    """That a token of ``role`` makes what is wished; before it is spent.
+
+    Raises:
+        InvalidRequestError: It does not; names the command for this token, and the token for this command.
+    """
+    made = profile_of(role)
+    if profile in {"", made}:
+        return
+    raise InvalidRequestError(
+        f"this token makes {_PROFILES[made]} ({role.value}), not {_PROFILES[profile]}; it was not spent"
+        f"{_USES[made]}. A token for this: {_TOKENS[profile]}",
+        role=role.value,
+    )
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

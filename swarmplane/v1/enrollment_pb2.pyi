@@ -26,20 +26,22 @@ class FetchAuthorityResponse(_message.Message):
     def __init__(self, ca_pem: _Optional[str] = ..., swarm_id: _Optional[str] = ..., swarm_name: _Optional[str] = ..., open: bool = ..., challenge: _Optional[bytes] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
-    __slots__ = ("token_id", "secret", "csr_der", "name", "labels", "request_id")
+    __slots__ = ("token_id", "secret", "csr_der", "name", "labels", "request_id", "profile")
     TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     CSR_DER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     token_id: str
     secret: str
     csr_der: bytes
     name: str
     labels: _containers.RepeatedCompositeFieldContainer[_common_pb2.Label]
     request_id: str
-    def __init__(self, token_id: _Optional[str] = ..., secret: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., name: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[_common_pb2.Label, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    profile: str
+    def __init__(self, token_id: _Optional[str] = ..., secret: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., name: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[_common_pb2.Label, _Mapping]]] = ..., request_id: _Optional[str] = ..., profile: _Optional[str] = ...) -> None: ...
 
 class EnrollResponse(_message.Message):
     __slots__ = ("certificate_pem", "ca_pem", "subject_id", "role", "name", "swarm_id", "swarm_name", "control_addresses", "swarm_secret", "control_port")

@@ -284,3 +284,28 @@ async def test_the_control_listener_refuses_callers_without_a_certificate(instan
         with pytest.raises(SwarmError) as caught, swarm_errors():
             await stub.List(token_pb2.ListTokensRequest(), timeout=CALL_S)
     assert caught.value.code is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("role", "profile", "words"),
+    [
+        ("node", "person", "swarmctl join ADDRESS"),
+        ("operator", "node", "swarmctl login ADDRESS"),
+        ("instance", "node", "an instance (instance), not a node"),
+        ("node", "instance", "swarmctl token create --role instance"),
+        ("node", "pet", "say one of node, instance, person"),
+    ],
+)
+async def test_a_token_of_another_role_is_not_spent(
+    instance: Instance, role: str, profile: Any, words: str
+) -> None:
+    token = await instance.token(role=role, uses=1)
+    before = await instance.everything()
+    with pytest.raises(SwarmError) as caught:
+        await enrollment.enroll(instance.join_address, token, name="mac", profile=profile)
+    assert caught.value.code is Code.INVALID_REQUEST
+    assert words in caught.value.message
+    assert await instance.everything() == before, "neither spent nor enrolled"
+    right = {"operator": "person"}.get(role, role)
+    _, answer = await instance.enroll(token, profile=right)
+    assert answer.role == role
