@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from cli.output import say
-from swarmplane.errors import Code, SwarmError
+from swarmplane.errors import Code, FailedPreconditionError, SwarmError, reason_of
 
 # gRPC's ABORTED, RESOURCE_EXHAUSTED and UNAVAILABLE: the same command may succeed later.
 _TRY_AGAIN: Final = frozenset({8, 10, 14})
@@ -30,7 +30,8 @@ def report(error: BaseException, *, verbose: bool = False) -> int:
         BaseException: Something in ``error`` is not ours, so it is a defect and goes on up.
     """
     errors = list(_leaves(error))
-    ours = [one for one in errors if isinstance(one, SwarmError)]
+    known = [_refused(one) if isinstance(one, OSError) else one for one in errors]
+    ours = [one for one in known if isinstance(one, SwarmError)]
     if len(ours) < len(errors) or not ours:
         raise error
     if verbose:
@@ -41,6 +42,12 @@ def report(error: BaseException, *, verbose: bool = False) -> int:
         say("someone with the role admin can help: swarmctl token create --role operator")
         say("then here: swarmctl login ADDRESS --token-file FILE")
     return max(exit_status(one.code) for one in ours)
+
+
+def _refused(error: OSError) -> SwarmError:
+    """A full disk, a missing right: the system's own words, not a traceback."""
+    where = f"{error.filename}: " if error.filename else ""
+    return FailedPreconditionError(f"{where}{reason_of(error)}")
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

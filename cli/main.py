@@ -43,6 +43,9 @@ cli = LazyGroup(
 )
 
 
+click.version_option(package_name="swarmplane", message="swarmplane %(version)s")(cli)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit status: 0 done, 1 failed, 2 usage, 75 try again, 130 interrupted."""
     called = Invocation()
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         # The reader has seen enough; the interpreter must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (SwarmError, ExceptionGroup) as error:
+    except (SwarmError, OSError, ExceptionGroup) as error:
         from cli.failures import report
 
         return report(error, verbose=called.verbose)

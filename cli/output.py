@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,9 @@ from cli.invocation import invocation
 
 
 def say(text: str) -> None:
-    """Words for people, on stderr."""
-    click.echo(text, err=True)
+    """Words for people, on stderr; lost where nobody can read them any longer, as on a closed terminal."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def emit(what: str, document: Mapping[str, object], text: str) -> None:

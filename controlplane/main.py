@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -77,7 +78,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(live(settings, given.data_dir, lifeline_fd=given.lifeline_fd))
+            runner.run(
+                live(settings, given.data_dir, lifeline_fd=given.lifeline_fd, reload=partial(reload, given))
+            )
     except SwarmError as error:
         return _say(error.message, FAILED)
     except KeyboardInterrupt:
@@ -85,6 +88,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BaseExceptionGroup as failures:
         return _say(_first(failures), FAILED)
     return 0
+
+
+def reload(given: Arguments) -> None:
+    """Take ``log.*`` of the settings as they stand now into use; the rest needs a restart. It blocks."""
+    try:
+        settings = load(given.data_dir, given.overrides)
+    except (SwarmError, OSError) as error:
+        log.warning("settings.refused", reason=str(error))
+        return
+    logs.configure(settings.log.level, settings.log.format)
+    log.info("settings.reloaded", applied=("log.level", "log.format"))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

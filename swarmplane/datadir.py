@@ -64,9 +64,21 @@ class DataDir:
         return self.root / "contexts" / name
 
 
+def make_private(directory: Path) -> None:
+    """Create ``directory`` and its missing parents for this user alone; those that exist stay as they are."""
+    # Not parents=True: that gives the parents, so the data directory itself, the mode of the umask.
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_private_log(path: Path) -> int:
+    """A descriptor that appends to ``path``; a file that is new can be read by this user alone. It blocks."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replace ``path`` durably: temporary file, fsync, rename, fsync of the directory. It blocks."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

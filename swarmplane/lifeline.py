@@ -23,6 +23,13 @@ def on_signals(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None
             signal.signal(number, wake)
 
 
+def on_hangup(loop: asyncio.AbstractEventLoop, reload: Callable[[], None]) -> None:
+    """Call ``reload``, which may block and must not fail, in a thread at every SIGHUP, where there is one."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is not None:
+        loop.add_signal_handler(number, loop.run_in_executor, None, reload)
+
+
 def watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ask: Callable[[], None]) -> None:
     """Call ``ask`` on ``loop`` when the pipe ``descriptor`` ends: the parent died, however it died.
 

@@ -26,10 +26,12 @@ class Runtime:
     """Id of the swarm; empty on a host that is in none."""
     pids: Mapping[str, int] = field(default_factory=dict)
     urls: Mapping[str, str] = field(default_factory=dict)
+    draining: bool = False
+    """It stops, and finishes requests first."""
 
     def document(self) -> dict[str, object]:
-        """As it stands in the file."""
-        return {
+        """As it stands in the file; ``draining`` only while it does."""
+        document: dict[str, object] = {
             "schema": SCHEMA,
             "pid": self.pid,
             "node_id": self.node_id,
@@ -38,6 +40,7 @@ class Runtime:
             "pids": dict(self.pids),
             "urls": dict(self.urls),
         }
+        return document | ({"draining": True} if self.draining else {})
 
 
 def read_runtime(data_dir: DataDir) -> Runtime | None:
@@ -52,6 +55,7 @@ def read_runtime(data_dir: DataDir) -> Runtime | None:
         swarm=str(document.get("swarm", "")),
         pids={name: _number(pid) for name, pid in _mapping(document.get("pids")).items()},
         urls={name: str(url) for name, url in _mapping(document.get("urls")).items()},
+        draining=document.get("draining") is True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -21,18 +22,21 @@ NOT_RUNNING: Final = 1
 @click.command(cls=Everywhere)
 def status() -> None:
     """Show this host and its swarm; 1 if this host does not run."""
-    from cli.supervise.lock import holder
+    from cli.supervise.lock import forget_stale, holder
     from swarmplane.identity import read_record
     from swarmplane.runtime import read_runtime
 
     called = invocation()
     data_dir = called.data_dir
     running = holder(data_dir) is not None
+    if not running:
+        forget_stale(data_dir)
     runtime = read_runtime(data_dir) if running else None
     record = read_record(data_dir)
     document: Document = {
         "running": running,
-        "ready": runtime is not None,
+        "ready": runtime is not None and not runtime.draining,
+        "draining": runtime is not None and runtime.draining,
         "data_dir": str(data_dir.root),
         "runtime": runtime.document() if runtime is not None else None,
         "swarm": {"id": record.swarm_id, "name": record.swarm_name} if record is not None else None,
@@ -43,7 +47,7 @@ def status() -> None:
     if called.as_json:
         print_document("status", document)
     else:
-        click.echo(_words(document))
+        click.echo(_words(document, shlex.join(["swarmctl", "up", *called.flags()])))
     if not running:
         click.get_current_context().exit(NOT_RUNNING)
 
@@ -74,7 +78,7 @@ def _control(runtime: Runtime | None) -> Document | None:
     return {name: value for name, value in document.items() if name != "schema"}
 
 
-def _words(document: Document) -> str:
+def _words(document: Document, up: str) -> str:
     swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
     lines = []
     if isinstance(node, dict) and isinstance(swarm, dict):
@@ -86,9 +90,9 @@ def _words(document: Document) -> str:
         pids = ", ".join(f"{name} {pid}" for name, pid in runtime["pids"].items())
         lines.append(f"pids     up {runtime['pid']}, {pids}")
     else:
-        lines.append(
-            "host     starting" if document["running"] else "host     not running; run it: swarmctl up"
-        )
+        lines.append("host     starting" if document["running"] else f"host     not running; run it: {up}")
+    if document["draining"]:
+        lines.append("host     draining: it stops once its requests are done")
     if document["problem"]:
         lines.append(f"problem  {document['problem']}")
     for what, columns in (

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Final
 
-from cli.supervise.lock import holder
+from cli.supervise.lock import forget_stale, holder
 from cli.supervise.stopping import Wish, request
 from swarmplane.datadir import DataDir
 from swarmplane.errors import FailedPreconditionError, UnavailableError
@@ -26,6 +26,7 @@ async def stop_host(data_dir: DataDir, drain_s: float) -> int | None:
     """
     pid = holder(data_dir)
     if pid is None:
+        forget_stale(data_dir)
         return None
     _ask(data_dir, pid, Wish.STOP)
     try:
@@ -50,7 +51,7 @@ async def restart_host(data_dir: DataDir, pid: int, drain_s: float) -> Runtime:
         async with asyncio.timeout(drain_s + 2 * _GRACE_S):
             while True:
                 after = read_runtime(data_dir)
-                if after is not None and (before is None or after.pids != before.pids):
+                if after is not None and (before is None or after.pids != before.pids) and not after.draining:
                     return after
                 if holder(data_dir) is None:
                     raise FailedPreconditionError("the host ended; `swarmctl up` says why")

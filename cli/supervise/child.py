@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from swarmplane.clock import Clock
 from swarmplane.datadir import DataDir
-from swarmplane.errors import FailedPreconditionError, UnavailableError
+from swarmplane.errors import FailedPreconditionError, UnavailableError, reason_of
 from swarmplane.runtime import ProcessName, read_ready, remove_ready
 
 READY_S: Final = 60.0
@@ -101,6 +102,8 @@ class Child:
                 await self.start()
             except (FailedPreconditionError, UnavailableError) as error:
                 say(error.message)
+            except OSError as error:  # no disk, memory or process left: they may come back
+                say(f"swarm-{self.name} can't be started: {reason_of(error)}")
             else:
                 changed.set()
 
@@ -113,6 +116,18 @@ class Child:
                 self._let_go()
             else:
                 self._process.terminate()
+
+    def reload(self) -> bool:
+        """Ask it to read its settings again; whether it was. One that still starts reads them anyway."""
+        hangup = getattr(signal, "SIGHUP", None)
+        ready = read_ready(self._data_dir, self.name)
+        if hangup is None or self._process is None or not self.running or ready is None:
+            return False
+        if ready.get("pid") != self._process.pid:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(hangup)
+        return True
 
     async def kill(self) -> None:
         """End it now and collect it."""

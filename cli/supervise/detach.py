@@ -14,7 +14,7 @@ from cli.output import say
 from cli.supervise import banner
 from cli.supervise.lock import holder
 from cli.supervise.run import keep, runs_control_plane
-from swarmplane.datadir import DataDir
+from swarmplane.datadir import DataDir, make_private, open_private_log
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from swarmplane.runtime import Runtime, read_runtime
 from swarmplane.settings.load import load
@@ -62,13 +62,13 @@ async def _start_and_announce(
 
 async def _started(data_dir: DataDir, overrides: Sequence[str]) -> Runtime:
     log = host_log(data_dir)
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(log.parent)
     _rotate(log)
     said_before = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(data_dir.root)]
     for override in overrides:
         command += ["--set", override]
-    with log.open("ab") as output:
+    with os.fdopen(open_private_log(log), "ab") as output:
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once, and outlives this loop
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_apart()
         )

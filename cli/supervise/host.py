@@ -18,15 +18,16 @@ from cli.supervise.stopping import Stopping
 from swarmplane.addresses import parse_address
 from swarmplane.clock import Clock
 from swarmplane.datadir import DataDir
-from swarmplane.errors import SwarmError
+from swarmplane.errors import SwarmError, reason_of
 from swarmplane.identity import read_record
-from swarmplane.runtime import Runtime, remove_runtime, write_runtime
+from swarmplane.runtime import Runtime, read_runtime, remove_runtime, write_runtime
 from swarmplane.settings.schema import Settings
 
 INTERRUPTED_DRAIN_S: Final = 10.0
 _COUNT_S: Final = 0.5
 _CONTROL_STOP_S: Final = 10.0
 _HURRY_S: Final = 3.0
+_WRITE_AGAIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,10 @@ class Host:
 
     def __init__(self, plan: Plan, sockets: Sequence[socket.socket], clock: Clock) -> None:
         self._plan = plan
+        self._clock = clock
         self._sockets = tuple(sockets)
+        self._unwritten = False
+        """Said once, and again after it could be written."""
         common = ["--data-dir", str(plan.data_dir.root)]
         for override in plan.overrides:
             common += ["--set", override]
@@ -88,11 +92,14 @@ class Host:
 
     async def _live(self, announce: Announce, changed: asyncio.Event, stopping: Stopping) -> None:
         await self._start()
-        runtime = self._write()
+        runtime = self._runtime()
+        if not self._write(runtime):
+            changed.set()
         async with asyncio.TaskGroup() as group:
             for child in self._children():
                 group.create_task(child.keep(stopping.asked, changed, say))
             group.create_task(self._rewrite(changed))
+            group.create_task(self._reload(stopping.hung_up))
             await announce(runtime)
 
     async def _start(self) -> None:
@@ -130,12 +137,28 @@ class Host:
         while True:
             await changed.wait()
             changed.clear()
-            self._write()
+            while not self._write(self._runtime()):
+                await self._clock.sleep(_WRITE_AGAIN_S)
 
-    def _write(self) -> Runtime:
-        runtime = self._runtime()
-        write_runtime(self._plan.data_dir, runtime)
-        return runtime
+    async def _reload(self, asked: asyncio.Event) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            told = [f"swarm-{child.name}" for child in self._children() if child.reload()]
+            say(f"reload: {', '.join(told) or 'nobody'} reads the settings again")
+
+    def _write(self, runtime: Runtime) -> bool:
+        """Whether it could be written: a full disk must not end a host that serves."""
+        try:
+            write_runtime(self._plan.data_dir, runtime)
+        except OSError as error:
+            if not self._unwritten:
+                where = self._plan.data_dir.runtime
+                say(f"warning: {where} can't be written: {reason_of(error)}; it is tried again")
+            self._unwritten = True
+        else:
+            self._unwritten = False
+        return not self._unwritten
 
     def _runtime(self) -> Runtime:
         record = read_record(self._plan.data_dir)
@@ -167,7 +190,7 @@ class Host:
         return [self._sidecar, *([self._control] if self._control is not None else [])]
 
     async def _stop(self, stopping: Stopping) -> None:
-        remove_runtime(self._plan.data_dir)
+        self._say_draining()
         drain_s = INTERRUPTED_DRAIN_S if stopping.interrupted else self._plan.settings.drain_s + _HURRY_S
         if self._sidecar.running:
             await self._drain(stopping, drain_s)
@@ -176,6 +199,12 @@ class Host:
             self._control.terminate()
             await self._control.ended(_CONTROL_STOP_S)
             await self._control.kill()
+        remove_runtime(self._plan.data_dir)
+
+    def _say_draining(self) -> None:
+        runtime = read_runtime(self._plan.data_dir)
+        if runtime is not None:
+            self._write(replace(runtime, draining=True))
 
     async def _drain(self, stopping: Stopping, drain_s: float) -> None:
         """Wait for the sidecar's streams, counting them for people; a second Ctrl-C ends the wait."""

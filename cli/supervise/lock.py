@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from swarmplane.datadir import DataDir
-from swarmplane.errors import AlreadyExistsError
+from swarmplane.datadir import DataDir, make_private
+from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, reason_of
+from swarmplane.runtime import remove_runtime
 
 # Windows locks bytes, and locked ones can't be read: lock one far behind the pid.
 _FAR: Final = 4096
@@ -20,18 +21,21 @@ def held(data_dir: DataDir) -> Iterator[None]:
 
     Raises:
         AlreadyExistsError: Another process holds it; names its pid.
+        FailedPreconditionError: Nothing can be written there.
     """
-    data_dir.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(data_dir.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = _opened(data_dir)
     try:
         if not _take(descriptor):
             raise AlreadyExistsError(
                 f"this host runs already (pid {_pid_in(descriptor)}, data directory {data_dir.root}); "
                 "`swarmctl status` shows it, `swarmctl down` stops it"
             )
-        os.truncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, str(os.getpid()).encode())
+        try:
+            os.truncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, str(os.getpid()).encode())
+        except OSError as error:
+            raise _unusable(data_dir, error) from None
         yield
     finally:
         os.close(descriptor)
@@ -47,6 +51,32 @@ def holder(data_dir: DataDir) -> int | None:
         return None if _take(descriptor) else _pid_in(descriptor)
     finally:
         os.close(descriptor)
+
+
+def forget_stale(data_dir: DataDir) -> None:
+    """Remove the ``runtime.json`` of a host that was killed; one that runs keeps its own."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(data_dir.lock, os.O_RDWR)
+        try:
+            if _take(descriptor):
+                remove_runtime(data_dir)
+        finally:
+            os.close(descriptor)
+
+
+def _opened(data_dir: DataDir) -> int:
+    try:
+        make_private(data_dir.lock.parent)
+        return os.open(data_dir.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
+
+
+def _unusable(data_dir: DataDir, error: OSError) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"the data directory {data_dir.root} can't be written: {reason_of(error)}; "
+        "make room there, or say another with --data-dir DIR"
+    )
 
 
 def _take(descriptor: int) -> bool:

@@ -14,6 +14,7 @@ from cli.supervise.listeners import check_free, client_listeners
 from cli.supervise.stopping import Stopping, Wish
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
+from swarmplane.errors import reason_of
 from swarmplane.identity import is_joined
 from swarmplane.lifeline import watch_lifeline
 from swarmplane.runtime import Runtime
@@ -70,7 +71,11 @@ async def _run(plan: Plan, flags: tuple[str, ...], kept: Sequence[str], *, lifel
     stopping.forget_request()
 
     async def announce(runtime: Runtime) -> None:
-        await asyncio.to_thread(keep, plan.data_dir, kept)
+        try:
+            await asyncio.to_thread(keep, plan.data_dir, kept)
+        except OSError as error:
+            say(f"warning: {config_file(plan.data_dir.root)} can't be written: {reason_of(error)}; "
+                "the flags of this run are not kept")  # fmt: skip
         await banner.announce(plan.data_dir, plan.settings, runtime, founder=plan.founder, flags=flags)
 
     with client_listeners(plan.settings) as sockets, stopping.on_signals():

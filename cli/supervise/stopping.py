@@ -30,6 +30,8 @@ class Stopping:
         self._request = data_dir.run / "request"
         self.asked = asyncio.Event()
         self.urgent = asyncio.Event()
+        self.hung_up = asyncio.Event()
+        """Set for a reload; whoever serves it clears it."""
         self.interrupted = False
         """By a person at the terminal, who does not want to wait for long."""
 
@@ -53,13 +55,22 @@ class Stopping:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM until the end of the block."""
+        """Take SIGINT, SIGTERM and SIGHUP until the end of the block.
+
+        SIGHUP asks for a reload, except where it came because the terminal was closed: that is a stop, if it
+        would have been one for any other program (``nohup`` says that it would not).
+        """
         loop = asyncio.get_running_loop()
+        hangup = getattr(signal, "SIGHUP", None)
+        bound = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN and _has_terminal()
 
         def take(number: int, _frame: FrameType | None = None) -> None:
-            loop.call_soon_threadsafe(self.ask, number)
+            if number == hangup and not (bound and not _has_terminal()):
+                loop.call_soon_threadsafe(self.hung_up.set)
+            else:
+                loop.call_soon_threadsafe(self.ask, number)
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM, *([hangup] if hangup is not None else [])]
         before = {number: signal.signal(number, take) for number in numbers}
         try:
             yield
@@ -75,6 +86,15 @@ class Stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self.asked.wait()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def request(data_dir: DataDir, pid: int, wish: Wish) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -28,9 +29,9 @@ from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Store
 from swarmplane.clock import SystemClock
 from swarmplane.credentials.names import user_subject
-from swarmplane.datadir import DataDir
+from swarmplane.datadir import DataDir, make_private
 from swarmplane.errors import SwarmError, UnavailableError
-from swarmplane.lifeline import on_signals, watch_lifeline
+from swarmplane.lifeline import on_hangup, on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.runtime import remove_ready, write_ready
 from swarmplane.settings.schema import Settings
@@ -41,8 +42,14 @@ LOAD_S: Final = 20.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None) -> None:
-    """Run an instance until a signal or the end of the lifeline.
+async def live(
+    settings: Settings,
+    root: Path,
+    *,
+    lifeline_fd: int | None = None,
+    reload: Callable[[], None] | None = None,
+) -> None:
+    """Run an instance until a signal or the end of the lifeline. ``reload`` is called at SIGHUP, in a thread.
 
     Raises:
         SwarmError: It could not start; the message says what to do.
@@ -51,10 +58,11 @@ async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None
     data_dir, clock, stop = DataDir(root), SystemClock(), asyncio.Event()
     loop = asyncio.get_running_loop()
     on_signals(loop, stop.set)
+    on_hangup(loop, reload or _nothing)
     if lifeline_fd is not None:
         watch_lifeline(loop, lifeline_fd, stop.set)
     async with AsyncExitStack() as closing:
-        data_dir.control_plane.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(data_dir.control_plane)
         store = await closing.enter_async_context(
             EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock)
         )
@@ -76,6 +84,10 @@ async def live(settings: Settings, root: Path, *, lifeline_fd: int | None = None
         closing.callback(remove_ready, data_dir, "controlplane")
         await _serve(parts, data_dir, console, stop)
     log.info("controlplane.stopped")
+
+
+def _nothing() -> None:
+    """A hangup is no reason to die, even where nothing is read again."""
 
 
 async def _restore_admin(store: Store, authority: SwarmAuthority, data_dir: DataDir) -> None:

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cli.supervise import lock as lock_module
+from cli.supervise import stopping as stopping_module
 from cli.supervise.listeners import check_free, client_listeners
-from cli.supervise.lock import held, holder
+from cli.supervise.lock import forget_stale, held, holder
 from cli.supervise.stopping import Stopping, Wish, request
 from swarmplane.datadir import DataDir
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError
+from swarmplane.runtime import Runtime, read_runtime, write_runtime
 from swarmplane.settings.schema import AdminSettings, ClientSettings, ControlSettings, Settings
 
 HOLD = """
@@ -116,3 +121,70 @@ def test_a_busy_port_names_its_flag() -> None:
         with pytest.raises(FailedPreconditionError, match=f"{taken}.*--join-listen"):
             check_free(founder, founder=True)
         check_free(founder, founder=False)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="hangups are POSIX")
+async def test_a_hangup_asks_for_a_reload_and_never_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: SIGHUP left to its default, a stop for every SIGHUP."""
+    for terminal in (True, False):
+        monkeypatch.setattr(stopping_module, "_has_terminal", lambda terminal=terminal: terminal)
+        stopping = Stopping(DataDir(tmp_path))
+        with stopping.on_signals():
+            signal.raise_signal(signal.SIGHUP)
+            await asyncio.wait_for(stopping.hung_up.wait(), 5)
+        assert not stopping.asked.is_set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="hangups are POSIX")
+@pytest.mark.parametrize("nohup", [False, True])
+async def test_a_closed_terminal_stops_a_host_that_is_not_under_nohup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nohup: bool
+) -> None:
+    terminal = [True]
+    monkeypatch.setattr(stopping_module, "_has_terminal", lambda: terminal[0])
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        stopping = Stopping(DataDir(tmp_path))
+        with stopping.on_signals():
+            terminal[0] = False
+            signal.raise_signal(signal.SIGHUP)
+            expected = stopping.hung_up if nohup else stopping.asked
+            await asyncio.wait_for(expected.wait(), 5)
+        assert stopping.asked.is_set() is not nohup
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_directory_that_can_not_be_written_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FailedPreconditionError, match="--data-dir"), held(DataDir(tmp_path / "file" / "x")):
+        pytest.fail("held nothing")
+    monkeypatch.setattr(lock_module.os, "write", full)
+    with pytest.raises(FailedPreconditionError, match="no space left"), held(DataDir(tmp_path)):
+        pytest.fail("held on a full disk")
+
+
+def test_a_data_directory_is_created_for_its_user_alone(tmp_path: Path) -> None:
+    root = tmp_path / "made" / "root"
+    with held(DataDir(root)):
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700 or os.name == "nt"
+    before = stat.S_IMODE(tmp_path.stat().st_mode)
+    with held(DataDir(tmp_path)):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == before
+
+
+def test_what_a_killed_host_left_is_removed_and_a_living_ones_kept(tmp_path: Path) -> None:
+    data_dir = DataDir(tmp_path)
+    with held(data_dir):
+        write_runtime(data_dir, Runtime(1, "n", "a", "s"))
+        forget_stale(data_dir)
+        assert read_runtime(data_dir) is not None
+    forget_stale(data_dir)
+    assert read_runtime(data_dir) is None
