@@ -7,7 +7,7 @@ from dataclasses import replace
 from cli.client.connection import connected_to, node_target
 from swarmplane.addresses import Address
 from swarmplane.datadir import DataDir
-from swarmplane.errors import Code, NotFoundError, SwarmError, UnauthenticatedError
+from swarmplane.errors import Code, SwarmError
 from swarmplane.identity import NodeRecord, write_record
 from swarmplane.locating import locate
 from swarmplane.settings.schema import CONTROL_PORT
@@ -18,12 +18,15 @@ async def is_removed(data_dir: DataDir, record: NodeRecord) -> bool:
     try:
         async with connected_to(node_target(data_dir)) as client:
             await client.node(record.node_id)
-    except (UnauthenticatedError, NotFoundError) as error:
-        # A certificate that merely ended is renewed by the sidecar.
-        return error.code in {Code.UNAUTHENTICATED, Code.NOT_FOUND} and "has ended" not in error.message
-    except SwarmError:
-        return False
+    except SwarmError as error:
+        return means_removed(error)
     return False
+
+
+def means_removed(error: SwarmError) -> bool:
+    """Whether ``error``, of a call with a node's own certificate, says that the swarm no longer knows it."""
+    # A certificate that merely ended is renewed by the sidecar.
+    return error.code in {Code.UNAUTHENTICATED, Code.NOT_FOUND} and "has ended" not in error.message
 
 
 async def with_address(data_dir: DataDir, record: NodeRecord, address: str) -> NodeRecord:

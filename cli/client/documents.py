@@ -38,7 +38,7 @@ def node(message: node_pb2.Node) -> Document:
         "memory_bytes": message.memory_bytes,
         "session": message.session,
         "instance_id": message.instance_id,
-        "silent_s": round(message.silent_s, 3),
+        "silent_s": round(message.silent_s, 3) if message.silent_s >= 0 else None,
         "push": {
             "sent": version(message.push.sent),
             "acked": version(message.push.acked),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,8 @@ def join(
             run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
             return
     if enroll_only:
-        emit(
-            "join", _document(record), f"node {record.node_name} ({record.node_id}); run it with: swarmctl up"
-        )
+        up = shlex.join(["swarmctl", "up", *called.flags()])
+        emit("join", _document(record), f"node {record.node_name} ({record.node_id}); run it with: {up}")
     else:
         run_detached(data_dir, overrides, flags=called.flags())
 

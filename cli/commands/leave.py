@@ -53,6 +53,7 @@ async def _leave(
     data_dir: DataDir, record: NodeRecord, drain_s: float, *, founder: bool, force: bool
 ) -> None:
     from cli.client.connection import connected_to, node_target
+    from cli.rejoining import means_removed
 
     if founder:
         others = [] if force else await _others(data_dir, record)
@@ -65,12 +66,16 @@ async def _leave(
         return
     try:
         # Before anything is stopped: a node that can't be deleted stays as it is.
-        async with connected_to(node_target(data_dir)):
-            pass
+        async with connected_to(node_target(data_dir)) as client:
+            await client.node(record.node_id)
         await _stop(data_dir, drain_s)
         async with connected_to(node_target(data_dir)) as client:
             await client.remove_node(record.node_id)
     except SwarmError as error:
+        if means_removed(error):
+            say(f"node {record.node_name} was removed from swarm {record.swarm_name} before; forgetting it")
+            await _stop(data_dir, drain_s)
+            return
         if not force:
             raise FailedPreconditionError(
                 f"the swarm could not be told: {error.message}; try again, or use --force and then, "

@@ -42,16 +42,29 @@ async def announce(
         founder: Whether the control plane is here.
         flags: To lead other commands to this host.
     """
+    swarmctl = shlex.join(["swarmctl", *flags])
     if runtime.swarm:
         trouble = await _trouble(data_dir, runtime)
         if trouble:
             say(trouble)
+    for warning in open_to_all(settings):
+        say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
     if founder:
-        say(await _how_to_join(data_dir, settings, runtime))
+        say((await _how_to_join(data_dir, settings, runtime)).replace("swarmctl", swarmctl))
     hint = await _what_next(settings, runtime)
     if hint:
-        say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
+        say(hint.replace("swarmctl up", f"{swarmctl} up"))
+
+
+def open_to_all(settings: Settings) -> tuple[str, ...]:
+    """What to warn of: each client listener beyond loopback, which takes everybody's requests."""
+    return tuple(
+        f"everybody who reaches {listener} can use every model of this host's swarm: there are no client "
+        "keys yet; --listen 127.0.0.1:PORT takes requests from this machine alone"
+        for listener in settings.client_listeners()
+        if not parse_address(listener).loopback
+    )
 
 
 async def _trouble(data_dir: DataDir, runtime: Runtime) -> str:
@@ -122,7 +135,8 @@ async def _standing_token(data_dir: DataDir) -> str:
             return kept["join_token"]
         made = await client.create_token("node", JOIN_USES, JOIN_S)
     kept = {"id": str(made["id"]), "join_token": str(made["join_token"])}
-    write_atomically(path, json.dumps(kept).encode())
+    with contextlib.suppress(OSError):  # the next run makes another
+        write_atomically(path, json.dumps(kept).encode())
     return kept["join_token"]
 
 

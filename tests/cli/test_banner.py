@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from cli.supervise.banner import why_out_of_reach
+from cli.supervise.banner import open_to_all, why_out_of_reach
+from swarmplane.settings.schema import ClientSettings, NodeSettings, Settings
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,11 @@ def test_why_a_node_is_out_of_reach(told: Sequence[str], control: Sequence[str],
     reason = why_out_of_reach(told, control)
     assert words in reason
     assert bool(reason) == bool(words)
+
+
+def test_listening_beyond_loopback_without_keys_is_said() -> None:
+    wide = Settings(client=ClientSettings(listen=("127.0.0.1:1", "0.0.0.0:2")))
+    (warning,) = open_to_all(wide)
+    assert "everybody who reaches 0.0.0.0:2" in warning
+    assert open_to_all(Settings()) == ()
+    assert open_to_all(Settings(node=NodeSettings(lan=True)))
