@@ -151,6 +151,8 @@ _CLASSES: Final = {
         errors.UnavailableError,
     )
 }
+_CORE: Final = "Internal error from Core"
+"""What grpcio says of a write to a stream that has ended, in place of the reason."""
 _BARE_STATUS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: Code.INVALID_REQUEST,
     grpc.StatusCode.UNAUTHENTICATED: Code.UNAUTHENTICATED,
@@ -182,6 +184,8 @@ def rpc_error_to_swarm_error(error: grpc.aio.AioRpcError, address: str | Address
     code = _BARE_STATUS.get(error.code(), Code.INTERNAL)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = "the control plane did not answer in time"
+    if error.code() is grpc.StatusCode.INTERNAL and message == _CORE:
+        code, message = Code.UNAVAILABLE, "the stream was reset"
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         message = _unreachable(message, str(address))
     return _swarm_error(code, message or error.code().name.lower().replace("_", " "), {})

@@ -99,7 +99,13 @@ class Exchange(Waits):
             return
         if upstream.status >= _ERRORS_FROM and self._judged(upstream, relay):
             return
-        relay.end()
+        if relay.finished:
+            relay.end()
+        elif relay.committed:
+            message = "the answer ended before its model had finished"
+            self._break(Code.UPSTREAM_FAILED, message, records.TRUNCATED)
+        else:
+            self._outcome(Outcome.TRUNCATED)
 
     def upstream_lost(self, upstream: Upstream, *, clean: bool) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""

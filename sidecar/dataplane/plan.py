@@ -13,7 +13,7 @@ from sidecar.dataplane.asking import Order, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
-from sidecar.dataplane.refusals import RefusedError, unpinned, unready
+from sidecar.dataplane.refusals import RefusedError, elsewhere, not_here, unpinned, unready
 from sidecar.dataplane.request import Request
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
@@ -160,6 +160,10 @@ def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
     local_only = any(_is_yes(head.option(name)) for name in _LOCAL_ONLY)
     resolution = plane.routes.resolve(plan.asked, plane.clock_s(), local_only=local_only)
     candidates = resolution.candidates
+    if local_only and resolution.code is Code.NO_REPLICA:
+        everywhere = plane.routes.resolve(plan.asked, plane.clock_s())
+        if everywhere.candidates:
+            raise elsewhere(plan.asked, everywhere, plane.draw())
     pin = head.option(b"x-swarm-node")
     if pin and candidates:
         candidates = permitted(candidates, pin=pin)
@@ -209,7 +213,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
     candidates = resolution.candidates
     if not candidates:
-        raise unready(hop.model, resolution, (), plane.draw())
+        raise not_here(hop.model, resolution, plane.draw())
     if len(candidates) > 1:
         candidates = order(candidates, "least_load", plane.draw())[::-1]
         plan.ask = Ask(plan.model)

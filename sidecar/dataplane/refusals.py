@@ -13,6 +13,8 @@ from sidecar.routing.resolution import Resolution
 from swarmplane.errors import Code, SwarmError
 
 _ABSENT_RETRY_S: Final = 5.0
+_SHOWN: Final = 256
+"""Characters of a name that a client gave."""
 _STATES: Final[Mapping[Code, str]] = {
     Code.MODEL_LOADING: "loading",
     Code.DRAINING: "draining",
@@ -49,11 +51,12 @@ class RefusedError(SwarmError):
 def unready(asked: str, resolution: Resolution, known: Sequence[ModelListing], draw: float) -> RefusedError:
     """The refusal of a model that nobody can serve now; ``known`` models are told where nobody knows it."""
     code = resolution.code or Code.NO_REPLICA
+    shown = asked[:_SHOWN]
     if code is Code.MODEL_NOT_FOUND:
         return RefusedError(unknown_model(asked, [model.name for model in known]), code, asked=asked)
     wait_s = resolution.wait_s or _ABSENT_RETRY_S
     sentence = _sentence(
-        code, asked, f"The model {asked!r} is known, but no node can serve it now; see `swarmctl model list`"
+        code, asked, f"The model {shown!r} is known, but no node can serve it now; see `swarmctl model list`"
     )
     eta_s = resolution.wait_s or None
     retry = retry_after_s(wait_s, draw)
@@ -61,9 +64,26 @@ def unready(asked: str, resolution: Resolution, known: Sequence[ModelListing], d
     return RefusedError(sentence, code, retry_after=retry, eta_s=eta_s, asked=asked, model=model)
 
 
+def elsewhere(asked: str, resolution: Resolution, draw: float) -> RefusedError:
+    """The refusal of a request that must stay on this node, for a model that only others serve."""
+    sentence = (
+        f"The model {asked[:_SHOWN]!r} is on other nodes only, and the request asks to stay on this one; "
+        "leave out x-swarm-local-only"
+    )
+    retry, model = retry_after_s(_ABSENT_RETRY_S, draw), resolution.model or ""
+    return RefusedError(sentence, Code.NO_REPLICA, retry_after=retry, asked=asked, model=model)
+
+
+def not_here(model: str, resolution: Resolution, draw: float) -> RefusedError:
+    """An owner's refusal to a sender whose table is older than what this node knows."""
+    if resolution.code is Code.MODEL_NOT_FOUND:
+        return RefusedError(f"this node does not serve {model[:_SHOWN]!r} now", Code.MODEL_NOT_FOUND)
+    return unready(model, resolution, (), draw)
+
+
 def unpinned(asked: str, pin: str, draw: float) -> RefusedError:
     """The refusal of a request for a node that does not serve the model."""
-    sentence = f"node {pin!r} does not serve {asked!r} now"
+    sentence = f"node {pin[:_SHOWN]!r} does not serve {asked[:_SHOWN]!r} now"
     return RefusedError(sentence, Code.NO_REPLICA, retry_after=retry_after_s(_ABSENT_RETRY_S, draw))
 
 
@@ -73,7 +93,7 @@ def exhausted(asked: str, decision: Decision, *, last: str, status: int | None, 
     progress = decision.progress
     nodes = f"{progress.attempts} node{' was' if progress.attempts == 1 else 's were'} tried"
     if code is Code.NO_REPLICA:
-        sentence = f"The model {asked!r} is known, but no node could be reached; {nodes}"
+        sentence = f"The model {asked[:_SHOWN]!r} is known, but no node could be reached; {nodes}"
     elif code is Code.UPSTREAM_TIMEOUT:
         sentence = f"No answer began in time; {nodes}"
     else:
@@ -87,6 +107,7 @@ def exhausted(asked: str, decision: Decision, *, last: str, status: int | None, 
 
 
 def _sentence(code: Code, asked: str, otherwise: str) -> str:
+    asked = asked[:_SHOWN]
     return {
         Code.MODEL_LOADING: f"The model {asked!r} is being loaded; try again soon",
         Code.DRAINING: f"Every node that serves {asked!r} is draining; try again soon",

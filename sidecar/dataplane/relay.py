@@ -54,6 +54,11 @@ class Relay(ABC):
     def end(self) -> None:
         """The body is whole."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether a body that is whole by its framing is so by its dialect too."""
+        return True
+
     def whole_at_eof(self) -> bool:
         """Whether a body that only the connection's end delimits is complete, by its dialect's end marker."""
         return False
@@ -164,7 +169,7 @@ class PassingRelay(Relay):
 class EventRelay(Relay):
     """Server-sent events: whole lines only, so that a failure can still be told as an event of its own."""
 
-    __slots__ = ("_early", "_held", "_last", "_limit", "_rename")
+    __slots__ = ("_early", "_finished", "_held", "_last", "_limit", "_rename")
 
     def __init__(self, exchange: Exchange, upstream: Upstream, limit: int) -> None:
         super().__init__(exchange, upstream)
@@ -173,6 +178,8 @@ class EventRelay(Relay):
         self._early = b""
         self._last = b"\n\n"
         self._rename = exchange.rename
+        # Only these two dialects are known to say when they are done.
+        self._finished = exchange.request.head.path not in _MARKED or upstream.status != _OK
 
     def data(self, data: bytes) -> None:
         """See :class:`Relay`."""
@@ -187,7 +194,14 @@ class EventRelay(Relay):
         if data:
             self._emit(data)
 
+    @property
+    def finished(self) -> bool:
+        """See :class:`Relay`: an end marker passed, or a finish reason: some servers send no more."""
+        return self._finished or says_finished(self._held)
+
     def _emit(self, data: bytes) -> None:
+        if not self._finished:
+            self._finished = says_finished(data)
         if self._rename:
             data = rename_events(data, self._rename)
         if self.committed:
@@ -234,6 +248,18 @@ class EventRelay(Relay):
 
 
 _NEWLINE: Final = 0x0A
+_OK: Final = 200
+_MARKED: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+
+
+def says_finished(lines: bytes) -> bool:
+    """Whether OpenAI events say that the model is done: a finish reason, the end marker, or an error."""
+    return (
+        b'"finish_reason":"' in lines
+        or b'"finish_reason": "' in lines
+        or b"[DONE]" in lines
+        or b'"error"' in lines
+    )
 
 
 def is_silence(data: bytes) -> bool:
