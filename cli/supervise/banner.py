@@ -42,7 +42,6 @@ async def announce(
         founder: Whether the control plane is here.
         flags: To lead other commands to this host.
     """
-    swarmctl = shlex.join(["swarmctl", *flags])
     if runtime.swarm:
         trouble = await _trouble(data_dir, runtime)
         if trouble:
@@ -51,10 +50,10 @@ async def announce(
         say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
     if founder:
-        say((await _how_to_join(data_dir, settings, runtime)).replace("swarmctl", swarmctl))
+        say(await _how_to_join(data_dir, settings, runtime, here=shlex.join(["", *flags])[2:]))
     hint = await _what_next(settings, runtime)
     if hint:
-        say(hint.replace("swarmctl up", f"{swarmctl} up"))
+        say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
 
 
 def open_to_all(settings: Settings) -> tuple[str, ...]:
@@ -109,21 +108,25 @@ def why_out_of_reach(told: Sequence[str], control: Sequence[str]) -> str:
     return ""
 
 
-async def _how_to_join(data_dir: DataDir, settings: Settings, runtime: Runtime) -> str:
+async def _how_to_join(data_dir: DataDir, settings: Settings, runtime: Runtime, *, here: str) -> str:
+    """The next machine's line, or what to do here first; commands for this host end in ``here``."""
     if parse_address(settings.join_listener()).loopback:
-        return "to add machines: swarmctl up --lan"
+        return f"to add machines: swarmctl up --lan{here}"
     port = parse_address(runtime.urls["join"]).port
     listener = parse_address(settings.join_listener())
     addresses = own_join_addresses(settings, str(replace(listener, port=port)))
     if not addresses:
-        return "to add machines, say which address of this one they reach: swarmctl up --lan --advertise HOST"
+        return (
+            "to add machines, say which address of this one they reach: "
+            f"swarmctl up --lan --advertise HOST{here}"
+        )
     if not sys.stderr.isatty():
         # The line carries a secret: it is for a person's eyes, not for a log.
-        return "to add machines: swarmctl token create"
+        return f"to add machines: swarmctl token create{here}"
     try:
         return f"to add a machine, run there: {join_command(await _standing_token(data_dir), addresses)}"
     except SwarmError as error:
-        return f"to add machines: swarmctl token create ({error.message})"
+        return f"to add machines: swarmctl token create{here} ({error.message})"
 
 
 async def _standing_token(data_dir: DataDir) -> str:

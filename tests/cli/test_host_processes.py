@@ -70,7 +70,7 @@ def test_runtime_json_is_as_agreed(founder: Host) -> None:
 
 def test_what_it_says_when_ready(founder: Host) -> None:
     _says(founder, f"ready: http://127.0.0.1:{founder.ports['listen']}")
-    _says(founder, "to add machines: swarmctl up --lan")
+    _says(founder, f"to add machines: swarmctl up --lan --data-dir {founder.data_dir}\n")
     _says(founder, "no model yet")
     assert "swp1." not in founder.log.read_text(), "a log is no terminal"
 
@@ -158,7 +158,18 @@ def test_people_log_in(founder: Host, tmp_path: Path) -> None:
     node_token = founder.token()
     wrong = swarmctl("login", address, "--token", node_token, data_dir=tmp_path / "x")
     assert wrong.returncode == 2
+    assert "swarmctl join" in wrong.stderr
     assert not (tmp_path / "x" / "contexts").exists()
+    person = founder.token("--role", "viewer")
+    for wasted in (
+        swarmctl("join", address, "--token", person, "--enroll-only", data_dir=tmp_path / "y"),
+        wrong,
+    ):
+        assert wasted.returncode == 2
+        assert "not spent" in wasted.stderr
+    used = {one["id"]: one["used"] for one in founder.json("token", "list")["items"]}
+    assert used[node_token.split(".")[1]] == used[person.split(".")[1]] == 0
+    assert [one["name"] for one in founder.json("node", "list")["items"]].count("y") == 0
     assert swarmctl("logout", data_dir=tmp_path).returncode == 0
     assert not (tmp_path / "contexts" / "work").exists()
 
@@ -287,7 +298,10 @@ def test_ctrl_c_counts_what_is_left_and_the_second_one_stops(streaming: tuple[Ho
     host, _ = streaming
     host.signal(signal.SIGINT)
     _says(host, "1 request left (Ctrl-C again stops now)")
-    assert not (host.data_dir / "runtime.json").exists()
+    assert host.runtime["draining"] is True
+    status = host.json("status")
+    assert (status["running"], status["ready"], status["draining"]) == (True, False, True)
+    assert "draining" in host.ctl("status").stdout
     host.signal(signal.SIGINT)
     assert host.wait(15) == 0
 
