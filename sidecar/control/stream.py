@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -71,11 +71,22 @@ class ControlStream:
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
         self._welcomed = asyncio.Event()
+        self._subscribers: list[Callable[[], None]] = []
 
     @property
     def connected(self) -> bool:
         """Whether an instance has welcomed us and the stream stands."""
         return self._welcome is not None
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever an instance has welcomed us."""
+        self._subscribers.append(callback)
+
+    def move(self, peer_addresses: tuple[str, ...]) -> None:
+        """Peers reach us at ``peer_addresses`` from now on: say so, in a new session."""
+        self._host = replace(self._host, peer_addresses=peer_addresses)
+        if self._session is not None:
+            self._session.leave("moving")
 
     def wake(self) -> None:
         """Inventory or engines changed: report it now."""
@@ -164,6 +175,8 @@ class ControlStream:
                 self._welcomed.set()
                 log.info("control.connected", address=address, session=welcome.session)
                 group.create_task(self._note(welcome), name="remember addresses")
+                for callback in self._subscribers:
+                    callback()
 
             session = Session(
                 channel, self._host, self._facts, self._keeping, self._progress, self._clock, welcomed

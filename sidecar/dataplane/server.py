@@ -115,6 +115,7 @@ class DataPlane:
         self._tls = tls
         self._connections: set[ClientConnection] = set()
         self._servers: list[asyncio.Server] = []
+        self._peer_server: asyncio.Server | None = None
         self._buffered = 0
         self._idle = asyncio.Event()
         """Set when the last request of a draining process ended."""
@@ -188,16 +189,22 @@ class DataPlane:
             await self._serve(sock, client_listener(bound_host(sock), self.policy), None)
 
     async def serve_peer(self, sock: socket.socket) -> None:
-        """Accept peers on a bound socket, with mutual TLS.
+        """Accept peers on a bound socket, with mutual TLS, and no longer on the one before.
 
         Raises:
             RuntimeError: The data plane was made without a node's credential.
         """
         if self._tls is None:
             raise RuntimeError("a host without a credential has no peers")
-        await self._serve(sock, peer_listener(), self._tls.server_context)
+        before = self._peer_server
+        self._peer_server = await self._serve(sock, peer_listener(), self._tls.server_context)
+        if before is not None:
+            before.close()
+            self._servers.remove(before)
 
-    async def _serve(self, sock: socket.socket, listener: Listener, context: ssl.SSLContext | None) -> None:
+    async def _serve(
+        self, sock: socket.socket, listener: Listener, context: ssl.SSLContext | None
+    ) -> asyncio.Server:
         sock.setblocking(False)
         server = await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self, listener),
@@ -207,6 +214,7 @@ class DataPlane:
             ssl_handshake_timeout=_HANDSHAKE_S if context is not None else None,
         )
         self._servers.append(server)
+        return server
 
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new and wait for what runs, at most ``timeout_s``. Returns what was cut off."""

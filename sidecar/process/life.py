@@ -6,9 +6,9 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +18,9 @@ from sidecar.backends.registry import BackendRegistry
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
-from sidecar.process.reach import LOOPBACK, find_reach
+from sidecar.process.reach import LOOPBACK, Reach, find_reach, find_source
 from sidecar.process.reload import on_hangup
+from sidecar.process.roaming import Roaming
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy
@@ -55,6 +56,8 @@ class Places:
     peer: socket.socket | None
     """None on a host that joined no swarm."""
     advertised: tuple[str, ...]
+    reach: Reach | None = None
+    """What ``peer`` and ``advertised`` follow from."""
 
     @property
     def client_url(self) -> str:
@@ -90,6 +93,9 @@ async def live(settings: Settings, arguments: Arguments) -> None:
             await _start(parts, places, data_dir)
 
         services = (*services_of(parts), Service("settings", parts.reloader.run))
+        if record is not None and places.reach is not None and not settings.node.advertise:
+            roaming = roaming_of(settings, record.control_addresses, parts, places, data_dir, closing)
+            services = (*services, Service("reach", roaming.run))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
@@ -117,7 +123,7 @@ async def _bind(
         lan=settings.node.lan,
     )
     peer = closing.enter_context(listening_socket(reach.bind, flag="--peer-listen"))
-    return Places(listeners, peer, reach.advertised(bound_address(peer).port))
+    return Places(listeners, peer, reach.advertised(bound_address(peer).port), reach)
 
 
 async def _build(
@@ -186,6 +192,41 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         services.append(Service("control", control.run, control.drain))
     # First, so that it stops last: it tells of everything that the others still end.
     return (Service("telemetry", parts.telemetry.run), *services)
+
+
+def roaming_of(
+    settings: Settings,
+    control: Sequence[str],
+    parts: Parts,
+    places: Places,
+    data_dir: DataDir,
+    closing: ExitStack,
+) -> Roaming:
+    """What keeps the peer listener of ``places`` where others reach this host."""
+    membership, listener, reach = parts.membership, places.peer, places.reach
+    if membership is None or listener is None or reach is None:
+        raise RuntimeError("a host without a swarm has no peers")
+    listen, port = ListenPolicy.of(settings).peer, bound_address(listener).port
+
+    async def find() -> Reach | None:
+        if not await find_source(control):
+            return None
+        return await find_reach(
+            listen=listen, default_port=PEER_PORT, advertise=(), control=control, lan=settings.node.lan
+        )
+
+    async def move(to: Reach) -> None:
+        nonlocal listener
+        if listener is not None and to.bind.host != bound_address(listener).host:
+            listener = listening_socket(Address(to.bind.host, port), flag="--peer-listen")
+            await parts.plane.serve_peer(closing.enter_context(listener))
+        now = replace(places, peer=listener, advertised=to.advertised(port), reach=to)
+        membership.control.move(now.advertised)
+        await asyncio.to_thread(write_ready, data_dir, "sidecar", ready_document(parts, now))
+
+    roaming = Roaming(reach, find, move)
+    membership.control.subscribe(roaming.look_soon)
+    return roaming
 
 
 async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:

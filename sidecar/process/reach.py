@@ -63,11 +63,7 @@ async def find_reach(
     *, listen: Address | None, default_port: int, advertise: Sequence[str], control: Sequence[str], lan: bool
 ) -> Reach:
     """:func:`choose_reach` for this machine and the control plane at ``control`` (``host:port`` each)."""
-    source = ""
-    for address in control:
-        source = await source_towards(parse_address(address))
-        if source:
-            break
+    source = await find_source(control)
     return choose_reach(
         listen=listen,
         default_port=default_port,
@@ -76,6 +72,15 @@ async def find_reach(
         machine=await asyncio.to_thread(this_machine),
         lan=lan,
     )
+
+
+async def find_source(control: Sequence[str]) -> str:
+    """This machine's address on the way to the first of ``control`` that has one; empty: there is no way."""
+    for address in control:
+        source = await source_towards(parse_address(address))
+        if source:
+            return source
+    return ""
 
 
 async def source_towards(address: Address) -> str:

@@ -112,6 +112,31 @@ async def test_two_sidecars_learn_of_each_other(plane: Plane, tmp_path: Path) ->
         assert bob.node not in ada.routes.view.suspects
 
 
+async def test_a_sidecar_that_moved_is_reached_elsewhere(plane: Plane, tmp_path: Path) -> None:
+    _, a_credential = await plane.node("ada")
+    _, b_credential = await plane.node("bob")
+    where = plane.control_address
+    welcomes: list[int] = []
+    async with (
+        sidecar(tmp_path / "a", a_credential, where) as ada,
+        sidecar(tmp_path / "b", b_credential, where) as bob,
+    ):
+        bob.stream.subscribe(lambda: welcomes.append(1))
+        bob.has(inventory("llama"))
+        await until(lambda: ada.sees("llama") == "ready")
+        session = bob.stream.state()["session"]
+        bob.stream.move(("127.0.0.1:9",))
+        await until(lambda: _peer_addresses(ada, "llama") == ("127.0.0.1:9",))
+        assert bob.stream.state()["session"] > session
+        assert len(welcomes) == 2
+        assert bob.node not in ada.routes.view.suspects
+
+
+def _peer_addresses(end: Sidecar, model: str) -> tuple[str, ...]:
+    candidates = end.routes.resolve(model, SystemClock().now_s()).candidates
+    return candidates[0].peer_addresses if candidates else ()
+
+
 def _in_flight(end: Sidecar, model: str) -> int:
     candidates = end.routes.resolve(model, SystemClock().now_s()).candidates
     return candidates[0].in_flight if candidates else -1
