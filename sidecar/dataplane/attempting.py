@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer
-from sidecar.core.attempts import Act, Context, Outcome, Progress, budget_free, decide
+from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
 from sidecar.core.candidate import Candidate
 from sidecar.dataplane.hop import queued_line
 from sidecar.dataplane.plan import Plan, plan_request
-from sidecar.dataplane.recording import FAILURES, Noted, context_lines, status_of
+from sidecar.dataplane.recording import Noted, context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.relay import Relay
 from sidecar.dataplane.request import Request
@@ -29,7 +29,7 @@ from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.connection import ClientConnection
-    from sidecar.dataplane.owner_queue import Line, Place
+    from sidecar.dataplane.owner_line import Line, Place
     from sidecar.dataplane.pool import Destination
     from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
@@ -144,6 +144,11 @@ class Attempts(Sink):
                 return
         self._attempt(candidate, fresh=False)
 
+    def _learn(self, candidate: Candidate, decision: Decision, answer: Answer | None) -> None:
+        self._plane.upstreams.learn(candidate, decision)
+        if decision.full_hold_s and candidate.local and answer is not None and not answer.retry_after_s:
+            self._plane.owner.learn_full(candidate.endpoint.id)
+
     def _begin_stake(self, candidate: Candidate) -> None:
         plane, ask = self._plane, self._plan.ask
         if ask is not None:
@@ -246,12 +251,9 @@ class Attempts(Sink):
             return False
         self._relay = None
         noted = self.noted
-        noted.tail = None
-        noted.failed(FAILURES[outcome], status=answer.status if answer is not None else 0)
+        noted.attempt_over(outcome, answer)
         if not own:
-            plane.upstreams.learn(candidate, decision)
-            if decision.full_hold_s and candidate.local and answer is not None and not answer.retry_after_s:
-                plane.owner.learn_full(candidate.endpoint.id)
+            self._learn(candidate, decision, answer)
         if decision.act is Act.REPLAY:
             plane.counters.replays += 1
             noted.replays += 1

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from math import ceil, inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.queue_values import Asking, Effect, Granted, Preempted, Refused, Waiting, Why
 from sidecar.core.queueing import OwnerQueue
-from sidecar.core.reaper import Entry, Reaper
+from sidecar.core.reaper import Entry
 from sidecar.core.slots import Ending, free_at_s
+from sidecar.dataplane.owner_line import FREELY, NOBODY, Line, Place
 from swarmplane.ids import EndpointId
 
 if TYPE_CHECKING:
@@ -33,72 +35,6 @@ _LEARNED_S: Final = 30.0
 _UNLIMITED: Final = 1_000_000
 _GONE: Final = Refused(Why.FULL, 1.0)
 """What those are told who waited for an endpoint that is not there any more."""
-
-
-class Guest(Protocol):
-    """A request that wants a slot. What it is told, it is told once."""
-
-    __slots__ = ()
-
-    def seated(self, place: Place) -> None:
-        """``place`` has a slot now: run there."""
-
-    def turned_away(self, refused: Refused) -> None:
-        """It waits no more: what it had is gone."""
-
-    def bumped(self) -> None:
-        """Stop what runs, at once: a more urgent request takes the slot. It waits again."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether it ended."""
-
-
-class Place:
-    """A request's place in a line, and then its slot. ``lease`` is 0 while it waits."""
-
-    __slots__ = ("endpoint", "free_at_s", "guest", "lease", "line", "origin", "ticket")
-
-    def __init__(self, line: Line, guest: Guest, origin: str) -> None:
-        self.line = line
-        self.guest = guest
-        self.origin = origin
-        self.ticket = 0
-        self.lease = 0
-        self.endpoint = EndpointId("")
-        self.free_at_s = inf
-        """Of a cancelled one: when its backend is idle at the latest."""
-
-    @property
-    def ahead(self) -> int:
-        """About how many are served before it."""
-        return self.line.queue.ahead(self.ticket)
-
-    @property
-    def expected_wait_s(self) -> float:
-        """About how long it will still wait."""
-        line = self.line
-        return (self.ahead + 1) * line.queue.service_s / max(sum(line.limits.values()), 1)
-
-
-class Line:
-    """One model: its queue, the limits of its endpoints here, and who stands where."""
-
-    __slots__ = ("limits", "places", "queue", "reaper", "waiting")
-
-    def __init__(self, queue: OwnerQueue) -> None:
-        self.queue = queue
-        self.limits: dict[EndpointId, int] = {}
-        self.waiting: dict[int, Place] = {}
-        """By ticket."""
-        self.places: dict[int, Place] = {}
-        """By lease."""
-        self.reaper = Reaper()
-
-    def alive(self, lease: int) -> bool:
-        """Whether somebody will give ``lease`` back."""
-        place = self.places[lease]
-        return place.free_at_s != inf or not place.guest.gone
 
 
 class OwnerQueues:
@@ -177,6 +113,7 @@ class OwnerQueues:
     def _open(self, key: EndpointId, line: Line, now_s: float) -> None:
         """Offer what the limit leaves beside requests that began before there was one."""
         before = self._routes.in_flight(key) - line.queue.used(key)
+        before -= sum(place.endpoint == key for place in line.freely)
         limit = line.limits[key] - max(before, 0)
         self._put(line, line.queue.set_slots(key, limit, now_s))
         self._apply()
@@ -193,9 +130,47 @@ class OwnerQueues:
 
     # -- a request ----------------------------------------------------------------------------------------
 
+    def sit(self, place: Place, endpoint: EndpointId, now_s: float) -> bool:
+        """Seat ``place`` at ``endpoint`` while there is room and nobody waits: that needs no queue. 1 µs."""
+        line, routes = place.line, self._routes
+        if line.places or line.waiting or routes.in_flight(endpoint) >= line.limits[endpoint]:
+            return False
+        place.lease, place.endpoint, place.started_s = FREELY, endpoint, now_s
+        line.freely[place] = None
+        routes.begin(endpoint, place.origin)
+        return True
+
+    def _enlist(self, line: Line) -> None:
+        """Give those that run without a lease one: from now on it matters who has which."""
+        if not line.freely:
+            return
+        freely, line.freely = line.freely, {}
+        for key in line.limits:
+            held = sum(place.endpoint == key for place in freely)
+            others = self._routes.in_flight(key) - line.queue.used(key) - held
+            line.queue.set_slots(key, max(line.limits[key] - max(others, 0), held), 0.0)
+        for place in freely:
+            asking = place.guest.asking()
+            asking = replace(asking, only=place.endpoint, preferred=place.endpoint, deadline_s=inf)
+            answer, _ = line.queue.ask(asking, place.started_s)
+            if isinstance(answer, Granted):
+                place.ticket, place.lease = answer.ticket, answer.lease
+                line.places[answer.lease] = place
+                if place.sent:
+                    line.queue.sent(place.lease)
+                if place.free_at_s != inf:
+                    line.queue.closing(place.lease)
+            elif isinstance(answer, Waiting):
+                # Its endpoint has no limit any more: it counts as what began before there was one.
+                line.queue.withdraw(answer.ticket, place.started_s)
+
     def ask(self, place: Place, asking: Asking, now_s: float) -> Waiting | Refused | None:
         """Seat ``place`` (None), let it wait, or refuse it. What follows for others, follows at once."""
         line = place.line
+        if line.freely:
+            self._enlist(line)
+        for key in line.limits:
+            self._open(key, line, now_s)
         answer, effects = line.queue.ask(asking, now_s)
         if isinstance(answer, Granted):
             self._seat(place, answer)
@@ -219,6 +194,7 @@ class OwnerQueues:
 
     def sent(self, place: Place) -> None:
         """A byte of its answer went out."""
+        place.sent = True
         place.line.queue.sent(place.lease)
 
     def leave(self, place: Place, *, cut: bool, answering: bool) -> None:
@@ -248,6 +224,13 @@ class OwnerQueues:
 
     def _free(self, place: Place, now_s: float) -> None:
         line = place.line
+        if place.lease == FREELY:
+            line.freely.pop(place, None)
+            place.lease = 0
+            self._routes.end(place.endpoint, place.origin)
+            if line.waiting and place.endpoint in line.limits:
+                self._open(place.endpoint, line, now_s)
+            return
         if line.places.pop(place.lease, None) is None:
             return
         self._routes.end(place.endpoint, place.origin)
@@ -296,7 +279,7 @@ class OwnerQueues:
             # It ended between the decision and now; the ticket that waits again is nobody's.
             self._put(line, line.queue.withdraw(effect.ticket, self._clock_s()))
             return
-        rest = Place(line, _NOBODY, place.origin)
+        rest = Place(line, NOBODY, place.origin)
         rest.lease, rest.endpoint = place.lease, place.endpoint
         line.places[effect.lease] = rest
         place.lease, place.ticket = 0, effect.ticket
@@ -338,6 +321,10 @@ class OwnerQueues:
         now_s, reaped = self._clock_s(), 0
         for line in {id(line): line for line in self._by_model.values()}.values():
             line.queue.housekeep()
+            for place in [place for place in line.freely if place.guest.gone and place.free_at_s == inf]:
+                # An end comes in one step: there is no moment in which its guest is gone and it is not.
+                reaped += 1
+                self._free(place, now_s)
             entries = [Entry(lease, lease, place.free_at_s) for lease, place in line.places.items()]
             for dead in line.reaper.look(entries, line.alive, now_s):
                 reaped += 1
@@ -347,22 +334,3 @@ class OwnerQueues:
                 reaped += 1
                 self.leave(place, cut=False, answering=False)
         return reaped
-
-
-class _Nobody:
-    """The guest of a slot whose request went back to the queue."""
-
-    __slots__ = ()
-    gone = False
-
-    def seated(self, place: Place) -> None:
-        """See :class:`Guest`."""
-
-    def turned_away(self, refused: Refused) -> None:
-        """See :class:`Guest`."""
-
-    def bumped(self) -> None:
-        """See :class:`Guest`."""
-
-
-_NOBODY: Final = _Nobody()

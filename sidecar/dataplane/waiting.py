@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Final
 
 from sidecar.core.answers import Answer, Refusal
@@ -15,7 +16,7 @@ from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.attempting import Attempts
-from sidecar.dataplane.owner_queue import Line, Place
+from sidecar.dataplane.owner_line import Line, Place
 
 _BYTES_PER_TOKEN: Final = 4
 _LEAST_SAMPLES: Final = 8.0
@@ -31,25 +32,16 @@ class Waits(Attempts):
 
     def _enter(self, line: Line, candidate: Candidate) -> None:
         """See :class:`Attempts`."""
-        now_s, plan = time.monotonic(), self._plan
-        here = {candidate.endpoint.id}
+        now_s, owner, endpoint = time.monotonic(), self._plane.owner, candidate.endpoint.id
+        self._place = place = Place(line, self, self._plan.origin)
+        if owner.sit(place, endpoint, now_s):
+            self._attempt(candidate, fresh=False)
+            return
+        here = {endpoint}
         if len(line.limits) > 1:
             here.update(other.endpoint.id for other in self._left())
-        place = Place(line, self, plan.origin)
-        queued_s = self._queued_since_s
-        if queued_s == math.inf:
-            queued_s = now_s - (plan.hop.queued_ms / 1000 if plan.hop is not None else 0.0)
-        asking = Asking(
-            self._key(),
-            queued_s,
-            self._priority(),
-            len(self.request.body),
-            plan.deadline_s,
-            preferred=candidate.endpoint.id,
-            only="" if line.limits.keys() <= here else candidate.endpoint.id,
-            repeatable=plan.stateless,
-        )
-        self._place = place
+        only = "" if line.limits.keys() <= here else endpoint
+        asking = replace(self.asking(), preferred=endpoint, only=only)
         answer = self._plane.owner.ask(place, asking, now_s)
         if answer is None:
             self._sit(place)
@@ -57,8 +49,22 @@ class Waits(Attempts):
         elif isinstance(answer, Refused):
             self.turned_away(answer)
         elif place.ticket and not place.lease:
-            self._queued_since_s = queued_s
+            self._queued_since_s = asking.since_s
             self._wait(answer)
+
+    def asking(self) -> Asking:
+        """See :class:`sidecar.dataplane.owner_line.Guest`."""
+        plan, since_s = self._plan, self._queued_since_s
+        if since_s == math.inf:
+            since_s = time.monotonic() - (plan.hop.queued_ms / 1000 if plan.hop is not None else 0.0)
+        return Asking(
+            self._key(),
+            since_s,
+            self._priority(),
+            len(self.request.body),
+            plan.deadline_s,
+            repeatable=plan.stateless,
+        )
 
     def _key(self) -> str:
         """Whose request it is, for fair shares."""
@@ -112,7 +118,7 @@ class Waits(Attempts):
         self.connection.write(hops.phase_message(f"{hops.QUEUED};ahead={ahead}", load))
 
     def seated(self, place: Place) -> None:
-        """See :class:`sidecar.dataplane.owner_queue.Guest`."""
+        """See :class:`sidecar.dataplane.owner_line.Guest`."""
         plane = self._plane
         plane.moving.discard(self)
         self._sit(place)
@@ -125,7 +131,7 @@ class Waits(Attempts):
         self._attempt(candidate, fresh=False)
 
     def turned_away(self, refused: Refused) -> None:
-        """See :class:`sidecar.dataplane.owner_queue.Guest`."""
+        """See :class:`sidecar.dataplane.owner_line.Guest`."""
         self._place = None
         self._plane.moving.discard(self)
         if refused.why is Why.EXPIRED:
@@ -136,7 +142,7 @@ class Waits(Attempts):
         self._outcome(Outcome.STATUS, answer, own=True)
 
     def bumped(self) -> None:
-        """See :class:`sidecar.dataplane.owner_queue.Guest`."""
+        """See :class:`sidecar.dataplane.owner_line.Guest`."""
         self._drop_upstream()
         place = self._place
         if place is not None:
@@ -150,7 +156,7 @@ class Waits(Attempts):
 
     @property
     def gone(self) -> bool:
-        """See :class:`sidecar.dataplane.owner_queue.Guest`."""
+        """See :class:`sidecar.dataplane.owner_line.Guest`."""
         return self._finished
 
     @abstractmethod
