@@ -18,7 +18,7 @@ from sidecar.core.choosing import Choice, Chooser
 from sidecar.core.cost import Ask, Breakdown
 from sidecar.core.estimates_history import History
 from sidecar.core.prefix import BLOCK_TOKENS
-from sidecar.core.prefix_index import PrefixIndex
+from sidecar.core.prefix_index import REPLICA_BLOCKS, PrefixIndex
 from sidecar.core.session import Sessions
 from sidecar.core.slow_start import SlowStart, usable_slots, weight
 from swarmplane.ids import EndpointId, ModelName
@@ -105,7 +105,7 @@ class Balancer:
 
     def begin(self, ask: Ask, endpoint: Endpoint, now_s: float, draw: Callable[[], float]) -> Stake:
         """A request goes to ``endpoint`` now: report to the stake how that ends. About 2 µs."""
-        return Stake(self, ask, endpoint.id, now_s, draw)
+        return Stake(self, ask, endpoint, now_s, draw)
 
     def appeared(self, endpoint: EndpointId, now_s: float) -> None:
         """``endpoint`` is new, or begins a new life: it starts slowly, unblamed, with empty caches."""
@@ -150,11 +150,11 @@ class Stake:
     )
 
     def __init__(
-        self, balancer: Balancer, ask: Ask, endpoint: EndpointId, now_s: float, draw: Callable[[], float]
+        self, balancer: Balancer, ask: Ask, served_by: Endpoint, now_s: float, draw: Callable[[], float]
     ) -> None:
         self._balancer = balancer
         self._ask = ask
-        self._endpoint = endpoint
+        self._endpoint = endpoint = served_by.id
         self._draw = draw
         self._sent_s = now_s
         self._judged = False
@@ -165,7 +165,7 @@ class Stake:
         if ask.blocks:
             # Believed from now on, not when the answer came: the next request of the prompt comes sooner.
             self._cached = balancer.prefixes.match(ask.model, endpoint, ask.blocks)
-            balancer.prefixes.insert(ask.model, endpoint, ask.blocks)
+            balancer.prefixes.insert(ask.model, endpoint, ask.blocks, cache_blocks(served_by))
         balancer.sessions.begin(ask.session, endpoint, now_s)
 
     def runs(self, now_s: float) -> None:
@@ -235,3 +235,10 @@ class Stake:
         self._judged = True
         if self._balancer.breakers.ended(self._endpoint, signal, self._era, now_s, self._draw()):
             self._balancer.phase_changed(self._endpoint, now_s)
+
+
+def cache_blocks(endpoint: Endpoint) -> int:
+    """Blocks of prompts that ``endpoint`` is believed to keep: a context for each slot, where it is known."""
+    if not endpoint.context_length:
+        return REPLICA_BLOCKS
+    return min((endpoint.slots or ASSUMED_SLOTS) * endpoint.context_length // BLOCK_TOKENS, REPLICA_BLOCKS)

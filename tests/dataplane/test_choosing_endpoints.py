@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from sidecar.core.breaker import Phase
 from sidecar.core.cost import Excluded
 from sidecar.routing.explaining import explain
 from swarmplane.ids import EndpointId
-from tests.fakes.backend import Behaviour, running_backend
+from tests.fakes.backend import Behaviour, FakeBackend, Seen, running_backend
 from tests.fakes.dataplane import (
     CHAT,
     STREAM,
@@ -56,9 +59,7 @@ def key(node: Node, backend: str) -> EndpointId:
     return EndpointId(f"{node.id}/{backend}/m1")
 
 
-async def test_two_unlike_backends_share_by_their_speed(
-    record_property: Callable[[str, object], None],
-) -> None:
+async def test_two_unlike_backends_share_by_their_speed() -> None:
     """One is five times as fast. Measured: 1.10 x the optimum; the bound is for busy machines."""
     fast_s, slow_s, requests, concurrency = 0.04, 0.2, 200, 8
     async with (
@@ -72,7 +73,6 @@ async def test_two_unlike_backends_share_by_their_speed(
         assert {answer.status for answer in answers} == {200}
         # Four slots each: together so many requests in a second.
         optimum_s = requests / (4 / fast_s + 4 / slow_s)
-        record_property("over_optimum", took_s / optimum_s)
         assert len(fast.asked) > 3 * len(slow.asked)
         assert took_s < 2.0 * optimum_s
 
@@ -125,6 +125,75 @@ async def test_a_shared_prompt_goes_where_it_is_cached() -> None:
                 answer = await user.ask({"model": "m1", "messages": [system, question]}, **COSTS)
                 served[answer.headers["x-swarm-backend"]] += 1
             assert max(served.values()) == 5, served
+
+
+@dataclass
+class CachingBackend(FakeBackend):
+    """Reads prompts slowly, but for the last few, which it keeps: as many as its contexts hold."""
+
+    kept: dict[str, None] = field(default_factory=dict)
+    hits: int = 0
+
+    def behaviour(self, seen: Seen) -> Behaviour:
+        prompt = json.loads(seen.body)["messages"][0]["content"]
+        hit = prompt in self.kept
+        self.hits += hit
+        self.kept.pop(prompt, None)
+        self.kept[prompt] = None
+        if len(self.kept) > KEPT:
+            del self.kept[next(iter(self.kept))]
+        return Behaviour(delay_s=0.01 if hit else 0.08)
+
+
+KEPT = 9
+"""Prompts of 7 blocks in the 64 of four slots with a context of 4,096 tokens."""
+
+
+async def prefix_hits(strategy: str, prompts: Sequence[str]) -> tuple[float, list[int], float]:
+    """Share of requests that met their prompt in one of four caches, how many each served, and how long."""
+    async with AsyncExitStack() as stack:
+        fakes = [CachingBackend() for _ in range(4)]
+        for fake in fakes:
+            await fake.start()
+            stack.push_async_callback(fake.stop)
+        served = {f"b{place}": Served(fake, slots=4) for place, fake in enumerate(fakes)}
+        node = await stack.enter_async_context(running_node(served=served, draw=seeded()))
+        left = iter(prompts)
+
+        async def worker() -> None:
+            async with client(node) as one:
+                for prompt in left:
+                    messages = [{"role": "system", "content": prompt}, {"role": "user", "content": "hi"}]
+                    answer = await one.ask({"model": "m1", "messages": messages}, x_swarm_strategy=strategy)
+                    assert answer.status == 200
+
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(6):
+                group.create_task(worker())
+        took_s = time.monotonic() - began_s
+        hits = sum(fake.hits for fake in fakes)
+        return hits / len(prompts), [len(fake.asked) for fake in fakes], took_s
+
+
+def shared_prompts(kinds: int, count: int) -> list[str]:
+    order = random.Random(3)
+    return [f"{order.randrange(kinds):02} " * 2500 for _ in range(count)]
+
+
+async def test_shared_prompts_go_where_they_are_cached() -> None:
+    """32 prompts in random order over four caches for nine each. Measured: 87 % hits, not 28; a third of the time."""
+    prompts = shared_prompts(32, 400)
+    hits, _, took_s = await prefix_hits("least_cost", prompts)
+    hits_in_turns, _, took_in_turns_s = await prefix_hits("round_robin", prompts)
+    assert hits >= 2.5 * hits_in_turns
+    assert took_s < took_in_turns_s / 1.3
+
+
+async def test_prompts_that_share_nothing_make_no_hot_spot() -> None:
+    hits, counts, _ = await prefix_hits("least_cost", [f"{place:03} " * 2000 for place in range(200)])
+    assert hits == 0.0
+    assert max(counts) <= 2 * min(counts) + 20, counts
 
 
 async def test_killing_one_of_three_backends_under_load_fails_nothing() -> None:
