@@ -14,6 +14,7 @@ from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.trace import Trace, Tracing, passed_on
 
 if TYPE_CHECKING:
+    from sidecar.core.answers import Answer
     from sidecar.core.candidate import Candidate
     from sidecar.dataplane.attempting import Attempts
     from sidecar.dataplane.connection import ClientConnection
@@ -67,6 +68,11 @@ class Noted:
         """Trace context for whoever is asked now; the end of a whole answer's body."""
         self.tail: Tail | None = None
         """Of a streamed answer."""
+
+    def attempt_over(self, outcome: Outcome, answer: Answer | None) -> None:
+        """The last attempt ended in ``outcome``, and the client got nothing of it."""
+        self.tail = None
+        self.failed(FAILURES[outcome], status=answer.status if answer is not None else 0)
 
     def failed(self, failure: str, *, status: int = 0) -> None:
         """The last attempt is over, and did not give the answer, or not to its end."""
