@@ -8,8 +8,10 @@ from typing import Final
 from sidecar.core.deadlines import FirstBytePolicy
 from sidecar.core.queue_values import QueuePolicy
 from sidecar.core.slots import Settling
-from swarmplane.settings.schema import Settings
+from swarmplane.settings.schema import QueueSettings, Settings
 
+_UNKNOWN_S: Final = 30.0
+"""Wait for the first byte of an endpoint without history."""
 LIVE: Final = (
     "client.head_timeout_s",
     "client.body_timeout_s",
@@ -103,4 +105,20 @@ class DataPlanePolicy:
             max_idle=upstream.max_idle,
             retry_budget_min=upstream.retry_budget_min,
             retry_budget_ratio=upstream.retry_budget_ratio,
+            queue=_queue_policy(settings.queue),
+            first_byte=FirstBytePolicy(
+                floor_s=upstream.first_byte_floor_s,
+                unknown_s=max(upstream.first_byte_floor_s, _UNKNOWN_S),
+                hard_s=upstream.first_byte_timeout_s,
+            ),
         )
+
+
+def _queue_policy(queue: QueueSettings) -> QueuePolicy:
+    usual = QueuePolicy()
+    lanes = ((usual.interactive, queue.interactive), (usual.default, queue.default), (usual.bulk, queue.bulk))
+    interactive, default, bulk = (
+        replace(lane, length=length, size_bytes=queue.max_bytes, max_wait_s=queue.max_wait_s)
+        for lane, length in lanes
+    )
+    return QueuePolicy(interactive, default, bulk, preempt=queue.preempt)

@@ -118,6 +118,8 @@ class UpstreamSettings(Section):
     """Longest wait for a connection."""
     first_byte_timeout_s: PositiveFloat = 600.0
     """Hard limit of the wait for the first byte of an answer that is running."""
+    first_byte_floor_s: PositiveFloat = 10.0
+    """Least wait for it before another endpoint is asked; usually four times the slowest of a hundred."""
     stall_timeout_s: PositiveFloat = 300.0
     """Longest silence within an answer."""
     idle_backend_s: PositiveFloat = 4.0
@@ -130,6 +132,23 @@ class UpstreamSettings(Section):
     """Failures that may always be retried at a time."""
     retry_budget_ratio: NonNegativeFloat = 0.2
     """Failures retried at a time: at least the minimum, at most this share of active requests."""
+
+
+class QueueSettings(Section):
+    """Requests that wait for a slot of this host; one queue per model."""
+
+    interactive: NonNegativeInt = 256
+    """Requests of the class ``interactive`` that may wait; 0: none."""
+    default: NonNegativeInt = 512
+    """Requests of the class ``default`` that may wait; 0: none."""
+    bulk: NonNegativeInt = 1024
+    """Requests of the class ``bulk`` that may wait; 0: none."""
+    max_bytes: PositiveInt = 128 * 1024 * 1024
+    """Bodies of one class that may wait, together."""
+    max_wait_s: PositiveFloat = 600.0
+    """Longest wait in queues; then the client is told to come again."""
+    preempt: bool = True
+    """Whether a higher class may take the slot of a request that has not sent a byte."""
 
 
 class PeerSettings(Section):
@@ -304,6 +323,7 @@ class Settings(Section):
     swarm: SwarmSettings = SwarmSettings()
     client: ClientSettings = ClientSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    queue: QueueSettings = QueueSettings()
     peer: PeerSettings = PeerSettings()
     admin: AdminSettings = AdminSettings()
     control: ControlSettings = ControlSettings()
