@@ -151,6 +151,7 @@ _CLASSES: Final = {
         errors.UnavailableError,
     )
 }
+STREAM_RESET: Final = "the stream was reset"
 _CORE: Final = "Internal error from Core"
 """What grpcio says of a write to a stream that has ended, in place of the reason."""
 _BARE_STATUS: Final = {
@@ -185,7 +186,7 @@ def rpc_error_to_swarm_error(error: grpc.aio.AioRpcError, address: str | Address
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = "the control plane did not answer in time"
     if error.code() is grpc.StatusCode.INTERNAL and message == _CORE:
-        code, message = Code.UNAVAILABLE, "the stream was reset"
+        code, message = Code.UNAVAILABLE, STREAM_RESET
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         message = _unreachable(message, str(address))
     return _swarm_error(code, message or error.code().name.lower().replace("_", " "), {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,13 +12,13 @@ import grpc
 from sidecar.control.inbox import Inbox, Keeping, Progress
 from sidecar.control.outbox import Facts, Outbox, Pace
 from swarmplane import features
-from swarmplane.channels import swarm_errors
+from swarmplane.channels import STREAM_RESET, swarm_errors
 from swarmplane.clock import Clock
 from swarmplane.codec.version import version_to_pb
-from swarmplane.errors import Code, SwarmError, UnavailableError
+from swarmplane.errors import Code, SwarmError, UnauthenticatedError, UnavailableError
 from swarmplane.ids import NodeId
+from swarmplane.v1 import node_pb2, node_pb2_grpc, sidecar_pb2_grpc
 from swarmplane.v1 import sidecar_pb2 as pb
-from swarmplane.v1 import sidecar_pb2_grpc
 
 Call = grpc.aio.StreamStreamCall[pb.SidecarMessage, pb.ControlMessage]
 
@@ -29,6 +29,7 @@ WRITE_S: Final = 10.0
 """A message that can't be handed on for so long means a dead stream."""
 _LEAST_LOOK_S: Final = 0.02
 _REPORT_S: Final = 1.0
+_REASON_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,25 @@ class Session:
             with swarm_errors():
                 await self._converse(call)
         except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+            raise await self._reason(_first(failures)) from failures
+        except UnavailableError as error:
+            raise await self._reason(error) from error
         finally:
             call.cancel()
+
+    async def _reason(self, failure: BaseException) -> BaseException:
+        """Why the stream ended. A write to one that was ended does not say it: a short call does."""
+        if not isinstance(failure, UnavailableError) or failure.message != STREAM_RESET:
+            return failure
+        ask: Callable[..., Awaitable[object]] = node_pb2_grpc.NodeServiceStub(self._channel).Get
+        try:
+            with swarm_errors():
+                await ask(node_pb2.GetNodeRequest(node=self._host.node_id), timeout=_REASON_S)
+        except UnauthenticatedError as error:
+            return error
+        except SwarmError:
+            return failure
+        return failure
 
     async def _converse(self, call: Call) -> None:
         try:

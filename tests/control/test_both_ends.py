@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from sidecar.control.certificate import NodeCertificate
 from sidecar.control.inbox import Keeping
 from sidecar.control.outbox import Facts
-from sidecar.control.session import Host
+from sidecar.control.session import Host, Session
 from sidecar.control.stream import Addresses, ControlStream
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.addresses import parse_address
+from swarmplane.channels import control_channel, rpc_error_to_swarm_error
 from swarmplane.clock import SystemClock
 from swarmplane.credentials.files import Credential, save_credential
+from swarmplane.errors import Code, UnavailableError
 from swarmplane.ids import NodeId, SwarmId, random_id
 from swarmplane.inventory import Inventory
 from swarmplane.routes import RouteTable
@@ -110,6 +114,31 @@ async def test_two_sidecars_learn_of_each_other(plane: Plane, tmp_path: Path) ->
         await bob.stream.drain()
         await until(lambda: ada.sees("llama") == "absent")
         assert bob.node not in ada.routes.view.suspects
+
+
+def test_what_grpc_says_for_want_of_a_reason_is_not_repeated() -> None:
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error from Core"
+    )
+    found = rpc_error_to_swarm_error(error)
+    assert (found.code, found.message) == (Code.UNAVAILABLE, "the stream was reset")
+
+
+async def test_the_reason_of_a_reset_is_asked_for(plane: Plane, tmp_path: Path) -> None:
+    b, credential = await plane.node("bob")
+    reset = UnavailableError("the stream was reset")
+    async with sidecar(tmp_path / "b", credential, plane.control_address) as bob:
+        await until(lambda: bob.stream.connected)
+        async with await control_channel(plane.control_address, credential) as channel:
+            host = Host(b, random_id(), (), "0", "test", "")
+            session: Any = Session(channel, host, *[None] * 5)
+            assert await session._reason(reset) is reset
+            stub: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
+            await stub.Remove(node_pb2.RemoveNodeRequest(node=b))
+            await until(lambda: not bob.stream.connected)
+            found = await session._reason(reset)
+            assert found.code is Code.UNAUTHENTICATED
+            assert "removed" in found.message or "join" in found.message
 
 
 async def test_a_sidecar_that_moved_is_reached_elsewhere(plane: Plane, tmp_path: Path) -> None:
