@@ -15,12 +15,10 @@ from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from sidecar.dataplane import local
-from sidecar.dataplane.answers import CLOSE, encode, error_document, response
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.exchange import Exchange
-from sidecar.dataplane.hop import refusal_of
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
 from sidecar.dataplane.moving import Moving
@@ -33,10 +31,10 @@ from sidecar.dataplane.ports import Backends, Clock
 from sidecar.dataplane.reading import is_relayable
 from sidecar.dataplane.reaping import Reaping
 from sidecar.dataplane.recording import Recorder
-from sidecar.dataplane.refusals import RefusedError
+from sidecar.dataplane.refusing import refusal
 from sidecar.dataplane.request import Fault, Request
 from sidecar.dataplane.upstreams import Upstreams
-from sidecar.dataplane.writer import Writer, cors_lines
+from sidecar.dataplane.writer import Writer
 from sidecar.routing.current import CurrentRoutes
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.trace import Tracing
@@ -374,33 +372,8 @@ class DataPlane:
         self, connection: ClientConnection, request: Request, error: SwarmError, *, attempts: int = 0
     ) -> bytes:
         """Write the error answer to ``request`` and return it; the caller ends the exchange."""
-        code = error.code
-        self.counters.rejected[code] += 1
-        status = code.http_status
-        extra = [b"x-request-id: %b\r\n" % request.request_id]
-        if attempts:
-            extra.append(b"x-swarm-attempts: %d\r\n" % attempts)
-        swarm, expired = None, False
-        if isinstance(error, RefusedError):
-            swarm, expired = error.swarm, error.expired
-            if error.retry_after:
-                extra.append(b"retry-after: %d\r\n" % error.retry_after)
-        if connection.peer is not None and (refusal := refusal_of(code, expired=expired)) is not None:
-            status = refusal.http_status
-            extra.append(b"x-swarm-refusal: %b\r\n" % refusal.value.encode())
-        if code is Code.METHOD_NOT_ALLOWED:
-            extra.append(b"allow: POST\r\n" if is_relayable(request.head.path) else b"allow: GET, HEAD\r\n")
-        if self.routes.view.stale:
-            extra.append(b"x-swarm-stale: 1\r\n")
-        if request.closes or self.draining:
-            extra.append(CLOSE)
-        if code is not Code.FORBIDDEN:
-            extra.append(cors_lines(request.head))
-        document = error_document(
-            request.head.path, code, error.message, param=error.details.get("param"), swarm=swarm
-        )
-        head_only = request.head.method == b"HEAD"
-        answer = response(status, encode(document), extra=b"".join(extra), head_only=head_only)
+        self.counters.rejected[error.code] += 1
+        answer = refusal(self, connection, request, error, attempts=attempts)
         connection.write(answer)
         return answer
 
