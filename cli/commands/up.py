@@ -23,7 +23,8 @@ def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # 
     kept in config.toml once it is ready, so that `swarmctl up` alone runs the same host again;
     `swarmctl config set` changes them.
 
-    One Ctrl-C finishes running requests for at most 10 seconds, a second one stops at once.
+    One Ctrl-C finishes running requests for at most 10 seconds, a second one stops at once. SIGHUP reads the
+    settings again; it stops the host where it comes because the terminal was closed, except under nohup.
     """
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held

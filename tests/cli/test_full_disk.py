@@ -94,3 +94,33 @@ def test_a_data_directory_that_can_not_be(swarmctl: Callable[..., Any]) -> None:
 def test_the_version_as_a_flag(swarmctl: Callable[..., Any]) -> None:
     done = swarmctl("--version", data_dir=None)
     assert (done.status, done.out.startswith("swarmplane ")) == (0, True)
+
+
+def test_silence_that_is_unknown_is_null() -> None:
+    from cli.client.documents import node
+    from swarmplane.v1 import node_pb2
+
+    assert node(node_pb2.Node(silent_s=-1.0))["silent_s"] is None
+    assert node(node_pb2.Node(silent_s=0.5))["silent_s"] == 0.5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+def test_logs_and_new_directories_are_the_users_alone(tmp_path: Path) -> None:
+    from sidecar.engines.guard import Log
+    from swarmplane.datadir import open_private_log, write_atomically
+
+    before = os.umask(0o022)
+    try:
+        os.close(open_private_log(tmp_path / "host.log"))
+        log = Log(tmp_path / "engine.log", 10)
+        log.write(b"123456789")
+        log.write(b"123456789")  # the second generation too
+        assert log._file is not None
+        log._file.close()
+        write_atomically(tmp_path / "d" / "contexts" / "a" / "key.pem", b"")
+    finally:
+        os.umask(before)
+    for name in ("host.log", "engine.log", "engine.log.1"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    for name in ("d", "d/contexts", "d/contexts/a"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
