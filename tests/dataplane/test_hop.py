@@ -207,6 +207,9 @@ async def test_a_killed_owner_ends_its_streams_with_an_error(swarm: TestSwarm, b
             async with client(a) as http:
                 http.post(STREAM, x_fake="chunks=1000;interval_s=0.02")
                 await eventually(lambda: a.plane.counters.bytes_out > 1000)
+                for connection in tuple(b.plane._connections):
+                    connection.transport.abort()
+                await eventually(lambda: not b.plane.active)
                 b.plane.close()
                 answer = await http.answer()
                 assert answer.whole
