@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from controlplane.store.etcd.access import EtcdAccess, EtcdTiming, EtcdTls
+from controlplane.store.etcd.calls import AUTHENTICATE
 from controlplane.store.etcd.store import EtcdStore
 from controlplane.store.port import StoreUnavailableError
 from swarmplane.errors import ForbiddenError, UnauthenticatedError
@@ -134,16 +135,27 @@ def as_user(etcd: Etcd, password: str = "right", prefix: str = "/ours/") -> Etcd
     return EtcdAccess.of(etcd.endpoints, user="swarm", password=password, prefix=prefix)
 
 
-async def test_a_token_that_ran_out_is_replaced(guarded: Etcd) -> None:
+async def test_a_token_that_ran_out_is_replaced_once_for_all(
+    guarded: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with EtcdStore.open(as_user(guarded), timing=UNHURRIED, holder="h") as store:
         async with store.watch("") as batches:
             await store.put("a", b"1")
             first = store._client.token
+            logins, ask = 0, store._client.ask
+
+            async def counting(call: object, *given: object, **more: object) -> object:
+                nonlocal logins
+                logins += call is AUTHENTICATE
+                return await ask(call, *given, **more)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(store._client, "ask", counting)
             await asyncio.sleep(TOKEN_TTL_S + 1.5)
             async with asyncio.TaskGroup() as group:
                 for number in range(10):
                     group.create_task(store.put(f"b/{number}", b""))
             assert store._client.token not in {"", first}
+            assert logins == 1
             assert len(await take(batches, 11)) == 11
         assert len((await store.range("")).items) == 11
         lease = await store.grant(10)

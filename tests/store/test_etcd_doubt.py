@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from controlplane.store.etcd import endpoint
 from controlplane.store.etcd.access import EtcdAccess, EtcdTiming
 from controlplane.store.etcd.store import EtcdStore
 from controlplane.store.port import (
@@ -25,6 +26,9 @@ from swarmplane.errors import UnavailableError
 from tests.store.etcd_harness import UNHURRIED, SharedEtcd
 from tests.store.harness import eventually
 from tests.store.swallowing_proxy import Proxy, proxied
+
+WITHOUT_PINGS = (("grpc.use_local_subchannel_pool", 1),)
+"""gRPC's own pings would notice silence too, but later."""
 
 
 @dataclass
@@ -215,7 +219,10 @@ async def test_a_cancelled_write_leaves_its_marker_usable(single_etcd: SharedEtc
         assert found.value == b"2"
 
 
-async def test_leases_are_granted_and_revoked_once(single_etcd: SharedEtcd) -> None:
+async def test_leases_are_granted_and_revoked_once(
+    single_etcd: SharedEtcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_OPTIONS", WITHOUT_PINGS)
     async with lossy(single_etcd) as one:
         one.proxy.swallow_answers()
         lease = await one.store.grant(60)
@@ -237,8 +244,9 @@ async def test_history_is_compacted_once(single_etcd: SharedEtcd) -> None:
 
 
 async def test_a_watch_behind_a_silent_proxy_goes_on_elsewhere_and_loses_nothing(
-    single_etcd: SharedEtcd,
+    single_etcd: SharedEtcd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(endpoint, "_OPTIONS", WITHOUT_PINGS)
     async with lossy(single_etcd) as one, one.store.watch("k/") as batches:
         revisions = [await one.direct.put("k/1", b"1")]
         seen = [(await anext(batches)).revision]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ from controlplane.store.port import (
     UncertainError,
 )
 from tests.store.etcd_harness import UNHURRIED, SharedEtcd
-from tests.store.harness import take, take_from
+from tests.store.harness import PATIENCE_S, take, take_from
 from tests.store.swallowing_proxy import proxied
 
 
@@ -185,6 +186,20 @@ async def test_a_watch_that_was_away_while_its_history_was_forgotten_is_told_to_
             # For good: what was missed can't be told any more.
             with pytest.raises(CompactedError):
                 await anext(batches)
+
+
+async def test_a_bookmark_that_is_news_does_not_wait_for_its_time(single_etcd: SharedEtcd) -> None:
+    access = EtcdAccess.of(single_etcd.etcd.endpoints, prefix=single_etcd.prefix())
+    async with (
+        EtcdStore.open(access, timing=replace(UNHURRIED, bookmark_s=1_000.0)) as store,
+        store.watch("quiet/") as batches,
+    ):
+        for _ in range(2):
+            revision = await store.put("loud", b"")
+            async with asyncio.timeout(PATIENCE_S):
+                while (batch := await anext(batches)).revision < revision:
+                    assert not batch.events
+            assert batch.events == ()
 
 
 async def test_markers_are_as_many_as_writes_at_once_and_are_swept_by_the_next_process(
