@@ -104,8 +104,7 @@ class DataPlane:
         self.sole = Sole(routes)
         self.own_sole = Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
-        self.moving = Moving(self)
-        self.reaping = Reaping(self)
+        self.moving, self.reaping = Moving(self), Reaping(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
         self.via = b"swarm-" + swarm
