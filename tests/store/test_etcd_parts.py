@@ -4,8 +4,8 @@ Mutants of the etcd store that tests/store kills, each tried alone: a marker wit
 learnt anew; a doubt always taken for done, for not done, or asked again; events repeated, torn or kept over a
 lost stream; a wiped or exchanged store not noticed, by reads or by watches; no rest in an outage; no new
 login, or one for each caller; deletions lost to compaction on old servers; silent members never left; pages
-that repeat keys or are of several revisions; grants, revocations and compactions not known to be done; bookmarks
-never, early or late; readers without a bound.
+that repeat keys or are of several revisions; grants, revocations and compactions not known to be done;
+bookmarks never, early or late; readers without a bound.
 
 Not killed, as nothing can tell: answers of two renewals of one lease exchanged; gRPC's retries allowed, which
 are those that were never sent.
