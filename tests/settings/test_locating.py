@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from swarmplane.addresses import Address
-from swarmplane.errors import FailedPreconditionError, InvalidRequestError
+from swarmplane.errors import FailedPreconditionError, InvalidRequestError, UnavailableError
 from swarmplane.locating import addresses_of, locate
 
 Serve = Callable[[object], str]
@@ -89,7 +89,7 @@ async def test_one_that_is_in_no_swarm(serve: Serve, document: object) -> None:
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(FailedPreconditionError, match=r"127\.0\.0\.1:9"):
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
         await locate("http://127.0.0.1:9")
 
 

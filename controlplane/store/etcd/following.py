@@ -26,6 +26,10 @@ _HOW_FAR: Final = pb.WatchRequest(progress_request=pb.WatchProgressRequest())
 WatchStream = grpc.aio.StreamStreamCall[pb.WatchRequest, pb.WatchResponse]
 
 
+_MOST_DENIALS: Final = 3
+"""In a row, with a new login between two, before a user is believed to have no right."""
+
+
 class Follower:
     """Keeps one watch filled until it is cancelled, or has to end."""
 
@@ -50,20 +54,21 @@ class Follower:
             self.begun.set()
 
     async def _follow(self) -> None:
-        client, tries, denied = self._client, 0, False
+        client, tries, denials = self._client, 0, 0
         warned_s = self._heard_s
         while True:
             client.check()
             endpoint, token = client.endpoints.current, client.token
             failure = await self._follow_at(endpoint, tries)
             tries = 1 if self._following else tries + 1
-            denied &= not self._following
+            denials = 0 if self._following else denials
             if failure.verdict is Verdict.FINAL and failure.error is not None:
-                # Old servers take a token that ran out for one that may not: a new one tells.
-                if not isinstance(failure.error, ForbiddenError) or denied or not token:
+                # Old servers take a token that ran out for one that may not, and a member that has just begun
+                # may refuse a new one, too: only repetition tells.
+                denials += 1
+                if not isinstance(failure.error, ForbiddenError) or denials > _MOST_DENIALS or not token:
                     raise failure.error
-                denied = True
-            if denied or failure.verdict is Verdict.LOGIN:
+            if denials or failure.verdict is Verdict.LOGIN:
                 await self._login(token)
             else:
                 client.endpoints.leave(endpoint, failure.reason)
