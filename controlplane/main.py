@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 import structlog
 
 from swarmplane import logs
+from swarmplane.entry import USAGE, run_to_end, say
 from swarmplane.errors import InvalidRequestError, SwarmError
 from swarmplane.settings.directories import default_data_dir
 from swarmplane.settings.load import load
 
-FAILED = 1
-USAGE = 2
+PROGRAM = "swarm-controlplane"
 _SHORTHANDS = {
     "--control-listen": ("control.listen", "HOST:PORT", "control listener"),
     "--join-listen": ("control.join_listen", "HOST:PORT", "enrolment listener"),
@@ -46,7 +45,7 @@ class Arguments:
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Read the command line; words that make no sense end the process with status 2."""
     parser = argparse.ArgumentParser(
-        prog="swarm-controlplane", description="Keep a swarm: who is in it, and who serves what."
+        prog=PROGRAM, description="Keep a swarm: who is in it, and who serves what."
     )
     parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
     parser.add_argument(
@@ -72,22 +71,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(given.data_dir, given.overrides)
     except InvalidRequestError as error:
-        return _say(error.message, USAGE)
+        return say(PROGRAM, error.message, USAGE)
     logs.configure(settings.log.level, settings.log.format)
     from controlplane.process.life import live
 
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(
-                live(settings, given.data_dir, lifeline_fd=given.lifeline_fd, reload=partial(reload, given))
-            )
-    except SwarmError as error:
-        return _say(error.message, FAILED)
-    except KeyboardInterrupt:
-        return FAILED
-    except BaseExceptionGroup as failures:
-        return _say(_first(failures), FAILED)
-    return 0
+    return run_to_end(
+        PROGRAM, live(settings, given.data_dir, lifeline_fd=given.lifeline_fd, reload=partial(reload, given))
+    )
 
 
 def reload(given: Arguments) -> None:
@@ -99,31 +89,6 @@ def reload(given: Arguments) -> None:
         return
     logs.configure(settings.log.level, settings.log.format)
     log.info("settings.reloaded", applied=("log.level", "log.format"))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> str:
-    """One line about the first of ``failures``; what is not ours to expect is logged whole."""
-    inner: BaseException = failures
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    if isinstance(inner, SwarmError):
-        return inner.message
-    log.error("controlplane.failed", exc_info=failures)
-    return f"{type(inner).__name__}: {inner}"
-
-
-def _say(message: str, status: int) -> int:
-    sys.stderr.write(f"swarm-controlplane: {message}\n")
-    return status
 
 
 if __name__ == "__main__":

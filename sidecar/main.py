@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Sequence
-
-import structlog
+from collections.abc import Sequence
 
 from sidecar.process.arguments import parse_arguments
 from swarmplane import logs
-from swarmplane.errors import InvalidRequestError, SwarmError
+from swarmplane.entry import USAGE, run_to_end, say
+from swarmplane.errors import InvalidRequestError
 from swarmplane.settings.load import load
 
-FAILED = 1
-USAGE = 2
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+PROGRAM = "swarm-sidecar"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -25,45 +20,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(given.data_dir, given.overrides)
     except InvalidRequestError as error:
-        return _say(error.message, USAGE)
+        return say(PROGRAM, error.message, USAGE)
     logs.configure(settings.log.level, settings.log.format)
     from sidecar.process.life import live
 
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(live(settings, given))
-    except SwarmError as error:
-        return _say(error.message, FAILED)
-    except KeyboardInterrupt:
-        return FAILED
-    except BaseExceptionGroup as failures:
-        return _say(_first(failures), FAILED)
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> str:
-    """One line about the first of ``failures``; what is not ours to expect is logged whole."""
-    inner: BaseException = failures
-    while isinstance(inner, BaseExceptionGroup):
-        inner = inner.exceptions[0]
-    if isinstance(inner, SwarmError):
-        return inner.message
-    log.error("sidecar.failed", exc_info=failures)
-    return f"{type(inner).__name__}: {inner}"
-
-
-def _say(message: str, status: int) -> int:
-    sys.stderr.write(f"swarm-sidecar: {message}\n")
-    return status
+    return run_to_end(PROGRAM, live(settings, given))
 
 
 if __name__ == "__main__":
