@@ -13,16 +13,13 @@ from typing import Final
 
 from sidecar.core.answers import Answer, Refusal, Verdict, judge
 from sidecar.core.backoff import full_jitter_s, retry_after_s
+from sidecar.core.retry_after import hold_s
 from swarmplane.errors import Code
 
 MOST_FULL: Final = 3
 """Owners that may answer "full" before the client is told so."""
 MOST_ATTEMPTS: Final = 16
 """Endpoints asked for one request, whatever they answer."""
-FULL_HOLD_S: Final = 3.0
-"""How long an owner's "full" is believed: its load reports are fresher than that."""
-FULL_HOLD_CAP_S: Final = 60.0
-"""How long a backend's own Retry-After is believed."""
 LOADING_RETRY_S: Final = 5.0
 """Retry-After of a model that loads where nobody estimates how long."""
 NO_REPLICA_RETRY_S: Final = 5.0
@@ -113,6 +110,8 @@ class Context:
     """Uniform in [0, 1)."""
     written: bool = True
     """Whether any byte of the request was written to the connection that ended."""
+    full_before: int = 0
+    """How often in a row the endpoint answered "full" before this answer, whomever it answered."""
 
 
 def budget_free(retrying: int, active: int, *, least: int = 3, ratio: float = 0.2) -> bool:
@@ -165,11 +164,11 @@ def _after_answer(progress: Progress, answer: Answer, context: Context) -> Decis
 
 
 def _after_full(asked: Progress, answer: Answer, context: Context, *, owner_said: bool) -> Decision:
-    wait_s = max(answer.retry_after_s, 1.0)
+    hold = hold_s(answer.retry_after_s, owner_said=owner_said, times=context.full_before, draw=context.draw)
+    # The client is told what the endpoint said; of one that said nothing, how long we leave it alone.
+    wait_s = answer.retry_after_s or max(hold, 1.0)
     after = replace(asked, full=asked.full + 1, wait_s=_least(asked.wait_s, wait_s))
-    # An owner's load reports say sooner than its word that it has room again; a provider sends none.
-    hold_s = min(wait_s, FULL_HOLD_S if owner_said else FULL_HOLD_CAP_S)
-    return replace(_moved(after, context), full_hold_s=hold_s)
+    return replace(_moved(after, context), full_hold_s=hold)
 
 
 def _moved(progress: Progress, context: Context) -> Decision:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import Final
 
 
@@ -56,42 +55,3 @@ def first_byte_limit_s(
         scale = max(prompt_tokens / usual.tokens, _LEAST_SCALE) if usual.tokens > 0 else 1.0
         limit_s = policy.factor * usual.p99_s * scale
     return min(max(limit_s, policy.floor_s), policy.hard_s)
-
-
-class FirstByteClock:
-    """When a request's present attempt is overdue. One per request, kept through its attempts.
-
-    The clock runs in phase ``running`` only: not while an owner reports ``queued`` or ``loading``, and not
-    before the request is written. Mutable; every call costs 0.1 µs.
-    """
-
-    __slots__ = ("_running_s", "spent")
-
-    def __init__(self) -> None:
-        self._running_s = inf
-        self.spent = False
-        """Whether the adaptive limit fired; it does so once per request."""
-
-    def attempt(self) -> None:
-        """An attempt begins: nothing of it runs yet."""
-        self._running_s = inf
-
-    def running(self, now_s: float) -> None:
-        """It runs: the request is written to a backend, or the owner says so. Repeats change nothing."""
-        self._running_s = min(self._running_s, now_s)
-
-    def waiting(self) -> None:
-        """The owner says that it waits: queued, preempted, or for the model."""
-        self._running_s = inf
-
-    def due_s(self, limit_s: float) -> float:
-        """When it is overdue under ``limit_s``; inf while it does not run."""
-        return self._running_s + limit_s
-
-    def fire(self, now_s: float, limit_s: float, hard_s: float) -> bool:
-        """Whether it is overdue at ``now_s``; if by less than the hard limit, the adaptive one is spent."""
-        if now_s < self.due_s(limit_s):
-            return False
-        if limit_s < hard_s:
-            self.spent = True
-        return True

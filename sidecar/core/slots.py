@@ -7,27 +7,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 
-@dataclass(frozen=True, slots=True)
-class SlotLimit:
-    """A number of slots, and where it comes from (for ``/endpoints``)."""
-
-    slots: int
-    source: str
-    """``set``, ``told`` or ``learned``."""
-
-
-def slot_limit(configured: int, told: int, learned: int) -> SlotLimit:
-    """What counts: the operator's word, else the engine's or backend's, else what was learned.
-
-    0 means that nobody says; ``learned`` (``GradientLimit.limit``) is at least 1.
-    """
-    if configured > 0:
-        return SlotLimit(configured, "set")
-    if told > 0:
-        return SlotLimit(told, "told")
-    return SlotLimit(max(learned, 1), "learned")
-
-
 class Ending(Enum):
     """How the exchange with a backend ended, seen from here."""
 

@@ -241,7 +241,8 @@ class Attempts(Sink):
         free = budget_free(
             plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
         )
-        context = Context(len(plan.left), free, plane.draw(), written)
+        full = plane.upstreams.full.get(candidate.endpoint.id, 0)
+        context = Context(len(plan.left), free, plane.draw(), written, full)
         before = self._progress
         decision = decide(before, outcome, context, answer)
         if self._stake is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
 from sidecar.core.attempts import Outcome
+from sidecar.core.retry_after import asked_wait_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
@@ -49,6 +50,8 @@ class Exchange(Waits):
         self._upstream = None
         if load and self._candidate is not None and not self._candidate.local:
             self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
+        if self._plane.upstreams.full:
+            self._plane.upstreams.served(self._candidate)
         if self._stake is not None:
             self._stake.first_byte(self._plane.clock_s())
         if self.rename:
@@ -140,7 +143,7 @@ class Exchange(Waits):
         if refusal is None and needs_hint(upstream.status) and isinstance(relay, CollectingRelay):
             model = candidate.endpoint.model if candidate is not None else ""
             hint = hint_of(upstream.status, relay.body, model)
-        answer = Answer(upstream.status, refusal, retry_after(upstream.headers), hint)
+        answer = Answer(upstream.status, refusal, _asked_wait_s(upstream.headers), hint)
         return self._outcome(Outcome.STATUS, answer)
 
     def overflow(self, so_far: bytes) -> None:
@@ -170,6 +173,8 @@ class Exchange(Waits):
     def committed(self) -> None:
         """The client gets this answer: nothing will be sent again."""
         self._first_byte_by_s = self._next_phase_s = math.inf
+        if self._plane.upstreams.full:
+            self._plane.upstreams.served(self._candidate)
         if self._place is not None:
             self._plane.owner.sent(self._place)
         self._plane.release_body(self.request)
@@ -304,12 +309,6 @@ class Exchange(Waits):
         }
 
 
-def retry_after(headers: list[Header]) -> float:
-    """``Retry-After`` in seconds; a date counts as one second, absence as 0."""
-    text = hops.find(headers, b"retry-after")
-    if text is None:
-        return 0.0
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(min(int(text[:9] or 0), 3600))
-    return 1.0
+def _asked_wait_s(headers: list[Header]) -> float:
+    """For how long a refusing answer asks not to be asked; 0: it does not say."""
+    return asked_wait_s({name.decode("latin-1"): value.decode("latin-1") for name, value in headers})

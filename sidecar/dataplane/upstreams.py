@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.attempts import Decision
 from sidecar.core.candidate import Candidate
@@ -14,10 +14,13 @@ from sidecar.dataplane.ports import Backends, Clock
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.addresses import parse_address
 from swarmplane.errors import InvalidRequestError
-from swarmplane.ids import NodeId
+from swarmplane.ids import EndpointId, NodeId
 
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
+
+_MOST_FULL: Final = 4096
+"""Endpoints whose refusals are counted; those that come and go must not add up."""
 
 
 class Upstreams:
@@ -43,6 +46,8 @@ class Upstreams:
         self._peer_pool = Pool()
         self._targets: dict[str, Target] = {}
         self._suspects: frozenset[NodeId] = frozenset()
+        self.full: dict[EndpointId, int] = {}
+        """How often in a row endpoints answered "full"; those that served since are not in it."""
         routes.subscribe(self._routes_changed)
 
     def destination(self, candidate: Candidate) -> Destination | None:
@@ -98,6 +103,8 @@ class Upstreams:
         """Housekeeping."""
         self._backend_pool.sweep(now_s)
         self._peer_pool.sweep(now_s)
+        if len(self.full) > _MOST_FULL:
+            self.full.clear()
 
     def close(self) -> None:
         """Close every connection that waits."""
@@ -127,7 +134,15 @@ class Upstreams:
                 self._routes.connect_failed(endpoint.node, now_s, self._draw())
                 self._peer_pool.drop(endpoint.node)
         if decision.full_hold_s:
+            # Answers to requests that were sent together count once.
+            if not self._routes.overlay.full_for_s(endpoint.id, now_s):
+                self.full[endpoint.id] = self.full.get(endpoint.id, 0) + 1
             self._routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
+
+    def served(self, candidate: Candidate | None) -> None:
+        """It serves: what it refused before does not count any more. Call it only while :attr:`full`."""
+        if candidate is not None:
+            self.full.pop(candidate.endpoint.id, None)
 
     def learn_load(self, candidate: Candidate, text: str | None) -> None:
         """Take the load that an owner's answer carries; None: it carries none."""

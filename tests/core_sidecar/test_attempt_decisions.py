@@ -164,12 +164,14 @@ def test_only_missing_models_are_learned_as_gone() -> None:
     ("decision", "hold_s"),
     [
         pytest.param(
-            status(429, refusal="full", retry_after_s=40), 3.0, id="an-owner-reports-its-load-anyway"
+            status(429, refusal="full", retry_after_s=40), 3.75, id="an-owner-reports-its-load-anyway"
         ),
-        pytest.param(status(429, refusal="full"), 1.0, id="an-owner-that-names-no-time"),
-        pytest.param(status(429, retry_after_s=40), 40.0, id="a-provider-is-believed"),
-        pytest.param(status(503, retry_after_s=4000), 60.0, id="up-to-a-minute"),
-        pytest.param(status(429), 1.0, id="one-second-without-a-word"),
+        pytest.param(status(429, refusal="full"), 0.625, id="an-owner-that-names-no-time"),
+        pytest.param(status(429, retry_after_s=40), 50.0, id="a-provider-is-believed"),
+        pytest.param(status(503, retry_after_s=4000), 375.0, id="up-to-five-minutes"),
+        pytest.param(status(429), 0.625, id="a-moment-without-a-word"),
+        pytest.param(status(429, replace(OTHERS, full_before=2)), 2.5, id="longer-when-it-says-so-again"),
+        pytest.param(status(429, replace(OTHERS, draw=0.0), retry_after_s=8), 8.0, id="senders-spread"),
         pytest.param(status(503, refusal="loading", retry_after_s=9), 0.0, id="loading-is-not-full"),
         pytest.param(status(500), 0.0, id="a-failure-is-not-full"),
     ],

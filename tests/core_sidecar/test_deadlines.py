@@ -1,8 +1,8 @@
 """First bytes, stalls, hedges, slow start.
 
 Mutants seen to be killed: the floor, the factor, the hard limit, the scale or its least dropped; others or
-spent ignored; the clock running while queued; restarted by a repeated report; the hard limit spending the
-chance; silence while paused or suspended counted; a hedge that something forbids; weights below the least.
+spent ignored; silence while paused or suspended counted; a hedge that something forbids; weights below
+the least.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import inf
 
 import pytest
 
-from sidecar.core.deadlines import FirstByteClock, FirstBytePolicy, Usual, first_byte_limit_s
+from sidecar.core.deadlines import FirstBytePolicy, Usual, first_byte_limit_s
 from sidecar.core.hedging import Hedgeable, HedgePolicy, hedge_at_s, may_hedge
 from sidecar.core.slow_start import SlowStart, usable_slots, weight
 from sidecar.core.stalls import StallPolicy, silence_s, stall_limit_s
@@ -39,28 +39,6 @@ def test_first_byte_limit(
     usual: Usual | None, tokens: int, limit_s: float, *, others: bool, spent: bool
 ) -> None:
     assert first_byte_limit_s(usual, tokens, others=others, spent=spent, policy=POLICY) == limit_s
-
-
-def test_the_clock_runs_while_running_only_and_fires_once() -> None:
-    clock = FirstByteClock()
-    assert clock.due_s(10.0) == inf
-    assert not clock.fire(1e9, 10.0, 600.0)
-    clock.running(100.0)
-    clock.running(105.0)
-    assert clock.due_s(10.0) == 110.0
-    clock.waiting()
-    assert clock.due_s(10.0) == inf
-    clock.running(200.0)
-    assert not clock.fire(209.9, 10.0, 600.0)
-    assert not clock.spent
-    assert clock.fire(210.0, 10.0, 600.0)
-    assert clock.spent
-    clock.attempt()
-    assert clock.due_s(600.0) == inf
-    hard = FirstByteClock()
-    hard.running(0.0)
-    assert hard.fire(600.0, 600.0, 600.0)
-    assert not hard.spent
 
 
 def test_stalls() -> None:

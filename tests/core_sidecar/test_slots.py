@@ -1,4 +1,4 @@
-"""Slots. Mutants seen to be killed: told before set, learned before told, freed at once after a cancellation,
+"""Slots. Mutants seen to be killed: freed at once after a cancellation,
 negative use, negative limits, the fuller replica chosen.
 """
 
@@ -8,22 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.slots import Ending, Seats, Settling, SlotLimit, free_at_s, slot_limit
+from sidecar.core.slots import Ending, Seats, Settling, free_at_s
 
 POLICY = Settling()
-
-
-@pytest.mark.parametrize(
-    ("configured", "told", "learned", "expected"),
-    [
-        pytest.param(2, 4, 8, SlotLimit(2, "set"), id="the-operator-knows-best"),
-        pytest.param(0, 4, 8, SlotLimit(4, "told"), id="then-the-engine"),
-        pytest.param(0, 0, 8, SlotLimit(8, "learned"), id="else-learned"),
-        pytest.param(0, 0, 0, SlotLimit(1, "learned"), id="never-none"),
-    ],
-)
-def test_where_slots_come_from(configured: int, told: int, learned: int, expected: SlotLimit) -> None:
-    assert slot_limit(configured, told, learned) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -136,6 +137,41 @@ async def test_all_full_is_429_at_once() -> None:
         assert 5 <= int(answer.headers["retry-after"]) <= 8
         again = await http.ask(CHAT)
         assert (again.status, len(first.asked), len(second.asked)) == (429, 1, 1)
+
+
+async def test_a_date_is_understood_and_holds_for_as_long() -> None:
+    """The date counts against the answer's own: nobody's clock matters. Kills: dates read as a second."""
+    raw = (
+        r"HTTP/1.1 503 Busy\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT\r\n"
+        r"retry-after: Wed, 21 Oct 2026 07:28:40 GMT\r\ncontent-length: 2\r\n\r\n{}"
+    )
+    async with two() as (node, first, second), client(node) as http:
+        first.default = Behaviour(raw=raw)
+        second.default = Behaviour(status=429, retry_after="90")
+        answer = await http.ask(CHAT)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "40")
+        waits = [until_s - node.plane.clock_s() for until_s in node.routes.overlay.full.values()]
+        assert sorted(round(wait_s, -1) for wait_s in waits) == [40, 90]
+
+
+async def test_a_full_answer_without_a_time_holds_for_longer_each_time() -> None:
+    """Until it serves again. Kills: streaks that never grow, that outlive a success, or count a burst."""
+    async with two() as (node, first, _):
+        first.default = Behaviour(status=429)
+        upstreams, key = node.plane.upstreams, f"{node.id}/a/m1"
+        async with client(node) as one, client(node) as other:
+            one.post(CHAT)
+            other.post(CHAT)
+            assert (await one.answer()).status == (await other.answer()).status == 200
+            assert upstreams.full == {key: 1}
+            for times in (2, 3):
+                node.routes._overlay = replace(node.routes._overlay, full={})
+                await one.ask(CHAT)
+                assert upstreams.full == {key: times}
+            node.routes._overlay = replace(node.routes._overlay, full={})
+            first.default = Behaviour()
+            await one.ask(CHAT)
+            assert upstreams.full == {}
 
 
 async def test_a_loading_model() -> None:
