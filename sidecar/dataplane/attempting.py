@@ -63,6 +63,7 @@ class Attempts(Sink):
         "_planned_s",
         "_progress",
         "_queued_since_s",
+        "_ran_at_s",
         "_relay",
         "_retry",
         "_stake",
@@ -99,7 +100,7 @@ class Attempts(Sink):
         """Whether we closed a connection while its backend worked for us."""
         self._moved = 0
         self._queued_since_s = _NEVER
-        """When it began to wait for a slot anywhere."""
+        """When it began to wait for a slot anywhere; since when it runs stands in ``_ran_at_s`` then."""
         self._budgeted = False
         self._finished = False
         self._stake: Stake | None = None
@@ -157,6 +158,10 @@ class Attempts(Sink):
     @abstractmethod
     def _enter(self, line: Line, candidate: Candidate) -> None:
         """Take a slot of an own endpoint and make the attempt, or wait for one, or be refused."""
+
+    @abstractmethod
+    def _waited_s(self) -> float:
+        """Seconds in queues, of a request that was in one."""
 
     @abstractmethod
     def _first_byte_limit_s(self) -> float:
@@ -363,6 +368,7 @@ class Attempts(Sink):
         self._plane.retry_line.pop(self, None)
         if self._queued_since_s != _NEVER:
             self._plane.moving.discard(self)
+            self._plane.recorder.waited(self.request, self._waited_s())
         self._end_attempt()
         self._relay = None
         if self._retry is not None:

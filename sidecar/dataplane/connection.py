@@ -7,7 +7,7 @@ import math
 import time
 
 from sidecar.dataplane.reader import HEAD, IDLE, RequestReader
-from sidecar.dataplane.request import Fault, Head, Request
+from sidecar.dataplane.request import Fault, Request
 from swarmplane.errors import Code
 
 
@@ -134,7 +134,7 @@ class ClientConnection(RequestReader):
     def end(self) -> None:
         """Close, whatever runs; a request that is still being read is told why."""
         if self._reading != IDLE and self._active is None and not self._queue:
-            request = self._request or Request(Head())
+            request = self._half_read()
             request.fault = Fault(Code.DRAINING, "this node stops; try again")
             self._refuse(request)
             self._pump()
@@ -162,7 +162,7 @@ class ClientConnection(RequestReader):
             return
         if self._reading == IDLE:
             return
-        request = self._request or Request(Head())
+        request = self._half_read()
         what = "head" if self._reading == HEAD else "body"
         request.fault = Fault(Code.REQUEST_TIMEOUT, f"the request's {what} took too long to arrive")
         self._refuse(request)

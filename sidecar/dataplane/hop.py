@@ -77,8 +77,8 @@ def hop_lines(node: NodeId, *, model: str, endpoint: EndpointId, version: str, p
         b"x-swarm-hop: %b\r\nx-swarm-origin: %b\r\nx-swarm-model: %b\r\nx-swarm-endpoint: %b\r\n"
         b"x-swarm-route-version: %b\r\n"
     ) % (node.encode(), node.encode(), to_header(model), to_header(endpoint), version.encode())
-    if priority in {"interactive", "default", "bulk"}:
-        lines += b"x-swarm-priority: %b\r\n" % priority.encode()
+    if (named := priority.strip().lower()) in {"interactive", "default", "bulk"}:
+        lines += b"x-swarm-priority: %b\r\n" % named.encode()
     return lines
 
 

@@ -165,7 +165,7 @@ class RequestReader(asyncio.Protocol):
             self._deadline_s = time.monotonic() + self._plane.policy.head_timeout_s
         self._blank += self._length
         if self._blank > _MOST_BLANK:
-            request = Request(Head())
+            request = self._half_read()
             request.fault = Fault(Code.INVALID_REQUEST, "malformed HTTP: blank lines without end")
             self._refuse(request)
 
@@ -310,11 +310,25 @@ class RequestReader(asyncio.Protocol):
     def _refuse(self, request: Request) -> None:
         """Queue the refusal of a request that is not read to its end; nothing after it is read."""
         request.closes = True
+        head = request.head
+        # Of a target that is no path nothing is told: it may hold a credential anywhere.
+        head.path = head.target.partition(b"?")[0] if head.target[:1] == b"/" else b""
         self._deaf = True
         self._request = None
         self._reading = IDLE
         self._plane.release_body(request)
         self._queue.append(request)
+
+    def _half_read(self) -> Request:
+        """What came so far of the request that is being read; what did not come is empty."""
+        if self._request is not None:
+            return self._request
+        head = Head()
+        head.method = head.target = head.path = b""
+        if self._reading == HEAD and self._url:
+            # The parser names a method before it has read one, but not once it reads a target.
+            head.method, head.target = self._parser.get_method(), self._url
+        return Request(head)
 
     def _malformed(self, error: Exception) -> None:
         cause = error.__context__
@@ -325,7 +339,7 @@ class RequestReader(asyncio.Protocol):
         if self._deaf:
             return
         self._plane.counters.malformed += 1
-        request = self._request or Request(Head())
+        request = self._half_read()
         request.fault = Fault(Code.INVALID_REQUEST, f"malformed HTTP: {error}")
         self._refuse(request)
 
@@ -333,7 +347,7 @@ class RequestReader(asyncio.Protocol):
         policy = self._plane.policy
         if self._reading == HEAD:
             if self._fed > policy.max_head_bytes:
-                request = Request(Head())
+                request = self._half_read()
                 request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
                 self._refuse(request)
             elif self._timed != HEAD:
@@ -342,12 +356,12 @@ class RequestReader(asyncio.Protocol):
             return
         request_size = self._request.size if self._request is not None else 0
         if self._fed > policy.max_head_bytes + self._length + _CHUNK_OVERHEAD * max(request_size, 4096):
-            request = self._request or Request(Head())
+            request = self._half_read()
             request.fault = Fault(Code.INVALID_REQUEST, "the body has more framing than content")
             self._refuse(request)
             return
         if request_size and self._drips(request_size):
-            request = self._request or Request(Head())
+            request = self._half_read()
             request.fault = Fault(Code.REQUEST_TIMEOUT, "the request's body arrives too slowly")
             self._refuse(request)
             return

@@ -12,6 +12,7 @@ from sidecar.routing.view import View
 from sidecar.telemetry import record as records
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.trace import Trace, Tracing, passed_on
+from swarmplane.errors import Code
 
 if TYPE_CHECKING:
     from sidecar.core.answers import Answer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.attempting import Attempts
     from sidecar.dataplane.connection import ClientConnection
     from sidecar.dataplane.ports import Backends
-    from sidecar.dataplane.request import Request
+    from sidecar.dataplane.request import Head, Request
     from sidecar.telemetry.record import Record
     from sidecar.telemetry.usage import Tail
     from swarmplane.errors import SwarmError
@@ -120,9 +121,11 @@ class Recorder:
         row.begin(head.method, head.path, request.request_id, outcome, started_s, time.monotonic())
         row.status = status_of(answer)
         row.bytes_in, row.bytes_out = request.size, len(answer)
-        self._whose(row, connection)
+        self._whose(row, connection, head)
         if error is not None:
             row.code = error.code.slug
+            if request.fault is not None and error.code is Code.INVALID_REQUEST:
+                row.failure = records.MALFORMED
         if not head.relayed:
             return
         row.trace = self.begin_trace(request.traceparent, head.tracestate, hop=connection.peer is not None)
@@ -158,9 +161,9 @@ class Recorder:
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
         row.attempts = noted.asked
         row.planned_s, row.sent_s, row.first_byte_s = row_planned_s, sent_s, noted.first_byte_s
-        self._whose(row, connection)
+        self._whose(row, connection, head)
         if _PRIORITY in head.options:
-            row.priority = _PRIORITIES.get(head.options[_PRIORITY], "")
+            row.priority = _PRIORITIES.get(head.options[_PRIORITY].strip().lower(), "")
         if plan is not None:
             row.asked, row.model, row.stale = plan.asked, plan.model, plan.view.stale
             row.route_version = self._version if plan.view is self._version_of else self._text_of(plan.view)
@@ -177,12 +180,21 @@ class Recorder:
         else:
             row.tail = noted.whole
 
-    def _whose(self, row: Record, connection: ClientConnection) -> None:
+    def waited(self, request: Request, queue_s: float) -> None:
+        """``request``, whose record was written just now, stood in queues for so long."""
+        row = self._ring.newest() if self._ring is not None else None
+        # Without a free row it has none, and the newest is another one's.
+        if row is not None and row.request_id is request.request_id:
+            row.queue_s = queue_s
+
+    def _whose(self, row: Record, connection: ClientConnection, head: Head) -> None:
         peer = connection.peer
         if peer is None:
             row.client = connection.client
-        else:
-            row.origin = peer.node
+            return
+        row.origin = peer.node
+        if head.hop is not None:
+            row.key = head.hop.key
 
     def _served(self, row: Record, candidate: Candidate) -> None:
         row.node = candidate.node_name or self._node_name

@@ -106,10 +106,15 @@ class Waits(Attempts):
 
     def _wait(self, answer: Waiting) -> None:
         self._next_phase_s = math.inf
+        self._ran_at_s = 0.0
         if self.connection.peer is not None:
             self._tell_queued(answer.ahead)
         elif self._plan.left:
             self._plane.moving.add(self)
+
+    def _waited_s(self) -> float:
+        """See :class:`Attempts`."""
+        return max((self._ran_at_s or time.monotonic()) - self._queued_since_s, 0.0)
 
     def _tell_queued(self, ahead: int) -> None:
         plane = self._plane
@@ -121,6 +126,7 @@ class Waits(Attempts):
         """See :class:`sidecar.dataplane.owner_line.Guest`."""
         plane = self._plane
         plane.moving.discard(self)
+        self._ran_at_s = time.monotonic()
         self._sit(place)
         candidate = self._candidate
         if candidate is None:
@@ -187,6 +193,7 @@ class Waits(Attempts):
             return
         if phase == hops.RUNNING:
             plane.moving.discard(self)
+            self._ran_at_s = time.monotonic()
             if not self._counting:
                 self._counting = True
                 plane.routes.begin(candidate.endpoint.id, self._plan.origin)
@@ -200,6 +207,7 @@ class Waits(Attempts):
                 plane.routes.end(candidate.endpoint.id, self._plan.origin)
             if self._queued_since_s == math.inf:
                 self._queued_since_s = self._dispatched_s
+            self._ran_at_s = 0.0
             if phase == hops.QUEUED and self._plan.left and self._plan.hop is None:
                 plane.moving.add(self)
 
@@ -267,6 +275,7 @@ class Waits(Attempts):
         if candidate is None or self._finished:
             return
         plane.moving.discard(self)
+        self._ran_at_s = time.monotonic()
         self._drop_upstream()
         self._end_attempt()
         self._moved += 1

@@ -19,6 +19,8 @@ from sidecar.telemetry.usage import Usage
 STDOUT: Final = "-"
 _LONGEST_TEXT: Final = 256
 _PRIVATE: Final = 0o600
+_USUAL_PRIORITY: Final = "default"
+"""Of a request for a model that names none."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -28,8 +30,8 @@ class Line(msgspec.Struct, gc=False):
     time: str
     request_id: str
     trace_id: str | None
-    method: str
-    path: str
+    method: str | None
+    path: str | None
     dialect: str
     status: int
     code: str | None
@@ -81,8 +83,8 @@ class Lines:
             self._time(started_s + wall_offset_s),
             record.request_id.decode("latin-1"),
             f"{trace.context.trace_id:032x}" if trace is not None else None,
-            record.method.decode("latin-1"),
-            record.path[:_LONGEST_TEXT].decode("latin-1"),
+            record.method.decode("latin-1") or None,
+            record.path[:_LONGEST_TEXT].decode("latin-1") or None,
             dialect_of(record.path),
             record.status,
             record.code or None,
@@ -108,7 +110,7 @@ class Lines:
             usage.output_tokens,
             record.client or None,
             record.key or None,
-            record.priority or None,
+            record.priority or (_USUAL_PRIORITY if record.attempts else None),
             record.stale,
             record.route_version or None,
         )

@@ -27,6 +27,7 @@ _BY_CODE: Final[Mapping[str, str]] = MappingProxyType(
         Code.REQUEST_TOO_LARGE.slug: "DPE",
         Code.HEAD_TOO_LARGE.slug: "DPE",
         Code.INTERNAL.slug: "LR",
+        Code.UNAVAILABLE.slug: "OM",
     }
 )
 _BY_FAILURE: Final[Mapping[str, str]] = MappingProxyType(
@@ -38,6 +39,8 @@ _BY_FAILURE: Final[Mapping[str, str]] = MappingProxyType(
         records.STALLED: "SI",
         records.CLIENT_STALLED: "SI",
         records.DEADLINE: "DT",
+        records.STOPPED: "LR",
+        records.MALFORMED: "DPE",
         records.BAD_STATUS: "",
     }
 )
@@ -48,10 +51,11 @@ _GAVE_UP: Final = frozenset({Code.UPSTREAM_FAILED.slug, Code.UPSTREAM_TIMEOUT.sl
 def response_flags(record: Record) -> str:
     """The flags, joined by commas; ``-`` for none.
 
-    DC client left · DPE malformed or too large · DT the request's own time was over · IH loop · LR our own
-    fault · NR no such model · RL key's limit · SI silence · UAEX not allowed · UC connection lost ·
-    UF connect failed · UH nobody ready · UO everybody full · UR answer cut off · URX attempts used up ·
-    UT first byte late. A failure that another endpoint made good leaves none: ``attempts`` tells it.
+    DC client left · DPE malformed or too large · DT the request's own time was over · IH loop · LR ended by
+    us: a stop, or a fault of ours · NR no such model · OM too many bodies held · RL key's limit · SI silence
+    · UAEX not allowed · UC connection lost · UF connect failed · UH nobody ready · UO everybody full · UR
+    answer cut off · URX attempts used up · UT first byte late. A failure that another endpoint made good
+    leaves none: ``attempts`` tells it.
     """
     outcome = record.outcome
     if outcome == records.COMPLETED:

@@ -26,6 +26,9 @@ DEADLINE: Final = "deadline"
 BAD_STATUS: Final = "status"
 CLIENT_STALLED: Final = "client_stalled"
 STOPPED: Final = "stopped"
+"""Cut off, because this process ended."""
+MALFORMED: Final = "malformed"
+"""The request could not be read; nobody was asked."""
 FAILURES: Final = (
     CONNECT_FAILED,
     CONNECTION_LOST,
@@ -36,6 +39,7 @@ FAILURES: Final = (
     BAD_STATUS,
     CLIENT_STALLED,
     STOPPED,
+    MALFORMED,
 )
 
 

@@ -53,6 +53,11 @@ class Ring:
         at = self._oldest
         return None if at == self._next else self._rows[at & self._mask]
 
+    def newest(self) -> Record | None:
+        """The record that was claimed last; None when there is none. It may still be added to."""
+        at = self._next
+        return None if at == self._oldest else self._rows[(at - 1) & self._mask]
+
     def free(self) -> None:
         """The record that :meth:`oldest` gave is dealt with."""
         self._rows[self._oldest & self._mask].let_go()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, TelemetryPolicy
 from sidecar.telemetry.trace import Sampling
@@ -247,7 +248,7 @@ async def test_every_request_leaves_a_line(tmp_path: Path, backend: FakeBackend)
             http.post(STREAM, x_request_id="left", x_fake="chunks=1000;interval_s=0.02")
             await http.head()
         async with client(node) as http:
-            http.send(b"GET / HTTP/1.1\r\nx y\r\n\r\n")
+            http.send(b"PUT /v1/x?key=1 HTTP/1.1\r\nx y\r\n\r\n")
             await http.answer()
         await eventually(lambda: not node.plane.active)
     lines = {line["request_id"]: line for line in map(json.loads, log.read_text().splitlines())}
@@ -265,7 +266,7 @@ async def test_every_request_leaves_a_line(tmp_path: Path, backend: FakeBackend)
         "health": (200, "completed", "-", False),
         "cut": (200, "broken", "UC", True),
         "left": (200, "cancelled", "DC", True),
-        malformed: (400, "rejected", "-", False),
+        malformed: (400, "rejected", "DPE", False),
     }
     plain = lines["plain"]
     assert (plain["model"], plain["node"], plain["backend"]) == ("m1", "solo", "one")
@@ -275,6 +276,128 @@ async def test_every_request_leaves_a_line(tmp_path: Path, backend: FakeBackend)
     assert plain["bytes_out"] > 100
     assert plain["route_ms"] is not None
     assert (lines["unknown"]["asked"], lines["unknown"]["model"]) == ("made-up", None)
+    assert {lines[name]["priority"] for name in ("stream", "cut", "left")} == {"default"}
+    assert lines["health"]["priority"] is None
+    assert (lines[malformed]["method"], lines[malformed]["path"]) == ("PUT", "/v1/x")
+
+
+def logging(folder: Path, name: str) -> TelemetryPolicy:
+    return TelemetryPolicy(
+        access=AccessLogPolicy(str(folder / name), max_bytes=1_000_000, files=2, delay_s=0.02)
+    )
+
+
+def logged(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "method", "path", "code", "flags"),
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00", None, None, "invalid_request", "DPE", id="no-http"),
+        pytest.param(
+            b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+            "POST", "/v1/messages", "invalid_request", "DPE", id="two-hosts",
+        ),
+        pytest.param(
+            b"POST /v1/embeddings?k=secret HTTP/1.1\r\nHost: localhost\r\ncontent-length: zero\r\n\r\n",
+            "POST", "/v1/embeddings", "invalid_request", "DPE", id="length-is-no-number",
+        ),
+        pytest.param(
+            b"DELETE /v1/files HTTP/1.1\r\nHost: localhost\r\n" + b"x: y\r\n" * 20_000,
+            "DELETE", "/v1/files", "head_too_large", "DPE", id="head-too-large",
+        ),
+        pytest.param(
+            b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            "GET", "/healthz", "forbidden", "UAEX", id="foreign-host",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_could_not_be_read_is_told_as_far_as_it_was(
+    tmp_path: Path,
+    backend: FakeBackend,
+    sent: bytes,
+    method: str | None,
+    path: str | None,
+    code: str,
+    flags: str,
+) -> None:
+    async with (
+        running("solo", logging(tmp_path, "log")) as telemetry,
+        running_node(served={"one": Served(backend)}, telemetry=telemetry) as node,
+        client(node) as http,
+    ):
+        http.send(sent)
+        await http.answer()
+    (line,) = logged(tmp_path, "log")
+    told = (line["method"], line["path"], line["code"], line["flags"])
+    assert told == (method, path, code, flags)
+    assert (line["outcome"], line["attempts"], line["client"]) == ("rejected", 0, "127.0.0.1")
+    assert "secret" not in json.dumps(line)
+
+
+async def test_a_request_that_never_came_whole_is_told_when_its_time_is_over(
+    tmp_path: Path, backend: FakeBackend
+) -> None:
+    policy = DataPlanePolicy(head_timeout_s=0.1, body_timeout_s=0.1, tick_s=0.02)
+    async with (
+        running("solo", logging(tmp_path, "log")) as telemetry,
+        running_node(served={"one": Served(backend)}, telemetry=telemetry, policy=policy) as node,
+        client(node) as first,
+        client(node) as second,
+    ):
+        first.send(b"POST /v1/chat/completions HTTP/1.1\r\nHo")
+        second.send(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\ncontent-length: 9\r\n\r\n{")
+        assert (await first.answer()).status == (await second.answer()).status == 408
+    assert sorted((line["path"], line["flags"], line["method"]) for line in logged(tmp_path, "log")) == [
+        ("/v1/chat/completions", "SI", "POST"),
+        ("/v1/messages", "SI", "POST"),
+    ]
+
+
+async def test_time_in_queues_is_told_here_and_where_it_entered(
+    tmp_path: Path, swarm: TestSwarm, backend: FakeBackend
+) -> None:
+    """B has one slot, and A sends it two requests that take 0.4 s: the second waits for the first."""
+    backend.default = Behaviour(delay_s=0.4)
+    policy = DataPlanePolicy(phase_after_s=0.05, tick_s=0.02)
+    async with (
+        running("a", logging(tmp_path, "a")) as ta,
+        running("b", logging(tmp_path, "b")) as tb,
+        running_node("a", swarm=swarm, telemetry=ta, policy=policy) as a,
+        running_node("b", {"one": Served(backend, slots=1)}, swarm=swarm, telemetry=tb, policy=policy),
+        client(a) as first,
+        client(a) as second,
+    ):
+        swarm.connect()
+        first.post(CHAT, x_request_id="1")
+        await eventually(lambda: bool(backend.asked))
+        second.post(CHAT, x_request_id="2", x_swarm_priority="Bulk")
+        assert (await first.answer()).status == (await second.answer()).status == 200
+    for name in ("a", "b"):
+        ran, waited = sorted(logged(tmp_path, name), key=lambda line: str(line["request_id"]))
+        assert ran["queue_ms"] == 0.0
+        assert 100.0 < waited["queue_ms"] < waited["duration_ms"]
+        assert (ran["priority"], waited["priority"]) == ("default", "bulk")
+
+
+async def test_a_client_that_leaves_the_queue_waited_until_then(tmp_path: Path, backend: FakeBackend) -> None:
+    async with (
+        running("solo", logging(tmp_path, "log")) as telemetry,
+        running_node(served={"one": Served(backend, slots=1)}, telemetry=telemetry) as node,
+        client(node) as first,
+    ):
+        first.post(CHAT, x_request_id="1", x_fake="hang=1")
+        await eventually(lambda: bool(backend.asked))
+        async with client(node) as second:
+            second.post(CHAT, x_request_id="2")
+            await eventually(lambda: len(node.plane.active) == 2)
+            await asyncio.sleep(0.1)
+        await eventually(lambda: len(node.plane.active) == 1)
+        await telemetry.catch_up()
+    waited = next(line for line in logged(tmp_path, "log") if line["request_id"] == "2")
+    assert (waited["outcome"], waited["flags"], waited["status"]) == ("cancelled", "DC", 0)
+    assert 90.0 < waited["queue_ms"] <= waited["duration_ms"]
 
 
 async def test_an_exporter_that_is_down_slows_nobody(backend: FakeBackend, spans: Collector) -> None:

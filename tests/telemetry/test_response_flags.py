@@ -24,6 +24,7 @@ from tests.fakes.records import fill, rejected
         pytest.param({"outcome": "broken", "failure": "connection_lost"}, "UC", id="lost-in-the-middle"),
         pytest.param({"outcome": "broken", "failure": "stalled"}, "SI", id="went-silent"),
         pytest.param({"outcome": "broken", "failure": "deadline"}, "DT", id="time-was-over"),
+        pytest.param({"outcome": "broken", "failure": "stopped"}, "LR", id="we-stopped"),
         pytest.param({"outcome": "broken"}, "UC", id="broken-for-no-known-reason"),
         pytest.param(rejected("model_not_found", 404), "NR", id="no-route"),
         pytest.param(rejected("model_loading", 503), "UH", id="loading"),
@@ -42,6 +43,13 @@ from tests.fakes.records import fill, rejected
         pytest.param(rejected("upstream_timeout", 504, failure="deadline"), "DT", id="deadline"),
         pytest.param(rejected("invalid_request", 400), "-", id="client-mistake"),
         pytest.param(rejected("loop", 508), "IH", id="loop"),
+        pytest.param(rejected("invalid_request", 400, failure="malformed"), "DPE", id="malformed"),
+        pytest.param(rejected("request_too_large", 413), "DPE", id="too-large"),
+        pytest.param(rejected("request_timeout", 408), "SI", id="client-too-slow"),
+        pytest.param(rejected("unavailable", 503), "OM", id="too-many-bodies-held"),
+        pytest.param(rejected("internal", 500), "LR", id="our-own-fault"),
+        pytest.param(rejected("forbidden", 403), "UAEX", id="foreign-origin"),
+        pytest.param(rejected("draining", 503, failure="stopped"), "UH,LR", id="stopped-before-an-answer"),
     ],
 )
 def test_flags(changes: dict[str, Any], flags: str) -> None:
