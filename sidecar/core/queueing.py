@@ -140,7 +140,9 @@ class OwnerQueue:
         evicted = tuple(self._refuse(victim, Why.EVICTED) for victim in victims)
         self._enqueue(ticket)
         preempted = self._preempt_for(asking)
-        return Waiting(ticket.number, self.ahead(ticket.number)), (*effects, *evicted, *preempted)
+        # Who gave way to a request for one endpoint alone may fit at another.
+        placed = self._fill(now_s) if preempted and asking.only else ()
+        return Waiting(ticket.number, self.ahead(ticket.number)), (*effects, *evicted, *preempted, *placed)
 
     def release(self, lease: int, now_s: float) -> tuple[Effect, ...]:
         """The backend is idle again. A lease that is not held changes nothing: twice is harmless."""

@@ -442,6 +442,20 @@ def test_preemption_at_the_replica_that_is_wanted_and_within_its_limit() -> None
     assert preemptions(shrunk, Asking("k", 1.0, INTERACTIVE)) == []
 
 
+def test_who_gives_way_to_one_that_is_bound_runs_elsewhere() -> None:
+    """Kills: no look at the free slots after a preemption."""
+    queue = queue_of(1, 1)
+    runs(queue, Asking("a", 0.0, Priority.BULK, preferred="e0"))
+    bound = Asking("b", 1.0, Priority.INTERACTIVE, only="e0")
+    outcome, effects = queue.ask(bound, 1.0)
+    assert isinstance(outcome, Waiting)
+    gave_way, moved = effects
+    assert isinstance(gave_way, Preempted)
+    assert isinstance(moved, Granted)
+    assert (moved.ticket, moved.endpoint) == (gave_way.ticket, "e1")
+    assert granted(queue.release(gave_way.lease, 2.0)) == [outcome.ticket]
+
+
 def test_overdue_grants_are_not_preempted() -> None:
     queue = queue_of(1)
     lease = runs(queue, Asking("k", 0.0, INTERACTIVE)).lease
