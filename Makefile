@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd bench lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-storm bench lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
 
 test-etcd: $(READY) ## The store on three etcd members that are killed, frozen and restarted.
 	@$(BIN)/python -m pytest -m etcd_cluster $(TEST_ARGS) tests/store
+
+test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.
+	@$(BIN)/python -m pytest -m storm $(TEST_ARGS) tests
 
 bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)

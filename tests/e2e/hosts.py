@@ -223,15 +223,21 @@ class Swarm:
 class Backend:
     """The fault-injecting backend in a process of its own: what happens to it is seen from outside."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, *models: str) -> None:
+        named = [part for model in models for part in ("--model", model)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.backend", "--port", "0", "--model", model],
+            [sys.executable, "-m", "tests.fakes.backend", "--port", "0", *named],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def requests(self) -> list[dict[str, Any]]:
         """What arrived for inference, as it arrived."""
