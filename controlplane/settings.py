@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.store.etcd.access import EtcdAccess, EtcdTls
 from swarmplane.addresses import Address, parse_address
 from swarmplane.advertise import this_machine
-from swarmplane.settings.schema import CONSOLE_PORT, CONTROL_PORT, JOIN_PORT, Settings
+from swarmplane.errors import InvalidRequestError, reason_of
+from swarmplane.settings.schema import CONSOLE_PORT, CONTROL_METRICS_PORT, CONTROL_PORT, JOIN_PORT, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class ListenPolicy:
     control: Address
     join: Address
     console: Address
+    metrics: Address | None
+    """A listener for metrics alone; None: there is none."""
     advertise: tuple[str, ...]
     """Hosts told to others; empty: found out."""
 
@@ -28,10 +32,12 @@ class ListenPolicy:
         Raises:
             InvalidRequestError: An address is none.
         """
+        metrics = settings.control.metrics_listen
         return cls(
             parse_address(settings.control_listener(), default_port=CONTROL_PORT),
             parse_address(settings.join_listener(), default_port=JOIN_PORT),
             parse_address(settings.control.console_listen, default_port=CONSOLE_PORT),
+            parse_address(metrics, default_port=CONTROL_METRICS_PORT) if metrics else None,
             settings.node.advertise,
         )
 
@@ -63,3 +69,46 @@ def told_addresses(bound: Address, advertise: Sequence[str]) -> tuple[str, ...]:
 def local_address(bound: Address) -> str:
     """``host:port`` at which this machine reaches its own listener."""
     return str(Address("127.0.0.1", bound.port) if bound.unspecified else bound)
+
+
+def etcd_access(settings: Settings) -> EtcdAccess | None:
+    """Where etcd is and how to be let in; None: the embedded store. It reads files, so it blocks.
+
+    Raises:
+        InvalidRequestError: Endpoints, TLS and files contradict each other, or a file can't be read.
+    """
+    etcd = settings.etcd
+    if not etcd.endpoints:
+        return None
+    if (etcd.cert_file is None) != (etcd.key_file is None):
+        raise InvalidRequestError("a certificate towards etcd needs its key, and a key its certificate")
+    if etcd.user and etcd.password_file is None:
+        raise InvalidRequestError("etcd.user needs etcd.password_file (--etcd-password-file)")
+    secured = etcd.ca_file or etcd.cert_file or etcd.server_name
+    tls = (
+        EtcdTls(
+            _content(etcd.ca_file, "etcd.ca_file"),
+            _content(etcd.cert_file, "etcd.cert_file"),
+            _content(etcd.key_file, "etcd.key_file"),
+            etcd.server_name,
+        )
+        if secured
+        else None
+    )
+    password = (_content(etcd.password_file, "etcd.password_file") or b"").decode().partition("\n")[0]
+    return EtcdAccess.of(
+        etcd.endpoints,
+        tls=tls,
+        user=etcd.user,
+        password=password.strip(),
+        prefix=etcd.prefix or f"/swarmplane/{settings.swarm.name}/",
+    )
+
+
+def _content(path: Path | None, key: str) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{key}: {path} can't be read: {reason_of(error)}") from None

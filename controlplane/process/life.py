@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 import structlog
 
 from controlplane.process.parts import Parts, build
+from controlplane.process.storing import open_store
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.founding import ADMIN_NAME, open_or_found, secret_is_private, secret_path
@@ -25,7 +27,6 @@ from controlplane.services.own_credentials import (
     tell_addresses,
 )
 from controlplane.settings import FoundingPolicy, ListenPolicy, local_address
-from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Store
 from swarmplane.clock import SystemClock
 from swarmplane.credentials.names import user_subject
@@ -40,6 +41,15 @@ STOP_GRACE_S: Final = 0.5
 """Calls in flight get this long; sidecars' streams are ended by the control service before."""
 LOAD_S: Final = 20.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Listeners for HTTP."""
+
+    console: socket.socket
+    metrics: socket.socket | None
+    """For metrics alone, where one is wanted."""
 
 
 async def live(
@@ -63,16 +73,16 @@ async def live(
         watch_lifeline(loop, lifeline_fd, stop.set)
     async with AsyncExitStack() as closing:
         make_private(data_dir.control_plane)
-        store = await closing.enter_async_context(
-            EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock)
-        )
         founding, listening = FoundingPolicy.of(settings), ListenPolicy.of(settings)
+        opened = await closing.enter_async_context(open_store(settings, data_dir, clock))
+        store = opened.store
         authority = await open_or_found(
             store,
             data_dir,
             swarm_name=founding.swarm_name,
             unix_s=time.time,
             secret_file=founding.secret_file,
+            shared=opened.etcd is not None,
         )
         if not secret_is_private(founding.secret_file or secret_path(data_dir)):
             log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
@@ -80,9 +90,15 @@ async def live(
         await _restore_admin(store, authority, data_dir)
         console = listening_socket(listening.console, flag="--console-listen")
         closing.callback(console.close)
-        parts = build(settings, listening, data_dir, store, authority, credential, clock)
+        metrics = None
+        if listening.metrics is not None:
+            metrics = listening_socket(listening.metrics, flag="--control-metrics-listen")
+            closing.callback(metrics.close)
+        parts = build(settings, listening, data_dir, opened, authority, credential, clock)
         closing.callback(remove_ready, data_dir, "controlplane")
-        await _serve(parts, data_dir, console, stop)
+        if metrics is not None:
+            await closing.enter_async_context(parts.console.serving_metrics(metrics))
+        await _serve(parts, data_dir, Bound(console, metrics), stop)
     log.info("controlplane.stopped")
 
 
@@ -100,13 +116,13 @@ async def _restore_admin(store: Store, authority: SwarmAuthority, data_dir: Data
         log.info("admin_credential.restored", context=FOUNDER_CONTEXT)
 
 
-async def _serve(parts: Parts, data_dir: DataDir, console: socket.socket, stop: asyncio.Event) -> None:
-    async with parts.console.serving(console), asyncio.TaskGroup() as group:
+async def _serve(parts: Parts, data_dir: DataDir, bound: Bound, stop: asyncio.Event) -> None:
+    async with parts.console.serving(bound.console), asyncio.TaskGroup() as group:
         tasks = [group.create_task(run(), name=name) for name, run in parts.runs]
         await _until_loaded(parts)
         await parts.servers.start(parts.services)
         try:
-            await _say_ready(parts, data_dir, str(bound_address(console)))
+            await _say_ready(parts, data_dir, bound)
             await stop.wait()
             await asyncio.to_thread(remove_ready, data_dir, "controlplane")
         finally:
@@ -126,7 +142,7 @@ async def _until_loaded(parts: Parts) -> None:
         raise UnavailableError(message) from error
 
 
-async def _say_ready(parts: Parts, data_dir: DataDir, console: str) -> None:
+async def _say_ready(parts: Parts, data_dir: DataDir, bound: Bound) -> None:
     control = local_address(parts.servers.control_bound)
     await asyncio.to_thread(tell_addresses, parts.authority, data_dir, (control,))
     document = {
@@ -136,7 +152,8 @@ async def _say_ready(parts: Parts, data_dir: DataDir, console: str) -> None:
         "swarm_name": parts.authority.name,
         "control": str(parts.servers.control_bound),
         "join": str(parts.servers.join_bound),
-        "console": console,
+        "console": str(bound_address(bound.console)),
+        "metrics": str(bound_address(bound.metrics)) if bound.metrics is not None else "",
     }
     await asyncio.to_thread(write_ready, data_dir, "controlplane", document)
     log.info("controlplane.ready", version=version("swarmplane"), **document)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from controlplane.console.metrics import Figures
 from controlplane.console.server import Console
+from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
@@ -36,6 +38,8 @@ from swarmplane.ids import InstanceId, NodeId, random_id
 from swarmplane.settings.schema import Settings
 
 Run = Callable[[], Coroutine[Any, Any, None]]
+_STORE_SAYS_S: Final = 1.0
+"""How long metrics wait for the store's newest revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def build(
     settings: Settings,
     listening: ListenPolicy,
     data_dir: DataDir,
-    store: Store,
+    opened: OpenStore,
     authority: SwarmAuthority,
     credential: Credential,
     clock: Clock,
@@ -68,14 +72,14 @@ def build(
     Raises:
         UnavailableError: A port is taken.
     """
-    measured = MeasuredStore(store)
+    measured = MeasuredStore(opened.store)
     callers, denials = Callers(measured, authority.swarm), Denials(measured, clock)
     mutations = Mutations(measured, authority.secret, time.time)
     tokens = Tokens(measured, authority, mutations, time.time)
     certificate = LiveCertificate(credential)
     servers = RpcServers(certificate, callers, denials)
     servers.bind(listening.control, listening.join)
-    instance = _facts(authority, servers, listening)
+    instance = _facts(authority, servers, listening, alone=opened.etcd is None)
     services = register_authority(
         servers,
         enrolment=Enrolment(measured, authority, tokens, mutations, time.time),
@@ -101,7 +105,9 @@ def build(
     )
 
 
-def _facts(authority: SwarmAuthority, servers: RpcServers, listening: ListenPolicy) -> InstanceFacts:
+def _facts(
+    authority: SwarmAuthority, servers: RpcServers, listening: ListenPolicy, *, alone: bool
+) -> InstanceFacts:
     # Asked once: looking at the machine's interfaces takes longer than a call should. Loopback is told only
     # where nothing else is: then all of the swarm is on this machine.
     control_addresses = told_addresses(servers.control_bound, listening.advertise) or (
@@ -115,15 +121,33 @@ def _facts(authority: SwarmAuthority, servers: RpcServers, listening: ListenPoli
         software_version=version("swarmplane"),
         control_addresses=lambda: control_addresses,
         join_addresses=lambda: join_addresses,
+        alone=alone,
     )
 
 
-def _figures(instance: InstanceFacts, control: ControlService, store: MeasuredStore) -> Figures:
+async def _figures(instance: InstanceFacts, control: ControlService, store: MeasuredStore) -> Figures:
+    try:
+        async with asyncio.timeout(_STORE_SAYS_S):
+            newest = await store.revision()
+    except (SwarmError, TimeoutError):
+        newest = None
     states: Counter[str] = Counter()
     for name, kv in control.mirror.below(keyspace.NODES).items():
         record = records.parse(records.Node, kv.value)
         states[control.membership.standing(NodeId(name), record).value] += 1
-    return Figures(instance.software_version, states, control.nacks, control.pushes.sent, store.durations)
+    seen = control.mirror.revision
+    return Figures(
+        instance.software_version,
+        states,
+        leader=control.leads,
+        streams=len(control.sessions.open),
+        nacks=control.nacks,
+        pushes=control.pushes.sent,
+        answered=control.answered,
+        revision=seen,
+        behind=None if newest is None else max(newest - seen, 0),
+        store=store.durations,
+    )
 
 
 def _unready(store: Store) -> Callable[[], Awaitable[str]]:

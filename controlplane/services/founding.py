@@ -22,6 +22,7 @@ from controlplane.services.sealing import SECRET_BYTES, Sealed, SwarmSecret
 from controlplane.store.port import Put, Store, absent
 from swarmplane.codec import records
 from swarmplane.credentials.authority import Authority, found_authority
+from swarmplane.credentials.files import credential_exists
 from swarmplane.credentials.names import control_subject
 from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.errors import FailedPreconditionError
@@ -29,6 +30,10 @@ from swarmplane.ids import SwarmId, random_id
 
 ADMIN_NAME: Final = "admin"
 _FILE: Final = "swarm-secret"
+_HOW_TO_FOLLOW: Final = (
+    "become an instance of it with a token (there: swarmctl token create --role instance; here: swarmctl "
+    "join ADDRESS --etcd URL,... --token-file FILE), or give its secret with --swarm-secret-file"
+)
 
 
 def secret_path(data_dir: DataDir) -> Path:
@@ -43,6 +48,7 @@ async def open_or_found(
     swarm_name: str,
     unix_s: Callable[[], float],
     secret_file: Path | None = None,
+    shared: bool = False,
 ) -> SwarmAuthority:
     """The swarm of ``store``; founded now if it has none.
 
@@ -52,16 +58,32 @@ async def open_or_found(
         swarm_name: Of a swarm that is founded.
         unix_s: Wall clock.
         secret_file: Read instead of the one in ``data_dir``.
+        shared: Whether other hosts use the store too: a host that was an instance of some swarm founds
+            none in an empty one, which was wiped, or is not the one it was; and a host that came second
+            forgets the secret that it made.
 
     Raises:
-        FailedPreconditionError: The store has a swarm and the secret is missing or another one's.
+        FailedPreconditionError: The store has a swarm and the secret is missing or another one's; or it has
+            none any longer.
     """
     path = secret_file or secret_path(data_dir)
-    kv = await store.get(keyspace.SWARM)
-    if kv is None:
+    if await store.get(keyspace.SWARM) is None:
+        if shared and await asyncio.to_thread(credential_exists, data_dir.control_plane):
+            raise FailedPreconditionError(
+                "the store is empty, but this host is an instance of a swarm: etcd was wiped, or these are "
+                "other endpoints or another prefix; bring its data back, or leave the swarm for good "
+                "(`swarmctl leave --purge --force`) before a new one is founded"
+            )
+        made = secret_file is None and not await asyncio.to_thread(path.exists)
         secret = await asyncio.to_thread(_read_or_make_secret, path, made=secret_file is None)
         if await _found(store, data_dir, secret, swarm_name, unix_s()):
             return await _open(store, secret, path)
+        if made and shared:
+            # Another host was first: its secret is the swarm's, and ours must not stand in its way.
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise FailedPreconditionError(
+                f"another host founded swarm {swarm_name!r} in this store at the same time; {_HOW_TO_FOLLOW}"
+            )
     return await _open(store, await asyncio.to_thread(_read_secret, path), path)
 
 
@@ -118,7 +140,7 @@ def _read_secret(path: Path) -> SwarmSecret:
         return SwarmSecret(path.read_bytes())
     except FileNotFoundError:
         raise FailedPreconditionError(
-            f"the store holds a swarm, but its secret is not in {path}; give it with --swarm-secret-file"
+            f"the store holds a swarm, but its secret is not in {path}; {_HOW_TO_FOLLOW}"
         ) from None
     except OSError as error:
         raise FailedPreconditionError(f"the swarm secret in {path} can't be read: {error}") from error

@@ -32,11 +32,13 @@ PEER_PORT = 11403
 CONSOLE_PORT = 11404
 JOIN_PORT = 11405
 METRICS_PORT = 11406
+CONTROL_METRICS_PORT = 11407
+ETCD_PORT = 2379
 
 
-def _address(text: str) -> str:
+def _address(text: str, default_port: int | None = None) -> str:
     try:
-        parse_address(text)
+        parse_address(text, default_port=default_port)
     except InvalidRequestError as error:
         raise ValueError(error.message) from None
     return text
@@ -121,7 +123,9 @@ class UpstreamSettings(Section):
     first_byte_floor_s: PositiveFloat = 10.0
     """Least wait for it before another endpoint is asked; usually four times the slowest of a hundred."""
     stall_timeout_s: PositiveFloat = 300.0
-    """Longest silence within an answer."""
+    """Longest silence within an answer; also of a client that does not read it."""
+    stall_floor_s: PositiveFloat = 60.0
+    """Least silence that ends a stream: a hundred usual gaps of its model on its node, if that is longer."""
     idle_backend_s: PositiveFloat = 4.0
     """Idle connections to backends live this long (cpp-httplib closes at 5 s)."""
     idle_peer_s: PositiveFloat = 60.0
@@ -184,6 +188,8 @@ class ControlSettings(Section):
     """Enrolment, ``host:port``; empty: as ``listen``, port 11405."""
     console_listen: str = f"127.0.0.1:{CONSOLE_PORT}"
     """Console and control-plane admin, ``host:port``."""
+    metrics_listen: str = ""
+    """Metrics on a listener of their own, ``host:port`` (port 11407 by custom); empty: none."""
     heartbeat_s: PositiveFloat = 2.0
     """Time between two signs of life of a sidecar."""
     suspect_s: PositiveFloat = 5.0
@@ -199,10 +205,41 @@ class ControlSettings(Section):
     debounce_s: NonNegativeFloat = 0.1
     """Route pushes are gathered this long; removals go at once."""
 
-    @field_validator("listen", "join_listen", "console_listen")
+    @field_validator("listen", "join_listen", "console_listen", "metrics_listen")
     @classmethod
     def _are_addresses(cls, text: str) -> str:
         return text and _address(text)
+
+
+class EtcdSettings(Section):
+    """The etcd cluster that keeps the swarm of several control planes."""
+
+    endpoints: tuple[str, ...] = ()
+    """``http(s)://host:port`` of its members; empty: the embedded store, for one control plane."""
+    ca_file: Path | None = None
+    """Authorities that sign the members' certificates; unset: the machine's own."""
+    cert_file: Path | None = None
+    """Certificate shown to the members."""
+    key_file: Path | None = None
+    """Its key."""
+    user: str = ""
+    """Name to log in with; empty: nobody logs in."""
+    password_file: Path | None = None
+    """Holds the user's password, in its first line."""
+    server_name: str = ""
+    """Name in the members' certificates, where it is not the host of the endpoint."""
+    prefix: str = ""
+    """All keys begin with it; empty: ``/swarmplane/<swarm.name>/``."""
+
+    @field_validator("endpoints")
+    @classmethod
+    def _are_addresses(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        for endpoint in endpoints:
+            scheme, separator, rest = endpoint.rpartition("://")
+            if separator and scheme not in {"http", "https"}:
+                raise ValueError(f"{endpoint!r}: write http://HOST:PORT or https://HOST:PORT")
+            _address(rest.rstrip("/"), default_port=ETCD_PORT)
+        return endpoints
 
 
 class BackendSettings(Section):
@@ -327,6 +364,7 @@ class Settings(Section):
     peer: PeerSettings = PeerSettings()
     admin: AdminSettings = AdminSettings()
     control: ControlSettings = ControlSettings()
+    etcd: EtcdSettings = EtcdSettings()
     backends: tuple[BackendSettings, ...] = ()
     engine: EngineSettings = EngineSettings()
     discovery: DiscoverySettings = DiscoverySettings()

@@ -1,0 +1,71 @@
+"""The store that the settings name, opened, and whose it is on this host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controlplane.settings import etcd_access
+from controlplane.store.embedded import EmbeddedStore
+from controlplane.store.etcd.store import EtcdStore
+from controlplane.store.port import Store
+from controlplane.store.sqlite.lockfile import LockFile
+from swarmplane.clock import Clock
+from swarmplane.datadir import DataDir, make_private, write_atomically
+from swarmplane.ids import random_id
+from swarmplane.settings.schema import Settings
+
+_HOLDER: Final = "etcd-holder"
+_LOCK: Final = "etcd.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """A store, and what kind it is."""
+
+    store: Store
+    etcd: EtcdStore | None = None
+    """The same, where it is etcd: then other instances may use it too."""
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, data_dir: DataDir, clock: Clock) -> AsyncIterator[OpenStore]:
+    """The store of ``settings``: etcd where they name endpoints, else the embedded one in ``data_dir``.
+
+    Raises:
+        SwarmError: It can't be opened; says what to do.
+    """
+    access = await asyncio.to_thread(etcd_access, settings)
+    if access is None:
+        async with EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock) as embedded:
+            yield OpenStore(embedded)
+        return
+    lock = await asyncio.to_thread(_locked, data_dir)
+    try:
+        holder = await asyncio.to_thread(_holder, data_dir.control_plane / _HOLDER)
+        async with EtcdStore.open(access, holder=holder) as etcd:
+            yield OpenStore(etcd, etcd)
+    finally:
+        lock.release()
+
+
+def _locked(data_dir: DataDir) -> LockFile:
+    # Below run/, which says nothing of whether an instance belongs to this host.
+    make_private(data_dir.run)
+    return LockFile(data_dir.run / _LOCK)
+
+
+def _holder(path: Path) -> str:
+    """The name under which this host keeps the store's books, the same in each of its lives."""
+    try:
+        name = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        name = ""
+    if not name:
+        name = random_id()
+        write_atomically(path, name.encode() + b"\n")
+    return name
