@@ -42,6 +42,8 @@ def check_free(settings: Settings, *, founder: bool) -> None:
         FailedPreconditionError: One is busy; names its holder and the flag.
     """
     wanted = [(settings.admin.listen, "--admin-listen")]
+    if settings.telemetry.metrics_listen:
+        wanted.append((settings.telemetry.metrics_listen, "--metrics-listen"))
     if settings.peer.listen:
         wanted.append((settings.peer.listen, "--peer-listen"))
     if founder:
@@ -50,6 +52,8 @@ def check_free(settings: Settings, *, founder: bool) -> None:
             (settings.join_listener(), "--join-listen"),
             (settings.control.console_listen, "--console-listen"),
         ]
+        if settings.control.metrics_listen:
+            wanted.append((settings.control.metrics_listen, "--control-metrics-listen"))
     for text, flag in wanted:
         address = parse_address(text)
         if address.port:

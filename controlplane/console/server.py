@@ -1,4 +1,4 @@
-"""The console's listener (11404): ``/healthz``, ``/readyz``, ``/metrics``."""
+"""The console's listener (11404), and one for metrics alone: ``/healthz``, ``/readyz``, ``/metrics``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,31 @@ from typing import Final
 from aiohttp import web
 
 from controlplane.console.metrics import Figures, render
+from swarmplane.exposition import CONTENT_TYPE
 
 _STOP_S: Final = 1.0
-_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_BODY_BYTES: Final = 1024
 
 
 class Console:
     """Answers about this instance. ``unready`` gives the reason why it does not serve; empty: it does."""
 
-    def __init__(self, figures: Callable[[], Figures], unready: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self, figures: Callable[[], Awaitable[Figures]], unready: Callable[[], Awaitable[str]]
+    ) -> None:
         self._figures = figures
         self._unready = unready
 
     @asynccontextmanager
     async def serving(self, bound: socket.socket) -> AsyncIterator[None]:
         """Answer at ``bound`` as long as it is entered."""
-        application = web.Application()
+        async with self.serving_metrics(bound):
+            yield
+
+    @asynccontextmanager
+    async def serving_metrics(self, bound: socket.socket) -> AsyncIterator[None]:
+        """Answer at ``bound``, to anybody, what shows metrics and health and does nothing else."""
+        application = web.Application(client_max_size=_MOST_BODY_BYTES)
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -51,4 +60,6 @@ class Console:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(text=render(self._figures()), headers={"content-type": _TEXT})
+        return web.Response(
+            body=render(await self._figures()).encode(), headers={"content-type": CONTENT_TYPE}
+        )

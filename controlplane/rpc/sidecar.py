@@ -94,7 +94,7 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
             case "load":
                 self._control.pushes.take_load(session, load_entries_from_pb(message.load.endpoints))
             case "ack":
-                session.outbox.acked(version_from_pb(message.ack.version), message.ack.nonce)
+                self._control.acknowledged(session, version_from_pb(message.ack.version), message.ack.nonce)
             case "nack":
                 nack = message.nack
                 if session.outbox.nacked(version_from_pb(nack.version), nack.nonce, nack.reason[:_MAX_TEXT]):

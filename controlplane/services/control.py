@@ -18,6 +18,7 @@ from controlplane.services.drains import Drains
 from controlplane.services.events import Events
 from controlplane.services.fence import Fence
 from controlplane.services.live_table import LiveTable
+from controlplane.services.measured_store import Durations
 from controlplane.services.membership import Membership
 from controlplane.services.messages import Hello, Redirection, Welcome
 from controlplane.services.mirror import Mirror
@@ -33,6 +34,7 @@ from swarmplane.clock import Clock
 from swarmplane.codec import records
 from swarmplane.errors import SwarmError, UnavailableError
 from swarmplane.ids import InstanceId, NodeId, SwarmId
+from swarmplane.routes import Version
 from swarmplane.settings.schema import Settings
 
 log = structlog.get_logger(__name__)
@@ -127,6 +129,8 @@ class ControlService:
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
+        self.answered = Durations()
+        """From the departure of tables to their acknowledgement."""
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -211,6 +215,18 @@ class ControlService:
         """A sidecar keeps its last good table."""
         self.nacks += 1
         log.warning("update.refused", node=session.node, name=session.name, reason=reason)
+
+    def acknowledged(self, session: Session, version: Version, nonce: int) -> None:
+        """A sidecar uses the table of ``version`` now, or took what else ``nonce`` stands for."""
+        waiting = session.outbox.table_unanswered
+        session.outbox.acked(version, nonce)
+        if waiting is not None and session.outbox.table_unanswered is None:
+            self.answered.record(self._clock.now_s() - waiting.sent_s)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this instance decides: its controller holds the epoch."""
+        return self._fence.epoch > 0
 
     def _control_addresses(self) -> list[str]:
         """Of every live instance, this one first."""

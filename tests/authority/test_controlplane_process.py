@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -105,6 +106,38 @@ def get(address: str, path: str) -> tuple[int, str]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{address}{path}", timeout=CALL_S) as answer:
         return answer.status, answer.read().decode()
+
+
+def answer_of(address: str, path: str, method: str) -> int:
+    """Status of a request, whatever it is."""
+    connection = http.client.HTTPConnection(address, timeout=CALL_S)
+    try:
+        connection.request(method, path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_metrics_stand_on_a_listener_of_their_own(start: Callable[..., Process]) -> None:
+    process = start("founder", "--control-metrics-listen", "127.0.0.1:0")
+    facts = process.ready()
+    own = facts["metrics"]
+    assert own != facts["console"]
+    status, text = get(own, "/metrics")
+    assert status == 200
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    assert names == {
+        f"swarmplane_{name}"
+        for name in (
+            *("build_info", "nodes", "leader", "streams", "pushes_total", "nacks_total", "push_seconds"),
+            *("store_seconds", "watch_revision", "watch_lag_revisions"),
+        )
+    }
+    assert "swarmplane_leader 1" in text
+    assert "swarmplane_watch_lag_revisions 0" in text
+    assert 'swarmplane_store_seconds_count{op="transact"}' in text
+    assert (get(own, "/healthz")[0], get(own, "/readyz")[0]) == (200, 200)
+    assert (answer_of(own, "/other", "GET"), answer_of(own, "/metrics", "POST")) == (404, 405)
 
 
 async def tokens_of(facts: dict[str, Any], credential: Credential, *, make: bool = False) -> Any:
