@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
 from sidecar.core.candidate import Candidate
+from sidecar.core.stalls import Pace
 from sidecar.dataplane.hop import queued_line
 from sidecar.dataplane.plan import Plan, plan_request
 from sidecar.dataplane.recording import Noted, context_lines, status_of
@@ -57,6 +58,7 @@ class Attempts(Sink):
         "_heard_s",
         "_moved",
         "_next_phase_s",
+        "_pace",
         "_paused_s",
         "_place",
         "_plane",
@@ -91,6 +93,8 @@ class Attempts(Sink):
         self._candidate: Candidate | None = None
         self._upstream: Upstream | None = None
         self._relay: Relay | None = None
+        self._pace: Pace | None = None
+        """Of an answer that streams."""
         self._counting = False
         self._place: Place | None = None
         """In the line of an own endpoint; it counts there."""

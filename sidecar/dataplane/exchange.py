@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.answers import Answer, Hint, hint_of, needs_hint
 from sidecar.core.attempts import Outcome
 from sidecar.core.retry_after import asked_wait_s
+from sidecar.core.stalls import Pace, StallPolicy, silence_s, stall_limit_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
@@ -209,6 +210,8 @@ class Exchange(Waits):
             self._plane.counters.completed += 1
             if self._stake is not None:
                 self._stake.finished(self._plane.clock_s())
+            if self._pace is not None and self._candidate is not None:
+                self._plane.routes.balancer.gaps.learn(self._candidate.endpoint.id, self._pace.gap_s)
             self._tell(records.COMPLETED)
         self._finish(close=close or self.request.closes or self._plane.draining)
 
@@ -217,6 +220,7 @@ class Exchange(Waits):
     def client_paused(self) -> None:
         """The client reads more slowly than the answer comes: stop reading it."""
         self._paused_s = time.monotonic()
+        self._pace = None
         if self._upstream is not None and self._relay is not None:
             self._upstream.pause()
 
@@ -241,8 +245,7 @@ class Exchange(Waits):
     def check(self, now_s: float) -> None:
         """Housekeeping: act on what took too long."""
         policy = self._plane.policy
-        relay = self._relay
-        committed = relay is not None and relay.committed
+        committed = self._looked_at()
         if now_s >= self._plan.deadline_s:
             self._expired(committed=committed)
         elif now_s - self._paused_s > policy.stall_timeout_s:
@@ -255,7 +258,9 @@ class Exchange(Waits):
         elif now_s >= self._first_byte_by_s:
             if self._may_fire(now_s):
                 self._silent()
-        elif now_s - self._heard_s > policy.stall_timeout_s:
+        elif now_s - self._heard_s > min(policy.stall_floor_s, policy.stall_timeout_s) and self._stalls(
+            now_s
+        ):
             if committed:
                 self._break(Code.UPSTREAM_TIMEOUT, "the answer stopped coming", records.STALLED)
             else:
@@ -265,6 +270,30 @@ class Exchange(Waits):
             self.connection.write(
                 hops.phase_message(hops.RUNNING, self._plane.upstreams.load_line(self._candidate))
             )
+
+    def _looked_at(self) -> bool:
+        """Whether the client has some of the answer; how it comes is noted."""
+        relay = self._relay
+        if relay is None or not relay.committed:
+            return False
+        if self._pace is not None:
+            self._pace.look(self._heard_s)
+        elif self._paused_s == math.inf:
+            self._pace = Pace(self._heard_s)
+        return True
+
+    def _stalls(self, now_s: float) -> bool:
+        """Whether an answer that began has been silent for longer than it ever is."""
+        plane, candidate = self._plane, self._candidate
+        policy, usual_s = plane.policy, 0.0
+        # An answer that is collected comes at once or when it is whole: it has no pace.
+        if candidate is not None and not isinstance(self._relay, CollectingRelay):
+            usual_s = plane.routes.balancer.gaps.of(candidate.endpoint.id)
+        limit_s = stall_limit_s(
+            usual_s, StallPolicy(floor_s=policy.stall_floor_s, hard_s=policy.stall_timeout_s)
+        )
+        silent_s = silence_s(now_s, self._heard_s, listening_since_s=0.0, awake_since_s=plane.awake_s)
+        return silent_s > limit_s
 
     def _silent(self) -> None:
         self._cut_off()

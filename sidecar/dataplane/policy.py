@@ -24,6 +24,7 @@ LIVE: Final = (
     "upstream.connect_timeout_s",
     "upstream.first_byte_timeout_s",
     "upstream.stall_timeout_s",
+    "upstream.stall_floor_s",
     "upstream.retry_budget_min",
     "upstream.retry_budget_ratio",
 )
@@ -50,6 +51,7 @@ class DataPlanePolicy:
     connect_timeout_s: float = 2.0
     first_byte_timeout_s: float = 600.0
     stall_timeout_s: float = 300.0
+    stall_floor_s: float = 60.0
     idle_backend_s: float = 4.0
     idle_peer_s: float = 60.0
     max_idle: int = 256
@@ -100,6 +102,7 @@ class DataPlanePolicy:
             connect_timeout_s=upstream.connect_timeout_s,
             first_byte_timeout_s=upstream.first_byte_timeout_s,
             stall_timeout_s=upstream.stall_timeout_s,
+            stall_floor_s=upstream.stall_floor_s,
             idle_backend_s=upstream.idle_backend_s,
             idle_peer_s=upstream.idle_peer_s,
             max_idle=upstream.max_idle,

@@ -47,6 +47,8 @@ _CONNECTIONS_EVERY: Final = 5
 """Ticks between two looks at all connections."""
 _HOUSEKEEP_EVERY: Final = 50
 _REAP_EVERY: Final = 10
+_ASLEEP_S: Final = 1.0
+"""A tick that is so late means that the whole process was stopped, or starved."""
 _BACKLOG: Final = 4096
 _HANDSHAKE_S: Final = 5.0
 
@@ -98,6 +100,8 @@ class DataPlane:
         self.draining = False
         self.now_s = time.monotonic()
         """Monotonic time at the last tick: good enough to notice silence."""
+        self.awake_s = 0.0
+        """When this process last noticed that it had not run for a while: silence before says nothing."""
         self.born_s = time.time()
         self.writer = Writer(self)
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
@@ -135,7 +139,10 @@ class DataPlane:
     async def _keep_time(self) -> None:
         for tick in itertools.count():
             await asyncio.sleep(self.policy.tick_s)
-            self.now_s = now_s = time.monotonic()
+            before_s, self.now_s = self.now_s, time.monotonic()
+            now_s = self.now_s
+            if now_s - before_s > self.policy.tick_s + _ASLEEP_S:
+                self.awake_s = now_s
             try:
                 for exchange in tuple(self.active):
                     exchange.check(now_s)

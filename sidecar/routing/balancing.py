@@ -21,6 +21,7 @@ from sidecar.core.prefix import BLOCK_TOKENS
 from sidecar.core.prefix_index import REPLICA_BLOCKS, PrefixIndex
 from sidecar.core.session import Sessions
 from sidecar.core.slow_start import SlowStart, usable_slots, weight
+from sidecar.core.stalls import Gaps
 from swarmplane.ids import EndpointId, ModelName
 from swarmplane.routes import Endpoint
 
@@ -42,6 +43,7 @@ class Balancer:
         "_turns",
         "breakers",
         "history",
+        "gaps",
         "key",
         "last",
         "prefixes",
@@ -52,6 +54,8 @@ class Balancer:
     def __init__(self, policy: Policy | None = None, slow_start: SlowStart | None = None) -> None:
         self.history = History()
         self.prefixes = PrefixIndex()
+        self.gaps = Gaps()
+        """How often streamed answers come: what is a stall."""
         self.sessions = Sessions()
         self.breakers = Breakers(policy or Policy())
         self.key = secrets.token_bytes(32)
@@ -134,6 +138,7 @@ class Balancer:
         self.returned.pop(endpoint, None)
 
 
+        self.gaps.keep(listed)
 class Stake:
     """One attempt at one endpoint of several. However it ends is reported; :meth:`over` comes last."""
 

@@ -15,7 +15,7 @@ import pytest
 from sidecar.core.deadlines import FirstBytePolicy, Usual, first_byte_limit_s
 from sidecar.core.hedging import Hedgeable, HedgePolicy, hedge_at_s, may_hedge
 from sidecar.core.slow_start import SlowStart, usable_slots, weight
-from sidecar.core.stalls import StallPolicy, silence_s, stall_limit_s
+from sidecar.core.stalls import LEAST_BEATS, Gaps, Pace, StallPolicy, silence_s, stall_limit_s
 
 POLICY = FirstBytePolicy()
 
@@ -51,6 +51,33 @@ def test_stalls() -> None:
     assert silence_s(50.0, 10.0, listening_since_s=30.0) == 20.0
     assert silence_s(50.0, 10.0, listening_since_s=inf) == 0.0
     assert silence_s(50.0, 10.0, listening_since_s=0.0, awake_since_s=45.0) == 5.0
+
+
+def test_a_pace_is_seen_by_looking() -> None:
+    """Kills: looks counted in which nothing came, the mean over looks instead of time, few looks believed."""
+    pace = Pace(10.0)
+    for look in range(LEAST_BEATS - 1):
+        for _ in range(3):
+            pace.look(10.5 + look / 2)
+    assert pace.gap_s == 0.0
+    pace.look(10.0 + LEAST_BEATS / 2)
+    pace.look(0.0)
+    assert pace.gap_s == 0.5
+
+
+def test_gaps_follow_what_answers_show() -> None:
+    """Kills: one endpoint's gap taken for another's, zero learned, no smoothing, the first one smoothed."""
+    gaps = Gaps()
+    gaps.learn("a", 0.0)
+    assert gaps.of("a") == 0.0
+    gaps.learn("a", 1.0)
+    assert (gaps.of("a"), gaps.of("b")) == (1.0, 0.0)
+    gaps.learn("a", 2.0)
+    gaps.learn("a", 0.0)
+    gaps.learn("b", 7.0)
+    assert gaps.of("a") == pytest.approx(1.2)
+    gaps.keep("b".__eq__)
+    assert (gaps.of("a"), gaps.of("b")) == (0.0, 7.0)
 
 
 GOOD = Hedgeable(stateless=True, paid=False, answering=False, running=True, hedged=False)

@@ -43,6 +43,8 @@ class Behaviour:
     """Cut the connection (RST) after so many bytes."""
     close_at: int = -1
     """Close it (FIN) after so many bytes."""
+    hang_at: int = -1
+    """Send nothing more after so many bytes, and keep the connection."""
     extra_length: int = 0
     """Added to the announced length."""
     bad_chunk: bool = False
@@ -349,6 +351,8 @@ class _Connection(asyncio.Protocol):
             self.limit, self.finish = how.close_at, "close"
         self.pending = deque(self.plan(seen, how))
         self.pump()
+        elif how.hang_at >= 0:
+            self.limit, self.finish = how.hang_at, "hang"
 
     def plan(self, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
         if how.raw:
@@ -434,7 +438,7 @@ class _Connection(asyncio.Protocol):
             self.pending.popleft()
             if not self.put(data):
                 return
-        if not self.pending and self.busy is not None:
+        if not self.pending and self.busy is not None and self.finish != "hang":
             self.complete()
 
     def put(self, data: bytes) -> bool:
@@ -446,6 +450,8 @@ class _Connection(asyncio.Protocol):
             self.pending.clear()
             # What was written should arrive before the end does.
             self.later(0.02, self.end)
+            if self.finish == "hang":
+                return False
             return False
         return True
 
