@@ -10,6 +10,9 @@ LOAD: Final = "load"
 SUSPICION: Final = "suspicion"
 DRAIN: Final = "drain"
 REDIRECT: Final = "redirect"
+CONDITION: Final = "condition"
+PREFIXES: Final = "prefixes"
+EXPLAIN: Final = "explain"
 
-ALL: Final = (ROUTES, POLICY, LOAD, SUSPICION, DRAIN, REDIRECT)
+ALL: Final = (ROUTES, POLICY, LOAD, SUSPICION, DRAIN, REDIRECT, CONDITION, PREFIXES, EXPLAIN)
 """What this version understands."""

@@ -45,6 +45,12 @@ class Facts:
     """How short of memory the host is, 0 to 1."""
     owner_active: bool = False
     """Whether somebody works at the host."""
+    overheated: bool = False
+    """Whether the host is too hot, by its own sensors' limits."""
+    kv_used: float = -1.0
+    """Share of the replica's context memory in use, 0 to 1."""
+    tokens_per_s: float = 0.0
+    """Of one answer there, as its owner measured."""
     misfit: float = field(init=False, default=0.0)
     """How wrong the host's size is for the model, 0 to 1: derived.
 

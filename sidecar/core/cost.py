@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from sidecar.core.candidate import ASSUMED_SLOTS, UNKNOWN_FACTS, Candidate, Facts, Warmth
-from sidecar.core.estimates import REVISIT_S, Latency
+from sidecar.core.estimates import DEFAULT_TOKENS_PER_S, REVISIT_S, Latency
 from sidecar.core.estimates_history import NodeHistory
 from sidecar.core.prefix import BLOCK_TOKENS
 from sidecar.core.session import Session
@@ -42,6 +42,13 @@ PRESSURE_S: Final = 5.0
 """At full memory pressure; below the limit nothing."""
 AFFINITY_SHARE: Final = 0.1
 """Of the mean service time: what a node of quite the wrong size costs."""
+KV_LIMIT: Final = 0.9
+KV_S: Final = 2.0
+"""With all of the context memory in use, beyond the limit: a new prompt waits, or drives another one out."""
+OVERHEATED_S: Final = 1.0
+"""A host that is too hot slows down soon, whatever it was measured to do."""
+MOST_UNLIKE: Final = 8.0
+"""So many times faster or slower at most is an endpoint believed to be for what its owner tells of it."""
 SUSPECT_S: Final = 5.0
 FLAP_S: Final = 1.0
 OWNER_ACTIVE_S: Final = 1.0
@@ -182,6 +189,8 @@ def price(
         0.0 if candidate.local else node.round_trip_s,
     ]
     if facts is not UNKNOWN_FACTS:
+        if latency is pool and facts.tokens_per_s:
+            _scale(terms, facts.tokens_per_s, pool)
         _add_facts(terms, facts, node, latency.service_s)
     return terms
 
@@ -197,11 +206,25 @@ def _context_s(context_length: int, ask: Ask) -> float:
     return CONTEXT_S * min(cut / ask.max_tokens, 1.0) if cut > 0 < ask.max_tokens else 0.0
 
 
+def _scale(terms: list[float], tokens_per_s: float, pool: Latency) -> None:
+    """What was never measured here takes as much longer as its owner says it writes slower."""
+    if pool.tokens_per_s == DEFAULT_TOKENS_PER_S:
+        return
+    ratio = min(max(pool.tokens_per_s / tokens_per_s, 1.0 / MOST_UNLIKE), MOST_UNLIKE)
+    terms[QUEUE] *= ratio
+    terms[LATENCY] *= ratio
+    terms[PREFIX] *= ratio
+
+
 def _add_facts(terms: list[float], facts: Facts, node: NodeHistory, service_s: float) -> None:
     if facts.warmth is not Warmth.LOADED:
         terms[THERMAL] = _thermal_s(facts, node)
+    if facts.overheated:
+        terms[THERMAL] += OVERHEATED_S
     if facts.pressure > PRESSURE_LIMIT:
         terms[MEMORY_FIT] = (facts.pressure - PRESSURE_LIMIT) / (1.0 - PRESSURE_LIMIT) * PRESSURE_S
+    if facts.kv_used > KV_LIMIT:
+        terms[MEMORY_FIT] += (facts.kv_used - KV_LIMIT) / (1.0 - KV_LIMIT) * KV_S
     if facts.misfit:
         terms[AFFINITY] = facts.misfit * AFFINITY_SHARE * service_s
     if facts.owner_active:

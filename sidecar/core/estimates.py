@@ -164,6 +164,13 @@ class Latency:
         if output_tokens > 1 and _LEAST_DECODE_S < decode_s < inf:
             self.tokens_per_s += ((output_tokens - 1) / decode_s - self.tokens_per_s) * share
 
+    def decoded(self, tokens_per_s: float) -> None:
+        """An answer was written at this pace after its first token."""
+        if 0.0 < tokens_per_s < inf:
+            known = self.tokens_per_s != DEFAULT_TOKENS_PER_S
+            share = _SMOOTHING if known else 1.0
+            self.tokens_per_s += (tokens_per_s - self.tokens_per_s) * share
+
     def failed(self, took_s: float, retry_after_s: float, now_s: float) -> None:
         """It answered 429, 503 or another 5xx, or nothing: counts as max(``took_s``, 5 s or Retry-After).
 

@@ -11,6 +11,7 @@ from swarmplane.ids import EndpointId, ModelName, NodeId
 MOST_ENDPOINTS: Final = 1024
 """Of one model; the one measured longest ago is forgotten first."""
 MOST_MODELS: Final = 512
+MOST_RATES: Final = 4096
 FLAP_HALF_LIFE_S: Final = 300.0
 DEFAULT_ROUND_TRIP_S: Final = 0.002
 DEFAULT_LOAD_BYTES_PER_S: Final = 0.5e9
@@ -70,7 +71,7 @@ class NodeHistory:
 class History:
     """All estimates of one sidecar. Not thread-safe; nothing here waits. Recording costs 5 µs."""
 
-    __slots__ = ("_models", "_unknown", "by_node", "unknown_node")
+    __slots__ = ("_models", "_unknown", "by_node", "rates", "unknown_node")
 
     def __init__(self) -> None:
         self._models: dict[str, ModelHistory] = {}
@@ -79,6 +80,8 @@ class History:
         """Nodes that were measured. Read only; :meth:`node` adds."""
         self.unknown_node = NodeHistory()
         """Defaults, for all others. Read only."""
+        self.rates: dict[EndpointId, float] = {}
+        """Tokens per second of one answer, for every endpoint whose answers were read. Read only."""
 
     def of(self, model: str) -> ModelHistory:
         """The estimates of ``model``; defaults where nothing was measured. Read only."""
@@ -133,6 +136,21 @@ class History:
         latency.finished(service_s, output_tokens, decode_s)
         history.pool.finished(service_s, output_tokens, decode_s)
 
+    def decoded(self, model: str, endpoint: EndpointId, tokens_per_s: float) -> None:
+        """An answer of ``endpoint`` was written at this pace. Adds no estimate where nothing was measured."""
+        if not 0.0 < tokens_per_s < inf:
+            return
+        before = self.rates.pop(endpoint, tokens_per_s)
+        # Last of all: the one read longest ago stands first, and is forgotten first.
+        self.rates[endpoint] = before + (tokens_per_s - before) * _SMOOTHING
+        if len(self.rates) > MOST_RATES:
+            del self.rates[next(iter(self.rates))]
+        history = self._models.get(model)
+        if history is not None:
+            history.pool.decoded(tokens_per_s)
+            if endpoint in history.by_endpoint:
+                history.by_endpoint[endpoint].decoded(tokens_per_s)
+
     def failed(
         self,
         model: ModelName,
@@ -162,6 +180,7 @@ class History:
 
     def forget(self, endpoint: EndpointId) -> None:
         """``endpoint`` will not come back."""
+        self.rates.pop(endpoint, None)
         for history in self._models.values():
             history.by_endpoint.pop(endpoint, None)
 

@@ -8,8 +8,9 @@ from typing import Final
 
 from sidecar.core.prefix import HASH_VERSION
 from swarmplane.ids import EndpointId
+from swarmplane.prefixes import MOST_BLOCKS as MOST_BLOCKS_TOLD
 
-DIGEST_BLOCKS: Final = 256
+DIGEST_BLOCKS: Final = MOST_BLOCKS_TOLD
 """Hashes that an owner reports of each replica."""
 REPLICA_BLOCKS: Final = 4096
 """Blocks remembered of one replica unless its cache is known to be smaller: a million tokens."""
@@ -147,6 +148,11 @@ class PrefixIndex:
         if self.size > self._most_blocks:
             self._shrink()
         return True
+
+    def clear(self) -> None:
+        """Forget all: the key of the hashes changed."""
+        self._by_model.clear()
+        self.size = 0
 
     def forget(self, endpoint: EndpointId) -> None:
         """The replica restarted, unloaded its models or is gone: its caches are empty."""

@@ -41,9 +41,10 @@ class Balancer:
         "_chooser",
         "_slow",
         "_turns",
+        "agreed",
         "breakers",
-        "history",
         "gaps",
+        "history",
         "key",
         "last",
         "prefixes",
@@ -53,13 +54,15 @@ class Balancer:
 
     def __init__(self, policy: Policy | None = None, slow_start: SlowStart | None = None) -> None:
         self.history = History()
-        self.prefixes = PrefixIndex()
         self.gaps = Gaps()
         """How often streamed answers come: what is a stall."""
+        self.prefixes = PrefixIndex()
         self.sessions = Sessions()
         self.breakers = Breakers(policy or Policy())
         self.key = secrets.token_bytes(32)
-        """Of the hashes of prompts: they never leave this process."""
+        """Of the hashes of prompts: our own until the swarm's is known."""
+        self.agreed = False
+        """Whether it is the swarm's, so that hashes mean something to others."""
         self.last: dict[str, Choice] = {}
         """The last choice for each model, with the terms as they were then."""
         self.returned: dict[str, float] = {}
@@ -67,6 +70,12 @@ class Balancer:
         self._slow = slow_start or SlowStart()
         self._chooser = Chooser(self.history, self.prefixes, self.sessions)
         self._turns: dict[str, int] = {}
+
+    def agree(self, key: bytes) -> None:
+        """Hash prompts with the swarm's ``key`` from now on; what was hashed with another is forgotten."""
+        if key and key != self.key:
+            self.key, self.agreed = key, True
+            self.prefixes.clear()
 
     # -- choosing -----------------------------------------------------------------------------------------
 
@@ -129,6 +138,7 @@ class Balancer:
         self.sessions.housekeep(now_s)
         self.returned = {k: s for k, s in self.returned.items() if now_s - s < self._slow.window_s}
         self.breakers.keep(listed)
+        self.gaps.keep(listed)
 
     def forget(self, endpoint: EndpointId) -> None:
         """``endpoint`` will not come back."""
@@ -138,7 +148,6 @@ class Balancer:
         self.returned.pop(endpoint, None)
 
 
-        self.gaps.keep(listed)
 class Stake:
     """One attempt at one endpoint of several. However it ends is reported; :meth:`over` comes last."""
 

@@ -10,13 +10,17 @@ from sidecar.core import overlay as overlays
 from sidecar.core.candidate import Candidate
 from sidecar.core.load import EndpointLoad, Seen, estimate
 from sidecar.core.overlay import Overlay
+from sidecar.core.prefix import unpack_digest
 from sidecar.routing.balancing import Balancer
+from sidecar.routing.conditions import Conditions
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, State
 from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
+from swarmplane.conditions import Condition
 from swarmplane.ids import EndpointId, NodeId, SwarmId
 from swarmplane.inventory import Inventory
+from swarmplane.prefixes import EndpointPrefixes
 from swarmplane.routes import Endpoint, ModelRoute, RouteTable
 
 _NO_SWARM = RouteTable(SwarmId(""))
@@ -42,6 +46,7 @@ class CurrentRoutes:
         self._overlay = Overlay()
         self._counts = Counts()
         self._seen: dict[EndpointId, Seen] = {}
+        self._conditions = Conditions()
         self._subscribers: list[Callable[[], None]] = []
 
     @property
@@ -142,6 +147,17 @@ class CurrentRoutes:
         if slots and sum(in_flight_by_origin.values()) + queued < slots:
             self._overlay = overlays.has_room(self._overlay, endpoint)
 
+    def set_condition(self, node: NodeId, condition: Condition | None, until_s: float) -> None:
+        """``node`` said how it is; believed until ``until_s``. None: nothing is known of it any more."""
+        self._conditions.tell(node, condition, until_s, own=node == self._node)
+
+    def set_cached(self, told: EndpointPrefixes) -> None:
+        """An owner says which prompts its endpoint has cached. About own endpoints we know better."""
+        owner = NodeId(told.endpoint.partition("/")[0])
+        if owner != self._node and owner in self._view.table.nodes:
+            digest = unpack_digest(told.blocks)
+            self.balancer.prefixes.install(told.model, told.endpoint, digest, told.hash_version)
+
     def _show(self, **changes: object) -> None:
         view = replace(self._view, **changes)  # type: ignore[arg-type]
         if changes.keys() & {"table", "own"}:
@@ -188,6 +204,7 @@ class CurrentRoutes:
     def housekeep(self, now_s: float) -> None:
         """Forget overlays and reports without effect; call every few seconds."""
         self._overlay = overlays.pruned(self._overlay, self._view.table.version, now_s)
+        self._conditions.housekeep(now_s)
         nodes = self._view.table.nodes
         self.balancer.housekeep(now_s, lambda key: key.partition("/")[0] in nodes or key in self._view.own)
         self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
@@ -201,6 +218,15 @@ class CurrentRoutes:
     def end(self, endpoint: EndpointId, origin: str) -> None:
         """It is not any more: the backend is idle again."""
         self._counts.end(endpoint, origin)
+        if endpoint in self._overlay.full:
+            self._left_room(endpoint)
+
+    def _left_room(self, endpoint: EndpointId) -> None:
+        """One of our own ended at an ``endpoint`` that said it is full: by its last report, is it still?"""
+        own = self._counts.total(endpoint)
+        load = estimate(self._seen.get(endpoint), own=own, origin=self._node, now_s=self._clock_s())
+        if load.known and load.in_flight + load.queued < load.slots:
+            self._overlay = overlays.has_room(self._overlay, endpoint)
 
     def in_flight(self, endpoint: EndpointId) -> int:
         """Requests of ours (at own endpoints: of everybody's) that ``endpoint`` serves."""
@@ -285,7 +311,15 @@ class CurrentRoutes:
             queued = self._counts.queued(endpoint.id)
             # Never suspect: that others miss our heartbeats says nothing about our own backends.
             return Candidate(
-                endpoint, True, (), self._name, own_count, queued, endpoint.slots, load_known=True
+                endpoint,
+                True,
+                (),
+                self._name,
+                own_count,
+                queued,
+                endpoint.slots,
+                load_known=True,
+                facts=self._conditions.of(endpoint),
             )
         view = self._view
         load = estimate(self._seen.get(endpoint.id), own=own_count, origin=self._node, now_s=now_s)
@@ -300,6 +334,7 @@ class CurrentRoutes:
             slots=load.slots or endpoint.slots,
             suspect=endpoint.node in view.suspects,
             load_known=load.known,
+            facts=self._conditions.of(endpoint),
         )
 
 

@@ -76,3 +76,66 @@ class WatchRoutesResponse(_message.Message):
     removed: str
     bookmark: bool
     def __init__(self, revision: _Optional[int] = ..., put: _Optional[_Union[ModelRoute, _Mapping]] = ..., removed: _Optional[str] = ..., bookmark: bool = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("model", "prompt_tokens", "node")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    prompt_tokens: int
+    node: str
+    def __init__(self, model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., node: _Optional[str] = ...) -> None: ...
+
+class RouteExplanation(_message.Message):
+    __slots__ = ("model", "strategy", "prompt_tokens", "endpoints", "node_id", "node_name")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    strategy: str
+    prompt_tokens: int
+    endpoints: _containers.RepeatedCompositeFieldContainer[ExplainedEndpoint]
+    node_id: str
+    node_name: str
+    def __init__(self, model: _Optional[str] = ..., strategy: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., endpoints: _Optional[_Iterable[_Union[ExplainedEndpoint, _Mapping]]] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ...) -> None: ...
+
+class ExplainedEndpoint(_message.Message):
+    __slots__ = ("id", "node_id", "node_name", "backend", "excluded", "cost_s", "terms", "phase", "in_flight", "queued", "slots", "load_known", "suspect")
+    class TermsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_NAME_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDED_FIELD_NUMBER: _ClassVar[int]
+    COST_S_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    SUSPECT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    node_id: str
+    node_name: str
+    backend: str
+    excluded: str
+    cost_s: float
+    terms: _containers.ScalarMap[str, float]
+    phase: str
+    in_flight: int
+    queued: int
+    slots: int
+    load_known: bool
+    suspect: bool
+    def __init__(self, id: _Optional[str] = ..., node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., backend: _Optional[str] = ..., excluded: _Optional[str] = ..., cost_s: _Optional[float] = ..., terms: _Optional[_Mapping[str, float]] = ..., phase: _Optional[str] = ..., in_flight: _Optional[int] = ..., queued: _Optional[int] = ..., slots: _Optional[int] = ..., load_known: bool = ..., suspect: bool = ...) -> None: ...

@@ -26,6 +26,11 @@ class RouteServiceStub(object):
                 request_serializer=swarmplane_dot_v1_dot_route__pb2.WatchRoutesRequest.SerializeToString,
                 response_deserializer=swarmplane_dot_v1_dot_route__pb2.WatchRoutesResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/swarmplane.v1.RouteService/Explain',
+                request_serializer=swarmplane_dot_v1_dot_route__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=swarmplane_dot_v1_dot_route__pb2.RouteExplanation.FromString,
+                _registered_method=True)
 
 
 class RouteServiceServicer(object):
@@ -46,6 +51,13 @@ class RouteServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Whom a node would ask for a model, at what cost, and why not the others: asks that node's sidecar.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +70,11 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=swarmplane_dot_v1_dot_route__pb2.WatchRoutesRequest.FromString,
                     response_serializer=swarmplane_dot_v1_dot_route__pb2.WatchRoutesResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=swarmplane_dot_v1_dot_route__pb2.ExplainRequest.FromString,
+                    response_serializer=swarmplane_dot_v1_dot_route__pb2.RouteExplanation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -115,6 +132,33 @@ class RouteService(object):
             '/swarmplane.v1.RouteService/Watch',
             swarmplane_dot_v1_dot_route__pb2.WatchRoutesRequest.SerializeToString,
             swarmplane_dot_v1_dot_route__pb2.WatchRoutesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmplane.v1.RouteService/Explain',
+            swarmplane_dot_v1_dot_route__pb2.ExplainRequest.SerializeToString,
+            swarmplane_dot_v1_dot_route__pb2.RouteExplanation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SidecarMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "inventory", "load", "engine_status", "ack", "nack", "goodbye", "peer_report")
+    __slots__ = ("hello", "heartbeat", "inventory", "load", "engine_status", "ack", "nack", "goodbye", "peer_report", "condition", "prefixes", "explanation")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,9 @@ class SidecarMessage(_message.Message):
     NACK_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     PEER_REPORT_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     inventory: Inventory
@@ -28,10 +31,13 @@ class SidecarMessage(_message.Message):
     nack: Nack
     goodbye: Goodbye
     peer_report: PeerReport
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., engine_status: _Optional[_Union[EngineStatus, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., peer_report: _Optional[_Union[PeerReport, _Mapping]] = ...) -> None: ...
+    condition: Condition
+    prefixes: Prefixes
+    explanation: Explanation
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., engine_status: _Optional[_Union[EngineStatus, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., peer_report: _Optional[_Union[PeerReport, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., prefixes: _Optional[_Union[Prefixes, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("welcome", "route_update", "load_digest", "assignment", "policy_update", "drain", "reject", "redirect", "suspicion")
+    __slots__ = ("welcome", "route_update", "load_digest", "assignment", "policy_update", "drain", "reject", "redirect", "suspicion", "condition_digest", "prefix_digest", "explain_query", "instances")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_UPDATE_FIELD_NUMBER: _ClassVar[int]
     LOAD_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +47,10 @@ class ControlMessage(_message.Message):
     REJECT_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_FIELD_NUMBER: _ClassVar[int]
     SUSPICION_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_QUERY_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     route_update: RouteUpdate
     load_digest: LoadDigest
@@ -50,7 +60,11 @@ class ControlMessage(_message.Message):
     reject: Reject
     redirect: Redirect
     suspicion: Suspicion
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., route_update: _Optional[_Union[RouteUpdate, _Mapping]] = ..., load_digest: _Optional[_Union[LoadDigest, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., policy_update: _Optional[_Union[PolicyUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., redirect: _Optional[_Union[Redirect, _Mapping]] = ..., suspicion: _Optional[_Union[Suspicion, _Mapping]] = ...) -> None: ...
+    condition_digest: ConditionDigest
+    prefix_digest: PrefixDigest
+    explain_query: ExplainQuery
+    instances: Instances
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., route_update: _Optional[_Union[RouteUpdate, _Mapping]] = ..., load_digest: _Optional[_Union[LoadDigest, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., policy_update: _Optional[_Union[PolicyUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., redirect: _Optional[_Union[Redirect, _Mapping]] = ..., suspicion: _Optional[_Union[Suspicion, _Mapping]] = ..., condition_digest: _Optional[_Union[ConditionDigest, _Mapping]] = ..., prefix_digest: _Optional[_Union[PrefixDigest, _Mapping]] = ..., explain_query: _Optional[_Union[ExplainQuery, _Mapping]] = ..., instances: _Optional[_Union[Instances, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("node_id", "incarnation", "last_version", "features", "peer_addresses", "software_version", "hash_version", "platform", "client_url")
@@ -153,6 +167,68 @@ class EndpointLoad(_message.Message):
     age_ms: int
     def __init__(self, endpoint_id: _Optional[str] = ..., in_flight_by_origin: _Optional[_Mapping[str, int]] = ..., queued: _Optional[int] = ..., slots: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
+class Condition(_message.Message):
+    __slots__ = ("free_bytes", "memory_bytes", "pressure_permille", "owner_active", "overheated", "endpoints", "valid_s")
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PRESSURE_PERMILLE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    OVERHEATED_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    VALID_S_FIELD_NUMBER: _ClassVar[int]
+    free_bytes: int
+    memory_bytes: int
+    pressure_permille: int
+    owner_active: bool
+    overheated: bool
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointCondition]
+    valid_s: float
+    def __init__(self, free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., pressure_permille: _Optional[int] = ..., owner_active: bool = ..., overheated: bool = ..., endpoints: _Optional[_Iterable[_Union[EndpointCondition, _Mapping]]] = ..., valid_s: _Optional[float] = ...) -> None: ...
+
+class EndpointCondition(_message.Message):
+    __slots__ = ("endpoint_id", "warmth", "load_left_s", "size_bytes", "tokens_per_s", "kv_used_permille")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    WARMTH_FIELD_NUMBER: _ClassVar[int]
+    LOAD_LEFT_S_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    KV_USED_PERMILLE_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    warmth: str
+    load_left_s: float
+    size_bytes: int
+    tokens_per_s: float
+    kv_used_permille: int
+    def __init__(self, endpoint_id: _Optional[str] = ..., warmth: _Optional[str] = ..., load_left_s: _Optional[float] = ..., size_bytes: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., kv_used_permille: _Optional[int] = ...) -> None: ...
+
+class Prefixes(_message.Message):
+    __slots__ = ("endpoints",)
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointPrefixes]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointPrefixes, _Mapping]]] = ...) -> None: ...
+
+class EndpointPrefixes(_message.Message):
+    __slots__ = ("endpoint_id", "model", "blocks", "hash_version")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    HASH_VERSION_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    model: str
+    blocks: bytes
+    hash_version: int
+    def __init__(self, endpoint_id: _Optional[str] = ..., model: _Optional[str] = ..., blocks: _Optional[bytes] = ..., hash_version: _Optional[int] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("query_id", "found", "route")
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    query_id: int
+    found: bool
+    route: _route_pb2.RouteExplanation
+    def __init__(self, query_id: _Optional[int] = ..., found: bool = ..., route: _Optional[_Union[_route_pb2.RouteExplanation, _Mapping]] = ...) -> None: ...
+
 class EngineStatus(_message.Message):
     __slots__ = ("generation", "engines")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -212,7 +288,7 @@ class PeerReport(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., reachable: bool = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("session", "generation", "lease_ttl_s", "heartbeat_s", "load_interval_s", "instance_id", "control_addresses", "node_name", "features", "swarm_name")
+    __slots__ = ("session", "generation", "lease_ttl_s", "heartbeat_s", "load_interval_s", "instance_id", "control_addresses", "node_name", "features", "swarm_name", "prefix_key")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     LEASE_TTL_S_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +299,7 @@ class Welcome(_message.Message):
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     SWARM_NAME_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_KEY_FIELD_NUMBER: _ClassVar[int]
     session: int
     generation: int
     lease_ttl_s: float
@@ -233,7 +310,8 @@ class Welcome(_message.Message):
     node_name: str
     features: _containers.RepeatedScalarFieldContainer[str]
     swarm_name: str
-    def __init__(self, session: _Optional[int] = ..., generation: _Optional[int] = ..., lease_ttl_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., load_interval_s: _Optional[float] = ..., instance_id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., node_name: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., swarm_name: _Optional[str] = ...) -> None: ...
+    prefix_key: bytes
+    def __init__(self, session: _Optional[int] = ..., generation: _Optional[int] = ..., lease_ttl_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., load_interval_s: _Optional[float] = ..., instance_id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., node_name: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., swarm_name: _Optional[str] = ..., prefix_key: _Optional[bytes] = ...) -> None: ...
 
 class RouteUpdate(_message.Message):
     __slots__ = ("version", "nonce", "snapshot", "models", "removed_models", "nodes", "removed_nodes", "more")
@@ -282,6 +360,38 @@ class Suspicion(_message.Message):
     NODE_IDS_FIELD_NUMBER: _ClassVar[int]
     node_ids: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, node_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ConditionDigest(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeCondition]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[NodeCondition, _Mapping]]] = ...) -> None: ...
+
+class NodeCondition(_message.Message):
+    __slots__ = ("node_id", "condition", "age_ms")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    condition: Condition
+    age_ms: int
+    def __init__(self, node_id: _Optional[str] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., age_ms: _Optional[int] = ...) -> None: ...
+
+class PrefixDigest(_message.Message):
+    __slots__ = ("endpoints",)
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[EndpointPrefixes]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointPrefixes, _Mapping]]] = ...) -> None: ...
+
+class ExplainQuery(_message.Message):
+    __slots__ = ("query_id", "model", "prompt_tokens")
+    QUERY_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    query_id: int
+    model: str
+    prompt_tokens: int
+    def __init__(self, query_id: _Optional[int] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("generation", "epoch", "engines")
@@ -340,3 +450,11 @@ class Redirect(_message.Message):
     CONTROL_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     control_addresses: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, control_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Instances(_message.Message):
+    __slots__ = ("control_addresses", "join_addresses")
+    CONTROL_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    JOIN_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    control_addresses: _containers.RepeatedScalarFieldContainer[str]
+    join_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, control_addresses: _Optional[_Iterable[str]] = ..., join_addresses: _Optional[_Iterable[str]] = ...) -> None: ...

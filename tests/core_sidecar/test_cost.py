@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core import cost
 from sidecar.core.candidate import UNKNOWN_FACTS, Candidate, Facts, Warmth
 from sidecar.core.cost import TERMS, Ask, Excluded, breakdown, exclusion, price
 from sidecar.core.estimates import Latency
@@ -313,3 +314,28 @@ def test_a_breakdown_adds_up_and_reads_well() -> None:
     assert found.cost_s == pytest.approx(1.252)
     assert found.header() == "1.252;queue=0.500,latency=1.000,prefix=-0.250,hop=0.002"
     assert breakdown(candidate(), [0.0] * 10, Excluded.CONTEXT).header() == "excluded;context"
+
+
+def test_heat_and_full_contexts_cost_seconds() -> None:
+    """Kills: terms swapped, limits ignored, unknown (-1) priced."""
+    assert terms(candidate(Facts(overheated=True)))["thermal"] == cost.OVERHEATED_S
+    assert terms(candidate(Facts(kv_used=0.95, pressure=0.9)))["memory_fit"] == pytest.approx(1.0 + 2.5)
+    assert terms(candidate(Facts(kv_used=0.9)))["memory_fit"] == 0.0
+    assert terms(candidate(Facts(kv_used=-1.0, size_bytes=1)))["memory_fit"] == 0.0
+
+
+def test_an_endpoint_never_measured_here_is_priced_by_what_its_owner_tells() -> None:
+    """Kills: measured ones scaled too, the ratio upside down, no limit, defaults taken for measurements."""
+    pool = latency()
+    slow = candidate(Facts(tokens_per_s=10.0), in_flight=2)
+    plain = terms(slow, measured=pool, pool=pool)
+    pool.decoded(40.0)
+    scaled = terms(slow, measured=pool, pool=pool, matched=1)
+    assert scaled["latency"] == pytest.approx(4.0 * plain["latency"])
+    assert scaled["queue"] == pytest.approx(4.0 * plain["queue"])
+    assert scaled["prefix"] == pytest.approx(-4.0 * 0.256)
+    assert terms(slow, measured=latency(), pool=pool)["latency"] == pytest.approx(plain["latency"])
+    crawling = candidate(Facts(tokens_per_s=0.01))
+    assert terms(crawling, measured=pool, pool=pool)["latency"] == pytest.approx(8.0 * plain["latency"])
+    flying = candidate(Facts(tokens_per_s=1e6))
+    assert terms(flying, measured=pool, pool=pool)["latency"] == pytest.approx(plain["latency"] / 8.0)

@@ -389,3 +389,28 @@ def test_old_slowness_does_not_outvote_a_new_sample() -> None:
     assert after(60.0 + 300.0)[1] == 39
     assert after(3600.0) == (pytest.approx(0.1, rel=0.1), 9)
     assert after(3600.0, others_s=9.0)[1] == 69
+
+
+def test_the_pace_of_answers_is_kept_by_endpoint_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: the default averaged in, entries made for what was never measured, growth without end."""
+    history = History()
+    for wrong in (*BAD, 0.0):
+        history.decoded(M, E, wrong)
+        history.of(M).pool.decoded(wrong)
+    assert not history.rates
+    history.decoded(M, E, 50.0)
+    history.decoded(M, E, 100.0)
+    assert history.rates[E] == pytest.approx(60.0)
+    assert not history.of(M).by_endpoint
+    history.finished(M, E, 1.0, now_s=0.0)
+    history.decoded(M, E, 100.0)
+    history.decoded(M, EndpointId("other"), 100.0)
+    assert history.of(M).of(E).tokens_per_s == 100.0
+    history.of(M).pool.decoded(50.0)
+    assert history.of(M).pool.tokens_per_s == pytest.approx(95.0)
+    monkeypatch.setattr(estimates_history, "MOST_RATES", 2)
+    history.decoded(M, E, 100.0)
+    history.decoded(M, EndpointId("third"), 1.0)
+    assert set(history.rates) == {E, EndpointId("third")}
+    history.forget(E)
+    assert E not in history.rates

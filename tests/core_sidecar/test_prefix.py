@@ -254,3 +254,13 @@ def test_holders_are_named_with_what_they_hold() -> None:
 def test_no_key_no_text_no_blocks(size: int) -> None:
     """Kills: an exception for what a client may send."""
     assert block_hashes(b"x" * size, [(0, size)], b"") == ()
+
+
+def test_a_new_key_makes_everything_forgotten() -> None:
+    """Kills: sizes that stay, which would shrink an empty index."""
+    index = PrefixIndex()
+    index.insert("m", EndpointId("e"), (b"1", b"2"))
+    index.install("m", EndpointId("f"), [b"3"], HASH_VERSION)
+    index.clear()
+    assert index.size == 0
+    assert not index.of("m")

@@ -64,6 +64,16 @@ class Instance(_message.Message):
     software_version: str
     def __init__(self, id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., join_addresses: _Optional[_Iterable[str]] = ..., software_version: _Optional[str] = ...) -> None: ...
 
+class Election(_message.Message):
+    __slots__ = ("instance_id", "epoch", "elected_at_s")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ELECTED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    epoch: int
+    elected_at_s: int
+    def __init__(self, instance_id: _Optional[str] = ..., epoch: _Optional[int] = ..., elected_at_s: _Optional[int] = ...) -> None: ...
+
 class Node(_message.Message):
     __slots__ = ("id", "name", "labels", "gone", "gone_session", "cordoned", "enrolled_at_s", "gone_at_s", "token_id", "peer_addresses", "founder", "incarnation")
     class LabelsEntry(_message.Message):
@@ -190,3 +200,9 @@ class SwarmPolicy(_message.Message):
     DEFAULT_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     default_strategy: str
     def __init__(self, default_strategy: _Optional[str] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("strategy",)
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    strategy: str
+    def __init__(self, strategy: _Optional[str] = ...) -> None: ...

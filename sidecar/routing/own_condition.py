@@ -1,0 +1,121 @@
+"""What this host tells of itself, put together from what its parts know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sidecar.routing.view import OwnEndpoint
+from swarmplane import conditions
+from swarmplane.conditions import Condition, EndpointCondition
+from swarmplane.ids import BackendName, EndpointId
+from swarmplane.inventory import Inventory, ModelState
+
+RECENT_S: Final = 600.0
+"""A model unloaded so short a time ago is probably still in the page cache."""
+MOST_ENDPOINTS: Final = 1024
+GRAIN_BYTES: Final = 256 * 1024 * 1024
+"""Memory is told in steps: a few bytes more or less are no news."""
+_STEPS: Final = 20
+_WARMTHS: Final[Mapping[ModelState, str]] = {
+    ModelState.LOADED: conditions.LOADED,
+    ModelState.LOADING: conditions.LOADING,
+    ModelState.COLD: conditions.COLD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """What the operating system told; None: it does not."""
+
+    free_bytes: int | None = None
+    memory_bytes: int | None = None
+    pressure: float | None = None
+    owner_active: bool | None = None
+    overheated: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the rest is known."""
+
+    rate: Callable[[EndpointId], float]
+    """Tokens per second of one answer; 0: unknown."""
+    kv_used: Callable[[BackendName], float | None]
+    idle: Callable[[EndpointId], bool]
+    """Whether nothing runs there now."""
+
+
+class OwnCondition:
+    """Composes reports; remembers when models were unloaded."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._loaded: frozenset[EndpointId] = frozenset()
+        self._unloaded_s: dict[EndpointId, float] = {}
+
+    def compose(
+        self,
+        reading: HostReading,
+        own: Mapping[EndpointId, OwnEndpoint],
+        inventory: Inventory,
+        now_s: float,
+    ) -> Condition:
+        """How this host and its endpoints are at ``now_s``. O(endpoints)."""
+        loaded = frozenset(key for key, one in own.items() if one.state is ModelState.LOADED)
+        for key in self._loaded - loaded:
+            if key in own:
+                self._unloaded_s[key] = now_s
+        self._loaded = loaded
+        self._unloaded_s = {
+            key: at_s
+            for key, at_s in self._unloaded_s.items()
+            if key in own and key not in loaded and now_s - at_s < RECENT_S
+        }
+        sizes = {(b.name, m.name): m.size_bytes for b in inventory.backends for m in b.models}
+        told = tuple(self._endpoint(key, one, sizes) for key, one in list(own.items())[:MOST_ENDPOINTS])
+        return Condition(
+            free_bytes=self._free_bytes(reading, own, sizes),
+            memory_bytes=reading.memory_bytes,
+            pressure=_stepped(reading.pressure),
+            owner_active=reading.owner_active,
+            overheated=reading.overheated,
+            endpoints=told,
+        )
+
+    def _endpoint(
+        self, key: EndpointId, one: OwnEndpoint, sizes: Mapping[tuple[BackendName, str], int]
+    ) -> EndpointCondition:
+        warmth = _WARMTHS.get(one.state, "")
+        if warmth == conditions.COLD and key in self._unloaded_s:
+            warmth = conditions.RECENT
+        backend = one.endpoint.backend
+        return EndpointCondition(
+            key,
+            warmth,
+            size_bytes=sizes.get((backend, one.endpoint.model), 0),
+            tokens_per_s=float(f"{self._sources.rate(key):.2g}"),
+            kv_used=_stepped(self._sources.kv_used(backend)),
+        )
+
+    def _free_bytes(
+        self,
+        reading: HostReading,
+        own: Mapping[EndpointId, OwnEndpoint],
+        sizes: Mapping[tuple[BackendName, str], int],
+    ) -> int | None:
+        """Free memory with what idle models would free, where their backend loads and unloads by itself."""
+        if reading.free_bytes is None:
+            return None
+        swapping = {one.endpoint.backend for one in own.values() if one.state is ModelState.COLD}
+        freed = sum(
+            sizes.get((one.endpoint.backend, one.endpoint.model), 0)
+            for key, one in own.items()
+            if one.state is ModelState.LOADED and one.endpoint.backend in swapping and self._sources.idle(key)
+        )
+        return (reading.free_bytes + freed) // GRAIN_BYTES * GRAIN_BYTES
+
+
+def _stepped(share: float | None) -> float | None:
+    return None if share is None else round(share * _STEPS) / _STEPS

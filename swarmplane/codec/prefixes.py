@@ -1,0 +1,31 @@
+"""Digests of cached prompts on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swarmplane.ids import EndpointId, ModelName
+from swarmplane.prefixes import HASH_BYTES, MOST_BLOCKS, EndpointPrefixes
+from swarmplane.v1 import sidecar_pb2 as pb
+
+
+def prefixes_to_pb(one: EndpointPrefixes) -> pb.EndpointPrefixes:
+    """``one`` as a message."""
+    return pb.EndpointPrefixes(
+        endpoint_id=one.endpoint, model=one.model, blocks=one.blocks, hash_version=one.hash_version
+    )
+
+
+def prefixes_from_pb(messages: Iterable[pb.EndpointPrefixes]) -> tuple[EndpointPrefixes, ...]:
+    """The digests in ``messages``, cut to the length they may have; those without names are left out."""
+    longest = HASH_BYTES * MOST_BLOCKS
+    return tuple(
+        EndpointPrefixes(
+            EndpointId(message.endpoint_id),
+            ModelName(message.model),
+            message.blocks[:longest],
+            message.hash_version,
+        )
+        for message in messages
+        if message.endpoint_id and message.model
+    )

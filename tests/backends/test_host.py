@@ -1,0 +1,74 @@
+"""Reading the operating system: figures where it tells them, None where it does not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from sidecar.backends import host
+
+
+def test_memory_of_this_machine_makes_sense() -> None:
+    free, total, pressure = host.memory()
+    assert (free is None) == (total is None)
+    assert pressure is not None
+    assert 0.0 <= pressure <= 1.0
+    if free is not None and total is not None:
+        assert 0 < free <= total
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("some avg10=12.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=0 avg60=0 avg300=0 total=0\n", 0.125),
+        ("", None),
+        ("some avg10=much\n", None),
+        ("full avg10=1.0\n", None),
+    ],
+)
+def test_stalls(tmp_path: Path, text: str, wanted: float | None) -> None:
+    place = tmp_path / "memory"
+    place.write_text(text, encoding="ascii")
+    assert host.stalled_share(place) == wanted
+    assert host.stalled_share(tmp_path / "absent") is None
+
+
+def people(*rows: tuple[str, str]) -> Callable[[], list[Any]]:
+    return lambda: [SimpleNamespace(terminal=terminal, host=far) for terminal, far in rows]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="terminals are devices there")
+def test_whether_somebody_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: people from afar counted, nobody listed taken for nobody there."""
+    null_s = Path("/dev/null").stat().st_atime
+    monkeypatch.setattr(psutil, "users", people(("null", "")))
+    assert host.owner_active(null_s + 1.0) is True
+    assert host.owner_active(null_s + host.ACTIVE_S) is False
+    monkeypatch.setattr(psutil, "users", people(("null", "10.0.0.9")))
+    assert host.owner_active(null_s + 1.0) is None
+    monkeypatch.setattr(psutil, "users", people((":0", ":0")))
+    assert host.owner_active(null_s + 1.0) is None
+    monkeypatch.setattr(psutil, "users", people())
+    assert host.owner_active(null_s + 1.0) is None
+
+
+def sensors(*rows: tuple[float, float | None]) -> Callable[[], dict[str, list[Any]]]:
+    return lambda: {"chip": [SimpleNamespace(current=now, high=limit) for now, limit in rows]}
+
+
+def test_heat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: a limit of our own invention."""
+    monkeypatch.setattr(psutil, "sensors_temperatures", sensors((99.0, None)), raising=False)
+    assert host.overheated() is None
+    monkeypatch.setattr(psutil, "sensors_temperatures", sensors((80.0, 90.0), (50.0, None)), raising=False)
+    assert host.overheated() is False
+    monkeypatch.setattr(psutil, "sensors_temperatures", sensors((90.0, 90.0)), raising=False)
+    assert host.overheated() is True
+    monkeypatch.delattr(psutil, "sensors_temperatures", raising=False)
+    assert host.overheated() is None
