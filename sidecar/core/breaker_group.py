@@ -69,6 +69,10 @@ class Breakers:
         self._out: dict[str, Breaker] = {}
         """Those not in ADMITTING: nearly always none."""
 
+    def adopt(self, policy: Policy) -> None:
+        """Go by ``policy`` from now on; what is ejected stays so for its time."""
+        self._policy = policy
+
     def of(self, key: str) -> Breaker:
         """The breaker of an endpoint or a node."""
         return self._all.get(key, _NEW)

@@ -72,6 +72,12 @@ class OwnerQueue:
         """Grants since the last to an overdue class."""
         self._last_overdue: Lane | None = None
 
+    def adopt(self, policy: QueuePolicy) -> None:
+        """Go by ``policy`` from now on; nobody who waits is sent away, or waits longer than was said."""
+        self._policy = policy
+        for priority, lane in zip(Priority, self._lanes, strict=True):
+            lane.policy = policy.of(priority)
+
     # -- what is ------------------------------------------------------------------------------------------
 
     @property

@@ -60,6 +60,12 @@ class OwnerQueues:
         routes.subscribe(self._routes_changed)
         self._routes_changed()
 
+    def adopt(self, policy: DataPlanePolicy) -> None:
+        """Go by ``policy`` from now on."""
+        self._policy = policy
+        for line in self._by_model.values():
+            line.queue.adopt(policy.queue)
+
     # -- limits -------------------------------------------------------------------------------------------
 
     def _routes_changed(self) -> None:

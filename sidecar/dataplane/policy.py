@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sidecar.core.breaker import Policy as BreakerPolicy
 from sidecar.core.deadlines import FirstBytePolicy
+from sidecar.core.hedging import HedgePolicy
 from sidecar.core.queue_values import QueuePolicy
 from sidecar.core.slots import Settling
-from swarmplane.settings.schema import QueueSettings, Settings
+from sidecar.core.slow_start import SlowStart
+from swarmplane.settings.schema import Settings
+from swarmplane.settings.section import Section
+from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings
 
 _UNKNOWN_S: Final = 30.0
 """Wait for the first byte of an endpoint without history."""
-LIVE: Final = (
+_SAME_NAME: Final = (
     "client.head_timeout_s",
     "client.body_timeout_s",
+    "client.min_body_rate",
     "client.idle_timeout_s",
     "client.max_connections",
     "client.max_head_bytes",
@@ -25,8 +32,22 @@ LIVE: Final = (
     "upstream.first_byte_timeout_s",
     "upstream.stall_timeout_s",
     "upstream.stall_floor_s",
+    "upstream.idle_backend_s",
+    "upstream.idle_peer_s",
+    "upstream.max_idle",
     "upstream.retry_budget_min",
     "upstream.retry_budget_ratio",
+)
+_DERIVED: Final[Mapping[str, type[Section]]] = {
+    "queue": QueueSettings,
+    "breaker": BreakerSettings,
+    "hedge": HedgeSettings,
+}
+_DERIVED_FIELDS: Final = ("queue", "learn_slots", "breaker", "slow_start", "hedge", "first_byte")
+LIVE: Final = (
+    *_SAME_NAME,
+    "upstream.first_byte_floor_s",
+    *(f"{table}.{name}" for table, section in _DERIVED.items() for name in section.model_fields),
 )
 """Settings that a running data plane takes into use: what begins from then on goes by them."""
 
@@ -75,12 +96,18 @@ class DataPlanePolicy:
     """One queue per model of this host."""
     settling: Settling = field(default_factory=Settling)
     """When a slot is free again after we closed the connection."""
+    learn_slots: bool = True
+    """Whether slots that nobody names are learned."""
     first_byte: FirstBytePolicy = field(default_factory=FirstBytePolicy)
     """How long an attempt may run without a byte while another candidate exists."""
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    slow_start: SlowStart = field(default_factory=SlowStart)
+    hedge: HedgePolicy = field(default_factory=HedgePolicy)
+    """Second copies of late requests."""
 
     def adopting(self, other: DataPlanePolicy) -> DataPlanePolicy:
         """This one, with the values of ``other`` for :data:`LIVE` settings."""
-        names = [key.rpartition(".")[2] for key in LIVE]
+        names = (*(key.rpartition(".")[2] for key in _SAME_NAME), *_DERIVED_FIELDS)
         return replace(self, **{name: getattr(other, name) for name in names})
 
     @classmethod
@@ -109,6 +136,10 @@ class DataPlanePolicy:
             retry_budget_min=upstream.retry_budget_min,
             retry_budget_ratio=upstream.retry_budget_ratio,
             queue=_queue_policy(settings.queue),
+            learn_slots=settings.queue.learn_slots,
+            breaker=_breaker_policy(settings.breaker),
+            slow_start=SlowStart(window_s=settings.breaker.slow_start_s),
+            hedge=_hedge_policy(settings.hedge),
             first_byte=FirstBytePolicy(
                 floor_s=upstream.first_byte_floor_s,
                 unknown_s=max(upstream.first_byte_floor_s, _UNKNOWN_S),
@@ -125,3 +156,26 @@ def _queue_policy(queue: QueueSettings) -> QueuePolicy:
         for lane, length in lanes
     )
     return QueuePolicy(interactive, default, bulk, preempt=queue.preempt)
+
+
+def _breaker_policy(breaker: BreakerSettings) -> BreakerPolicy:
+    return BreakerPolicy(
+        max_failures=breaker.max_failures,
+        max_local_failures=breaker.max_failures,
+        min_success_rate=breaker.min_success_rate,
+        min_requests=breaker.min_requests,
+        window_s=breaker.window_s,
+        base_backoff_s=breaker.ejection_s,
+        max_backoff_s=breaker.max_ejection_s,
+        probe_limit_s=breaker.probe_limit_s,
+    )
+
+
+def _hedge_policy(hedge: HedgeSettings) -> HedgePolicy:
+    return HedgePolicy(
+        enabled=hedge.enabled,
+        factor=hedge.factor,
+        floor_s=hedge.floor_s,
+        unknown_s=hedge.unknown_s,
+        max_share=hedge.max_ratio,
+    )

@@ -66,6 +66,12 @@ class Destination:
         """Whatever its owner recognises it by."""
         self.used_s = time.monotonic()
 
+    def adopt(self, *, idle_s: float, most_idle: int) -> None:
+        """Keep connections for so long, and so many, from now on."""
+        self._idle_s, self._most_idle = idle_s, most_idle
+        while len(self._idle) > most_idle:
+            self._idle.pop(0).abort()
+
     @property
     def idle(self) -> int:
         """Connections that wait."""

@@ -110,6 +110,7 @@ class DataPlane:
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
         self.moving, self.reaping = Moving(self), Reaping(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
+        routes.balancer.adopt(policy.breaker, policy.slow_start)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
         self.via = b"swarm-" + swarm
         self._own_names = frozenset({swarm.lower(), self.via.lower()})
@@ -185,7 +186,10 @@ class DataPlane:
 
     def adopt(self, policy: DataPlanePolicy) -> None:
         """Go by the limits and time-outs of ``policy`` that may change while running."""
-        self.policy = self.policy.adopting(policy)
+        self.policy = now = self.policy.adopting(policy)
+        self.owner.adopt(now)
+        self.upstreams.adopt(now)
+        self.routes.balancer.adopt(now.breaker, now.slow_start)
 
     async def serve_client(self, sockets: Sequence[socket.socket]) -> None:
         """Accept clients on bound ``sockets``, which become ours."""

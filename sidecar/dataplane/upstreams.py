@@ -50,6 +50,16 @@ class Upstreams:
         """How often in a row endpoints answered "full"; those that served since are not in it."""
         routes.subscribe(self._routes_changed)
 
+    def adopt(self, policy: DataPlanePolicy) -> None:
+        """Go by ``policy`` from now on; what waits already was told how long."""
+        self._policy = policy
+        for pool, idle_s in (
+            (self._backend_pool, policy.idle_backend_s),
+            (self._peer_pool, policy.idle_peer_s),
+        ):
+            for destination in pool:
+                destination.adopt(idle_s=idle_s, most_idle=policy.max_idle)
+
     def destination(self, candidate: Candidate) -> Destination | None:
         """Where to send a request for ``candidate``; None where nothing is known of it."""
         if not candidate.local:

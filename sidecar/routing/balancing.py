@@ -77,6 +77,11 @@ class Balancer:
             self.key, self.agreed = key, True
             self.prefixes.clear()
 
+    def adopt(self, policy: Policy, slow_start: SlowStart) -> None:
+        """Go by these from now on."""
+        self.breakers.adopt(policy)
+        self._slow = slow_start
+
     # -- choosing -----------------------------------------------------------------------------------------
 
     def admitted(self, endpoints: Sequence[Endpoint], now_s: float) -> Admission:

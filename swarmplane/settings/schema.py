@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,6 +22,8 @@ from pydantic import (
 from swarmplane.addresses import parse_address
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import is_node_name
+from swarmplane.settings.section import Section
+from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings, UpstreamSettings
 
 CLIENT_PORT = 11400
 CONTROL_PORT = 11401
@@ -42,12 +42,6 @@ def _address(text: str, default_port: int | None = None) -> str:
     except InvalidRequestError as error:
         raise ValueError(error.message) from None
     return text
-
-
-class Section(BaseModel):
-    """A table of ``config.toml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class NodeSettings(Section):
@@ -111,48 +105,6 @@ class ClientSettings(Section):
     @classmethod
     def _are_addresses(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_address(text) for text in listen)
-
-
-class UpstreamSettings(Section):
-    """Requests to backends and to peers."""
-
-    connect_timeout_s: PositiveFloat = 2.0
-    """Longest wait for a connection."""
-    first_byte_timeout_s: PositiveFloat = 600.0
-    """Hard limit of the wait for the first byte of an answer that is running."""
-    first_byte_floor_s: PositiveFloat = 10.0
-    """Least wait for it before another endpoint is asked; usually four times the slowest of a hundred."""
-    stall_timeout_s: PositiveFloat = 300.0
-    """Longest silence within an answer; also of a client that does not read it."""
-    stall_floor_s: PositiveFloat = 60.0
-    """Least silence that ends a stream: a hundred usual gaps of its model on its node, if that is longer."""
-    idle_backend_s: PositiveFloat = 4.0
-    """Idle connections to backends live this long (cpp-httplib closes at 5 s)."""
-    idle_peer_s: PositiveFloat = 60.0
-    """Idle connections to peers live this long."""
-    max_idle: PositiveInt = 256
-    """Idle connections kept per backend or peer."""
-    retry_budget_min: NonNegativeInt = 3
-    """Failures that may always be retried at a time."""
-    retry_budget_ratio: NonNegativeFloat = 0.2
-    """Failures retried at a time: at least the minimum, at most this share of active requests."""
-
-
-class QueueSettings(Section):
-    """Requests that wait for a slot of this host; one queue per model."""
-
-    interactive: NonNegativeInt = 256
-    """Requests of the class ``interactive`` that may wait; 0: none."""
-    default: NonNegativeInt = 512
-    """Requests of the class ``default`` that may wait; 0: none."""
-    bulk: NonNegativeInt = 1024
-    """Requests of the class ``bulk`` that may wait; 0: none."""
-    max_bytes: PositiveInt = 128 * 1024 * 1024
-    """Bodies of one class that may wait, together."""
-    max_wait_s: PositiveFloat = 600.0
-    """Longest wait in queues; then the client is told to come again."""
-    preempt: bool = True
-    """Whether a higher class may take the slot of a request that has not sent a byte."""
 
 
 class PeerSettings(Section):
@@ -361,6 +313,8 @@ class Settings(Section):
     client: ClientSettings = ClientSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     queue: QueueSettings = QueueSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    hedge: HedgeSettings = HedgeSettings()
     peer: PeerSettings = PeerSettings()
     admin: AdminSettings = AdminSettings()
     control: ControlSettings = ControlSettings()

@@ -14,9 +14,10 @@ from swarmplane.settings.schema import (
     BackendSettings,
     ClientSettings,
     LogSettings,
+    PeerSettings,
     Settings,
-    UpstreamSettings,
 )
+from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +40,8 @@ def names(registry: BackendRegistry) -> list[str]:
 
 
 def test_which_keys_changed_and_which_of_them_need_a_restart() -> None:
-    after = with_backends("a", log=LogSettings(level="debug"), upstream=UpstreamSettings(max_idle=1))
-    assert changed_keys(Settings(), after) == Reloaded(("backends", "log.level"), ("upstream.max_idle",))
+    after = with_backends("a", log=LogSettings(level="debug"), peer=PeerSettings(listen="[::1]:9"))
+    assert changed_keys(Settings(), after) == Reloaded(("backends", "log.level"), ("peer.listen",))
     assert changed_keys(after, after) == Reloaded((), ())
 
 
@@ -72,8 +73,8 @@ async def test_backends_follow_the_settings_and_wrong_ones_change_nothing() -> N
 
 async def test_limits_are_adopted_and_what_needs_a_restart_is_named_until_then() -> None:
     offered = [
-        Settings(client=ClientSettings(max_json_bytes=9), upstream=UpstreamSettings(max_idle=1)),
-        Settings(client=ClientSettings(max_json_bytes=8), upstream=UpstreamSettings(max_idle=1)),
+        Settings(client=ClientSettings(max_json_bytes=9), peer=PeerSettings(listen="[::1]:9")),
+        Settings(client=ClientSettings(max_json_bytes=8), peer=PeerSettings(listen="[::1]:9")),
         InvalidRequestError("drain_s = 'soon' is wrong"),
     ]
     adopted: list[Settings] = []
@@ -85,7 +86,7 @@ async def test_limits_are_adopted_and_what_needs_a_restart_is_named_until_then()
         return offer
 
     reloader = Reloader(Settings(), read, BackendRegistry(), adopted.append)
-    expected = {"applied": ["client.max_json_bytes"], "restart_needed": ["upstream.max_idle"]}
+    expected = {"applied": ["client.max_json_bytes"], "restart_needed": ["peer.listen"]}
     assert await reloader.answer() == expected
     assert await reloader.answer() == expected
     assert [settings.client.max_json_bytes for settings in adopted] == [9, 8]
@@ -98,7 +99,49 @@ def test_what_is_adopted_is_exactly_what_is_named() -> None:
     before = DataPlanePolicy()
     other = DataPlanePolicy(max_json_bytes=7, stall_timeout_s=1.0, max_idle=3, hosts=("x",), tick_s=9.0)
     after = before.adopting(other)
-    assert (after.max_json_bytes, after.stall_timeout_s) == (7, 1.0)
-    assert (after.max_idle, after.hosts, after.tick_s) == (before.max_idle, (), before.tick_s)
+    assert (after.max_json_bytes, after.stall_timeout_s, after.max_idle) == (7, 1.0, 3)
+    assert (after.hosts, after.tick_s) == ((), before.tick_s)
     known = Settings().model_dump()
     assert all(name.partition(".")[2] in known[name.partition(".")[0]] for name in LIVE)
+
+
+@pytest.mark.parametrize("key", LIVE)
+def test_each_setting_that_is_named_changes_what_is_adopted(key: str) -> None:
+    """Kills: a key that is called applied and is not. Whole tables at once: the fields stand apart."""
+    table, _, name = key.partition(".")
+    section = type(getattr(Settings(), table))
+    usual = getattr(section(), name)
+    if isinstance(usual, bool):
+        other: object = not usual
+    else:
+        other = usual + 1 if isinstance(usual, int) else usual / 2
+    changed = Settings(**{table: section(**{name: other})})
+    before = DataPlanePolicy.of(Settings())
+    assert before.adopting(DataPlanePolicy.of(changed)) != before
+    assert before.adopting(DataPlanePolicy.of(changed)) == DataPlanePolicy.of(changed)
+
+
+def test_what_the_settings_say_of_breakers_queues_and_copies() -> None:
+    """Kills: two figures swapped."""
+    policy = DataPlanePolicy.of(
+        Settings(
+            breaker=BreakerSettings(
+                max_failures=2, min_success_rate=0.3, min_requests=4, window_s=5, ejection_s=6,
+                max_ejection_s=7, probe_limit_s=8, slow_start_s=9,
+            ),
+            hedge=HedgeSettings(enabled=True, factor=2, floor_s=3, unknown_s=4, max_ratio=0.5),
+            queue=QueueSettings(learn_slots=False, bulk=3),
+        )
+    )  # fmt: skip
+    breaker, hedge = policy.breaker, policy.hedge
+    assert (breaker.max_failures, breaker.max_local_failures, breaker.min_success_rate) == (2, 2, 0.3)
+    assert (breaker.min_requests, breaker.window_s, breaker.base_backoff_s) == (4, 5, 6)
+    assert (breaker.max_backoff_s, breaker.probe_limit_s, policy.slow_start.window_s) == (7, 8, 9)
+    assert (hedge.enabled, hedge.factor, hedge.floor_s, hedge.unknown_s, hedge.max_share) == (
+        True,
+        2,
+        3,
+        4,
+        0.5,
+    )
+    assert (policy.learn_slots, policy.queue.bulk.length) == (False, 3)
