@@ -323,36 +323,3 @@ async def test_what_a_defect_leaves_behind_is_reaped(backend: FakeBackend) -> No
             await eventually(lambda: idle(node), "the slot and the request are reaped", within_s=20)
         assert node.plane.counters.reaped >= 1
         assert (await ask(node, [], "next")).status == 200
-
-
-async def test_throughput_under_three_fold_overload(backend: FakeBackend) -> None:
-    """As many answers a second as with just enough clients; the figure is printed."""
-    backend.default = Behaviour(delay_s=0.02)
-    lane = replace(LANE, length=16)
-    rates = {}
-    async with limited(backend, slots=8, queue=QueuePolicy(lane, lane, lane)) as node:
-        for clients in (8, 72):
-            done = await _drive(node, clients, seconds=2.0)
-            rates[clients] = done[200] / 2.0
-            print(f"{clients} clients: {rates[clients]:.0f}/s, {done}")  # noqa: T201
-    assert backend.most_running == 8
-    assert rates[72] >= 0.5 * rates[8], "a generous bound: the machine is shared"
-
-
-async def _drive(node: Node, clients: int, *, seconds: float) -> dict[int, int]:
-    """Answers by status; who is refused comes again a little later, as a client that reads Retry-After."""
-    done = {200: 0, 429: 0}
-    ends_s = time.monotonic() + seconds
-
-    async def one() -> None:
-        async with client(node) as http:
-            while time.monotonic() < ends_s:
-                answer = await http.ask(CHAT)
-                done[answer.status] += 1
-                if answer.status == 429:
-                    await asyncio.sleep(0.1)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(one())
-    return done

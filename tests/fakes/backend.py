@@ -80,6 +80,8 @@ class Seen:
     at_s: float
     disconnected_s: float | None = None
     """When the other side left before the answer was whole."""
+    answered_s: float | None = None
+    """When the answer was written whole."""
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
@@ -349,10 +351,10 @@ class _Connection(asyncio.Protocol):
             self.limit, self.finish = how.reset_at, "reset"
         elif how.close_at >= 0:
             self.limit, self.finish = how.close_at, "close"
-        self.pending = deque(self.plan(seen, how))
-        self.pump()
         elif how.hang_at >= 0:
             self.limit, self.finish = how.hang_at, "hang"
+        self.pending = deque(self.plan(seen, how))
+        self.pump()
 
     def plan(self, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
         if how.raw:
@@ -448,14 +450,16 @@ class _Connection(asyncio.Protocol):
         self.backend.bytes_written += min(room, len(data))
         if 0 <= self.limit <= self.written:
             self.pending.clear()
-            # What was written should arrive before the end does.
-            self.later(0.02, self.end)
             if self.finish == "hang":
                 return False
+            # What was written should arrive before the end does.
+            self.later(0.02, self.end)
             return False
         return True
 
     def complete(self) -> None:
+        if self.busy is not None:
+            self.busy.answered_s = time.time()
         self.busy = None
         if self.finish:
             self.end()

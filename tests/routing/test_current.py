@@ -181,6 +181,36 @@ def test_full_endpoints_are_not_asked_until_their_owner_reports_room(routes: Cur
     assert nodes(routes.resolve("tiny", NOW_S)) == {BEE}
 
 
+@pytest.mark.parametrize(
+    ("others", "queued", "slots", "has_room"),
+    [(0, 0, 1, True), (1, 0, 1, False), (0, 1, 1, False), (0, 0, 0, False)],
+    ids=["it-had-none-but-ours", "others-fill-it", "others-wait", "slots-unknown"],
+)
+def test_an_end_of_our_own_request_makes_room_where_nobody_else_is(
+    routes: CurrentRoutes, *, others: int, queued: int, slots: int, has_room: bool
+) -> None:
+    bee = EndpointId("bee/srv/tiny")
+    routes.install(table(there(BEE)))
+    routes.begin(bee, ME)
+    # As a refusal tells it, while one of ours runs there.
+    routes.set_load(bee, {ME: 1, SEA: others}, queued, slots, routes._clock_s())
+    routes.hold_full(bee, NOW_S + 3)
+    routes.end(bee, SEA)
+    assert not nodes(routes.resolve("tiny", NOW_S)), "that of another tells nothing"
+    routes.end(bee, ME)
+    assert bool(nodes(routes.resolve("tiny", NOW_S))) is has_room
+
+
+def test_the_end_of_a_request_says_nothing_where_no_report_is_fresh(routes: CurrentRoutes) -> None:
+    bee = EndpointId("bee/srv/tiny")
+    routes.install(table(there(BEE)))
+    routes.begin(bee, ME)
+    routes.set_load(bee, {ME: 1}, 0, 1, routes._clock_s() - 10)
+    routes.hold_full(bee, NOW_S + 3)
+    routes.end(bee, ME)
+    assert not nodes(routes.resolve("tiny", NOW_S))
+
+
 def test_suspects_are_marked_and_stay(routes: CurrentRoutes) -> None:
     routes.install(table(there(BEE), there(SEA)))
     routes.set_own(own(ModelState.LOADED))
