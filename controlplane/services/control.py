@@ -10,13 +10,14 @@ from typing import Final
 
 import structlog
 
+from controlplane.core.election import ElectionPolicy
 from controlplane.core.membership import MembershipPolicy
 from controlplane.core.reachability import Reachability
 from controlplane.services import keyspace
 from controlplane.services.catalog import Catalog
 from controlplane.services.drains import Drains
 from controlplane.services.events import Events
-from controlplane.services.fence import Fence
+from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
 from controlplane.services.measured_store import Durations
 from controlplane.services.membership import Membership
@@ -49,6 +50,7 @@ class ControlPolicy:
     """Figures of the control service; see ``ControlSettings``."""
 
     membership: MembershipPolicy = field(default_factory=MembershipPolicy)
+    election: ElectionPolicy = field(default_factory=ElectionPolicy)
     heartbeat_s: float = 2.0
     load_interval_s: float = 0.25
     debounce_s: float = 0.1
@@ -101,19 +103,19 @@ class ControlService:
         self._clock = clock
         self._policy = policy
         self._instance = instance
-        self._fence = Fence(store)
         self.mirror = mirror = Mirror(store, clock)
         self.table = LiveTable(mirror, instance.swarm)
         figures, own = policy.membership, instance.id
         self.sessions = Sessions(store, mirror, clock, figures, instance=own, unix_s=unix_s)
         self.membership = Membership(
-            store, mirror, self.sessions, self._fence, clock, figures, instance=own, unix_s=unix_s
+        self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
+            store, mirror, self.sessions, self.leadership, clock, figures, instance=own, unix_s=unix_s
         )
         self._routes = RouteController(
             store,
             mirror,
             self.table,
-            self._fence,
+            self.leadership,
             clock,
             unix_s=unix_s,
             forget_models_s=policy.forget_models_s,
@@ -125,7 +127,9 @@ class ControlService:
         self.operations = Operations(store, mutations, unix_s=unix_s)
         seen = (mirror, self.sessions, self.membership, self.reachability)
         self.nodes = Nodes(store, *seen, mutations, unix_s=unix_s)
-        self.drains = Drains(self.nodes, self.operations, self.pushes.in_flight, clock)
+        self.drains = Drains(
+            self.nodes, self.operations, self.pushes.in_flight, clock, mirror, self.leadership
+        )
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
@@ -136,17 +140,20 @@ class ControlService:
         """Serve until cancelled.
 
         Raises:
-            ExceptionGroup: A part failed, or another controller took over.
+            ExceptionGroup: A part failed.
         """
-        await self._fence.take()
         if self._instance.alone:
-            await self._store.transact((), [DeletePrefix(keyspace.INSTANCES)])
+            # Whoever is listed is dead, and a dead controller's lease need not be waited for.
+            await self._store.transact(
+                (), [DeletePrefix(keyspace.INSTANCES), DeletePrefix(keyspace.ELECTIONS)]
+            )
         async with asyncio.TaskGroup() as group:
             for name, part in (
                 ("instance", self._stay_listed),
                 ("mirror", self.mirror.run),
                 ("membership", self.membership.run),
                 ("routes", self._routes.run),
+                ("election", self.leadership.run),
                 ("pushes", self.pushes.run),
                 ("drains", self.drains.run),
             ):
@@ -157,6 +164,7 @@ class ControlService:
         self._stopping = True
         others = self._control_addresses()[len(tuple(self._instance.control_addresses())) :]
         for session in tuple(self.sessions.open.values()):
+        await self.leadership.resign()
             session.left = True
             redirected = bool(others) and features.REDIRECT in session.features
             session.outbox.end(Redirection(tuple(others)) if redirected else None)
@@ -225,8 +233,8 @@ class ControlService:
 
     @property
     def leads(self) -> bool:
-        """Whether this instance decides: its controller holds the epoch."""
-        return self._fence.epoch > 0
+        """Whether this instance is the controller now."""
+        return self.leadership.leading
 
     def _control_addresses(self) -> list[str]:
         """Of every live instance, this one first."""

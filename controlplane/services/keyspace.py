@@ -27,6 +27,7 @@ AUDITS: Final = "audit/"
 OPERATIONS: Final = "operations/"
 POLICIES: Final = "policies/"
 EPOCHS: Final = "epochs/"
+ELECTIONS: Final = "elections/"
 
 _LONGEST: Final = 512
 
@@ -101,6 +102,11 @@ def audit(ulid: str) -> str:
 def operation(ulid: str) -> str:
     """``operations/<ulid>``: ordered by time."""
     return _below(OPERATIONS, ulid)
+
+
+def election(name: str) -> str:
+    """``elections/<name>``: present while its holder's lease lives."""
+    return _below(ELECTIONS, name)
 
 
 def epoch(group: str) -> str:

@@ -53,7 +53,7 @@ class LiveTable:
         whole = News(
             table=any(found.table for found in news),
             takes_away=any(found.takes_away for found in news),
-            policy=turn.loading or any(found.policy for found in news),
+            policy=self.policy == Policy() or any(found.policy for found in news),
             cordons=frozenset[NodeId]().union(*(found.cordons for found in news)),
         )
         if whole.policy:

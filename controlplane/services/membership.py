@@ -20,13 +20,13 @@ from controlplane.core.membership import (
     standing,
 )
 from controlplane.services import keyspace
-from controlplane.services.fence import Fence
+from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.sessions import Sessions
 from controlplane.store.port import Operation, Put, Store, absent, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.errors import UnavailableError
+from swarmplane.errors import StaleEpochError, UnavailableError
 from swarmplane.ids import InstanceId, NodeId
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ class Membership:
         store: Store,
         mirror: Mirror,
         sessions: Sessions,
-        fence: Fence,
+        leadership: Leadership,
         clock: Clock,
         policy: MembershipPolicy,
         *,
@@ -54,7 +54,7 @@ class Membership:
         self._store = store
         self._mirror = mirror
         self._sessions = sessions
-        self._fence = fence
+        self._leadership = leadership
         self._clock = clock
         self._policy = policy
         self._instance = instance
@@ -88,13 +88,12 @@ class Membership:
         )
 
     async def run(self) -> None:
-        """Decide until cancelled.
+        """Look, and decide while this instance leads, until cancelled.
 
-        Raises:
-            StaleEpochError: Another controller took over.
+        All instances keep the evidence, so that a new controller knows what the last one knew.
         """
         await self._mirror.loaded.wait()
-        if any(True for _ in self._known()):
+        if any(True for _ in self._known()) and not self._others_lead():
             # Leases that were running while nobody could renew them say nothing.
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
         async with asyncio.TaskGroup() as group:
@@ -122,6 +121,13 @@ class Membership:
         if turn.loading or any(c.prefix in {keyspace.MEMBERS, keyspace.NODES} for c in turn.changes):
             self._look()
             self._wake.set()
+
+    def _others_lead(self) -> bool:
+        """Whether another instance leads, or did moments ago: then somebody renewed leases all the time."""
+        return any(
+            records.parse(records.Election, kv.value).instance_id != self._instance
+            for kv in self._mirror.below(keyspace.ELECTIONS).values()
+        )
 
     def _known(self) -> Iterable[tuple[NodeId, records.Node]]:
         """Nodes that were seen and are not decided gone."""
@@ -171,15 +177,17 @@ class Membership:
         )
         if self._removals.held_until_s > held:
             log.warning("removals.held", nodes=len(lost), hold_s=self._policy.removal_hold_s)
+        if not self._leadership.leading:
+            return
         try:
             await self._remove(sorted(due))
-        except UnavailableError as error:
+        except (UnavailableError, StaleEpochError) as error:
             log.warning("removals.not_written", reason=error.message)
 
     async def _remove(self, due: list[NodeId]) -> None:
         waiting = iter(due)
         while batch := list(islice(waiting, _BATCH)):
-            compares = [self._fence.compare]
+            compares = [self._leadership.guard]
             then: list[Operation] = []
             for node in batch:
                 kv = self._mirror.below(keyspace.NODES)[node]
@@ -191,7 +199,7 @@ class Membership:
             done = await self._store.transact(compares, then)
             if not done.succeeded:
                 # One came back, or the picture is behind: the next look decides anew.
-                await self._fence.check()
+                await self._leadership.check()
                 return
             log.info("nodes.gone", nodes=batch)
-            await self._mirror.reached(done.revision)
+            await self._mirror.caught_up(done.revision)

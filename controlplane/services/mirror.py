@@ -7,6 +7,7 @@ picture of the revision they are told of at any time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -36,11 +37,16 @@ _KEPT: Final = (
     keyspace.DENIALS,
     keyspace.POLICIES,
     keyspace.INSTANCES,
+    keyspace.ELECTIONS,
+    keyspace.OPERATIONS,
+    keyspace.PEOPLE,
 )
 _PAGE: Final = 500
 _HISTORY: Final = 1_000
-_HISTORY_S: Final = 10.0
+_HISTORY_S: Final = 2.0
 _RETRY_S: Final = 0.5
+_CATCH_UP_S: Final = 2.0
+_RELIST_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Mirror:
         self.horizon = 0
         """From this revision on every deletion was told."""
         self.generation = 0
+        self._heard_s = clock.now_s()
         self.outages = 0
         """How often the store was out of reach."""
 
@@ -94,16 +101,31 @@ class Mirror:
         while self.revision < revision:
             await self._moved.wait()
 
+    async def caught_up(self, revision: int) -> None:
+        """Wait until the picture is of ``revision``, two seconds at most: it may hold nothing of ours."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_S):
+                await self.reached(revision)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the store last said that this picture is whole."""
+        return max(0.0, self._clock.now_s() - self._heard_s)
+
     async def run(self) -> None:
-        """Follow the store until cancelled; while it is out of reach the last picture stands."""
+        """Follow the store until cancelled; while it is out of reach the last picture stands.
+
+        Once a minute everything is listed anew: whatever an event missed is healed by then.
+        """
         fresh = False
         while True:
             try:
                 if not fresh:
                     await self._load()
                     fresh = True
-                await self._follow()
-            except CompactedError:
+                async with asyncio.timeout(_RELIST_S):
+                    await self._follow()
+            except (CompactedError, TimeoutError):
                 fresh = False
             except StoreUnavailableError as error:
                 self.outages += 1
@@ -149,11 +171,14 @@ class Mirror:
         start = max(1, revision - _HISTORY)
         try:
             deleted = await self._deleted(start, revision)
+        except TimeoutError:
+            # Not knowing of deletions costs a snapshot where a difference would have done.
+            start, deleted = revision + 1, {}
         except CompactedError as error:
             start = error.revision
             try:
                 deleted = await self._deleted(start, revision)
-            except CompactedError:
+            except (CompactedError, TimeoutError):
                 start, deleted = revision + 1, {}
         self.horizon = start - 1
         return [
@@ -205,6 +230,7 @@ class Mirror:
 
     def _move(self, turn: Turn) -> None:
         self.revision = turn.revision
+        self._heard_s = self._clock.now_s()
         for act in self._subscribers:
             act(turn)
         moved, self._moved = self._moved, asyncio.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +11,7 @@ from controlplane.services.callers import Caller
 from controlplane.services.dedupe import Repeat
 from controlplane.services.mutations import Committed, Mutation, Mutations
 from controlplane.services.ulids import new_ulid
-from controlplane.store.port import KeyValue, Put, Store, modified
+from controlplane.store.port import Compare, KeyValue, Put, Store, modified
 from swarmplane.codec.operations import operation_of, operation_value
 from swarmplane.errors import ConflictError, NotFoundError
 from swarmplane.operation import Operation
@@ -54,8 +54,12 @@ class Operations:
         lease = await self._store.grant(KEPT_S)
         return Put(keyspace.operation(operation.id), operation_value(operation), lease)
 
-    async def update(self, operation: Operation) -> Operation:
+    async def update(self, operation: Operation, guards: Sequence[Compare] = ()) -> Operation:
         """Write where it stands; what was cancelled meanwhile stays so, and is returned.
+
+        Args:
+            operation: As it is now.
+            guards: Further conditions; who finds them broken must see to that itself.
 
         Raises:
             NotFoundError: It is over for more than a day.
@@ -66,7 +70,7 @@ class Operations:
             if present.state != "running":
                 return present
             done = await self._store.transact(
-                [modified(kv.key, kv.mod_revision)],
+                [modified(kv.key, kv.mod_revision), *guards],
                 [Put(kv.key, operation_value(operation, kv.value), kv.lease)],
             )
             if done.succeeded:

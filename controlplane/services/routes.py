@@ -10,13 +10,13 @@ import structlog
 
 from controlplane.core.routes import NodeFacts, compile_routes, route_changes
 from controlplane.services import keyspace
-from controlplane.services.fence import Fence
+from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.store.port import Compare, Delete, Operation, Put, Store, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.errors import UnavailableError
+from swarmplane.errors import StaleEpochError, UnavailableError
 from swarmplane.ids import ModelName, NodeId
 from swarmplane.inventory import Inventory
 
@@ -37,7 +37,7 @@ class RouteController:
         store: Store,
         mirror: Mirror,
         table: LiveTable,
-        fence: Fence,
+        leadership: Leadership,
         clock: Clock,
         *,
         unix_s: Callable[[], float],
@@ -46,20 +46,17 @@ class RouteController:
         self._store = store
         self._mirror = mirror
         self._table = table
-        self._fence = fence
+        self._leadership = leadership
         self._clock = clock
         self._unix_s = unix_s
         self._forget_models_s = forget_models_s
         self._inventories: dict[str, tuple[int, bool, Inventory]] = {}
         self._wake = asyncio.Event()
         mirror.subscribe(self._turn)
+        leadership.subscribe(self._wake.set)
 
     async def run(self) -> None:
-        """Reconcile until cancelled.
-
-        Raises:
-            StaleEpochError: Another controller took over.
-        """
+        """Reconcile until cancelled, as long as this instance leads."""
         await self._mirror.loaded.wait()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._each_minute(), name="routes-each-minute")
@@ -67,8 +64,12 @@ class RouteController:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if not self._leadership.leading:
+                    continue
                 try:
                     await self._reconcile()
+                except StaleEpochError as error:
+                    log.warning("routes.not_written", reason=error.message)
                 except UnavailableError as error:
                     log.warning("routes.not_written", reason=error.message)
                     self._wake.set()
@@ -90,15 +91,15 @@ class RouteController:
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
         puts = ((r.name, Put(keyspace.route(r.name), records.route_value(r))) for r in changes.put)
         for batch in _batches([*removals, *puts]):
-            compares = [self._fence.compare, *(self._unchanged(name) for name, _ in batch)]
+            compares = [self._leadership.guard, *(self._unchanged(name) for name, _ in batch)]
             done = await self._store.transact(compares, [operation for _, operation in batch])
             if not done.succeeded:
                 # Somebody wrote a route beside us, or our picture is behind: look again.
-                await self._fence.check()
-                await self._mirror.reached(done.revision)
+                await self._leadership.check()
+                await self._mirror.caught_up(done.revision)
                 self._wake.set()
                 return
-            await self._mirror.reached(done.revision)
+            await self._mirror.caught_up(done.revision)
 
     def _unchanged(self, name: ModelName) -> Compare:
         route = self._table.history.models.get(name)

@@ -33,7 +33,7 @@ CONSOLE_PORT = 11404
 JOIN_PORT = 11405
 METRICS_PORT = 11406
 CONTROL_METRICS_PORT = 11407
-ETCD_PORT = 2379
+_ETCD_CLIENTS = 2379
 
 
 def _address(text: str, default_port: int | None = None) -> str:
@@ -190,7 +190,7 @@ class EtcdSettings(Section):
             scheme, separator, rest = endpoint.rpartition("://")
             if separator and scheme not in {"http", "https"}:
                 raise ValueError(f"{endpoint!r}: write http://HOST:PORT or https://HOST:PORT")
-            _address(rest.rstrip("/"), default_port=ETCD_PORT)
+            _address(rest.rstrip("/"), default_port=_ETCD_CLIENTS)
         return endpoints
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controlplane.services.fence import Fence
+from controlplane.core.election import ElectionPolicy
+from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.routes import MAX_OPERATIONS
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Put, StoreUnavailableError
 from swarmplane.clock import SystemClock
 from swarmplane.errors import StaleEpochError
-from swarmplane.ids import ModelName
+from swarmplane.ids import InstanceId, ModelName
 from swarmplane.routes import Version
 from tests.fakes.authority import until
 from tests.fakes.clock import FakeClock
@@ -107,16 +109,37 @@ async def test_nothing_is_written_where_nothing_changed(plane: Plane) -> None:
 
 async def test_a_superseded_controller_changes_nothing(tmp_path: Path) -> None:
     async with EmbeddedStore.open(tmp_path / "store.db", clock=SystemClock()) as store:
-        old, new = Fence(store), Fence(store)
-        await old.take()
-        assert (await store.transact([old.compare], [Put("routes/x", b"old")])).succeeded
-        await old.check()
-        await new.take()
-        assert new.epoch == old.epoch + 1
-        assert not (await store.transact([old.compare], [Put("routes/x", b"late")])).succeeded
-        with pytest.raises(StaleEpochError):
+        clock = SystemClock()
+        old, new = (
+            Leadership(
+                store,
+                Mirror(store, clock),
+                clock,
+                ElectionPolicy(),
+                instance=InstanceId(name),
+                unix_s=time.time,
+            )
+            for name in ("old", "new")
+        )
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(old.run())]
+            await until(lambda: old.leading)
+            guard = old.guard
+            assert (await store.transact([guard], [Put("routes/x", b"old")])).succeeded
             await old.check()
-        await new.check()
+            await store.delete("elections/controller")
+            running.append(group.create_task(new.run()))
+            await until(lambda: new.leading)
+            assert new.epoch == old.epoch + 1
+            assert not (await store.transact([guard], [Put("routes/x", b"late")])).succeeded
+            with pytest.raises(StaleEpochError):
+                await old.check()
+            await until(lambda: not old.leading)
+            with pytest.raises(StaleEpochError):
+                _ = old.guard
+            await new.check()
+            for task in running:
+                task.cancel()
 
 
 class _Watched:
