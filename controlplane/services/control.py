@@ -106,9 +106,9 @@ class ControlService:
         self.mirror = mirror = Mirror(store, clock)
         self.table = LiveTable(mirror, instance.swarm)
         figures, own = policy.membership, instance.id
+        self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
         self.sessions = Sessions(store, mirror, clock, figures, instance=own, unix_s=unix_s)
         self.membership = Membership(
-        self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
             store, mirror, self.sessions, self.leadership, clock, figures, instance=own, unix_s=unix_s
         )
         self._routes = RouteController(
@@ -151,9 +151,9 @@ class ControlService:
             for name, part in (
                 ("instance", self._stay_listed),
                 ("mirror", self.mirror.run),
+                ("election", self.leadership.run),
                 ("membership", self.membership.run),
                 ("routes", self._routes.run),
-                ("election", self.leadership.run),
                 ("pushes", self.pushes.run),
                 ("drains", self.drains.run),
             ):
@@ -162,9 +162,9 @@ class ControlService:
     async def drain(self) -> None:
         """End all streams, and take no new ones: this instance stops, and nothing broke."""
         self._stopping = True
+        await self.leadership.resign()
         others = self._control_addresses()[len(tuple(self._instance.control_addresses())) :]
         for session in tuple(self.sessions.open.values()):
-        await self.leadership.resign()
             session.left = True
             redirected = bool(others) and features.REDIRECT in session.features
             session.outbox.end(Redirection(tuple(others)) if redirected else None)
