@@ -121,6 +121,7 @@ def _facts(
         software_version=version("swarmplane"),
         control_addresses=lambda: control_addresses,
         join_addresses=lambda: join_addresses,
+        prefix_key=authority.secret.prefix_key(),
         alone=alone,
     )
 

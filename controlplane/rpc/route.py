@@ -8,6 +8,9 @@ import grpc
 
 from controlplane.rpc.paging import PageToken, decode_page_token, page_size
 from controlplane.services.catalog import Catalog, RouteChange
+from controlplane.services.nodes import Nodes
+from controlplane.services.questions import Questions
+from swarmplane.codec.explanations import explanation_to_pb
 from swarmplane.codec.table import model_route_to_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.routes import Version
@@ -20,8 +23,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RouteServicer(route_pb2_grpc.RouteServiceServicer):
     """See route.proto."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, nodes: Nodes, questions: Questions) -> None:
         self._catalog = catalog
+        self._nodes = nodes
+        self._questions = questions
 
     async def List(self, request: pb.ListRoutesRequest, context: Context) -> pb.ListRoutesResponse:  # noqa: N802 - as in the contract, like the rest
         """See ``RouteService.List`` in route.proto."""
@@ -43,6 +48,12 @@ class RouteServicer(route_pb2_grpc.RouteServiceServicer):
             await context.write(_change_to_pb(change))
 
         await self._catalog.watch(request.revision, tell)
+
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.RouteExplanation:  # noqa: N802
+        """See ``RouteService.Explain`` in route.proto."""
+        del context
+        node = (await self._nodes.get(request.node)).id if request.node else None
+        return explanation_to_pb(await self._questions.explain(node, request.model, request.prompt_tokens))
 
 
 def _change_to_pb(change: RouteChange) -> pb.WatchRoutesResponse:

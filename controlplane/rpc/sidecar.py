@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, assert_never
 
 import grpc
@@ -14,8 +15,11 @@ from controlplane.rpc.caller import caller
 from controlplane.services import messages as m
 from controlplane.services.control import ControlService
 from controlplane.services.sessions import Session
+from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
+from swarmplane.codec.explanations import explanation_from_pb
 from swarmplane.codec.load import load_entries_from_pb, load_entry_to_pb
 from swarmplane.codec.policies import policy_to_pb
+from swarmplane.codec.prefixes import prefixes_from_pb, prefixes_to_pb
 from swarmplane.codec.table import update_parts
 from swarmplane.codec.version import version_from_pb
 from swarmplane.errors import ForbiddenError, InvalidRequestError, StaleEpochError, SwarmError
@@ -31,6 +35,7 @@ HELLO_S: Final = 10.0
 _CLASH_RETRY_S: Final = 5.0
 _MAX_TEXT: Final = 256
 _MAX_ITEMS: Final = 64
+_MAX_DIGESTS: Final = 64
 
 
 class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
@@ -105,9 +110,29 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
                 report = message.peer_report
                 reason = "" if report.reachable else report.reason[:_MAX_TEXT] or "it does not answer"
                 self._control.reported(session.node, NodeId(report.node_id), reason)
-            case _:
-                # EngineStatus is for people at the node itself as yet; what is newer than us is ignored.
-                pass
+            case kind:
+                self._take_shared(session, message, kind)
+
+    def _take_shared(self, session: Session, message: pb.SidecarMessage, kind: str | None) -> None:
+        """What others are told of, or asked for; EngineStatus is for people at the node itself as yet.
+
+        What is newer than us is ignored.
+        """
+        sharing = self._control.pushes.sharing
+        match kind:
+            case "condition":
+                sharing.take_condition(session, condition_from_pb(message.condition))
+            case "prefixes":
+                told = message.prefixes.endpoints[:_MAX_DIGESTS]
+                sharing.take_prefixes(session, prefixes_from_pb(told))
+            case "explanation":
+                self._take_explanation(session, message.explanation)
+
+    def _take_explanation(self, session: Session, answer: pb.Explanation) -> None:
+        found = explanation_from_pb(answer.route) if answer.found else None
+        if found is not None:
+            found = replace(found, node=session.node, node_name=session.name)
+        self._control.pushes.questions.answered(session, answer.query_id, found)
 
     async def _take_inventory(self, session: Session, inventory: pb.Inventory) -> None:
         try:
@@ -157,7 +182,9 @@ def _slug(error: SwarmError) -> str:
     return "not_ready" if error.code.retryable else error.code.slug
 
 
-_Single = m.Welcome | m.PolicyChange | m.Suspects | m.LoadNews | m.DrainOrder | m.Refusal | m.Redirection
+_OfTheStream = m.Welcome | m.Refusal | m.Redirection
+_Shared = m.LoadNews | m.ConditionNews | m.PrefixNews | m.Question
+_Single = m.PolicyChange | m.Suspects | m.DrainOrder | _OfTheStream | _Shared
 
 
 def _parts(message: m.Message) -> Iterable[pb.ControlMessage]:
@@ -177,15 +204,31 @@ def _to_pb(message: _Single) -> pb.ControlMessage:
             return pb.ControlMessage(policy_update=policy_to_pb(policy, nonce))
         case m.Suspects(nodes):
             return pb.ControlMessage(suspicion=pb.Suspicion(node_ids=sorted(nodes)))
-        case m.LoadNews(entries):
-            return pb.ControlMessage(load_digest=pb.LoadDigest(endpoints=map(load_entry_to_pb, entries)))
+        case m.LoadNews() | m.ConditionNews() | m.PrefixNews() | m.Question():
+            return _shared(message)
         case m.DrainOrder(draining, drain_s):
             return pb.ControlMessage(drain=pb.Drain(draining=draining, drain_s=drain_s))
         case _:
             assert_never(message)
 
 
-def _of_the_stream(message: m.Welcome | m.Refusal | m.Redirection) -> pb.ControlMessage:
+def _shared(message: _Shared) -> pb.ControlMessage:
+    match message:
+        case m.LoadNews(entries):
+            return pb.ControlMessage(load_digest=pb.LoadDigest(endpoints=map(load_entry_to_pb, entries)))
+        case m.ConditionNews(nodes):
+            digest = pb.ConditionDigest(nodes=map(node_condition_to_pb, nodes))
+            return pb.ControlMessage(condition_digest=digest)
+        case m.PrefixNews(endpoints):
+            return pb.ControlMessage(prefix_digest=pb.PrefixDigest(endpoints=map(prefixes_to_pb, endpoints)))
+        case m.Question(query_id, model, prompt_tokens):
+            query = pb.ExplainQuery(query_id=query_id, model=model, prompt_tokens=prompt_tokens)
+            return pb.ControlMessage(explain_query=query)
+        case _:
+            assert_never(message)
+
+
+def _of_the_stream(message: _OfTheStream) -> pb.ControlMessage:
     match message:
         case m.Welcome():
             return pb.ControlMessage(welcome=_welcome(message))
@@ -210,4 +253,5 @@ def _welcome(welcome: m.Welcome) -> pb.Welcome:
         node_name=welcome.node_name,
         features=sorted(welcome.features),
         swarm_name=welcome.swarm_name,
+        prefix_key=welcome.prefix_key,
     )

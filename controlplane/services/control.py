@@ -82,6 +82,8 @@ class InstanceFacts:
     control_addresses: Callable[[], Sequence[str]]
     """Asked at every use: addresses of a machine change."""
     join_addresses: Callable[[], Sequence[str]]
+    prefix_key: bytes = field(default=b"", repr=False)
+    """Of the hashes of prompts, the same at every instance of the swarm; empty: nodes hash for themselves."""
     alone: bool = True
     """Whether the store admits one process only: other instances that it lists are dead."""
 
@@ -197,6 +199,7 @@ class ControlService:
             node_name=session.name,
             features=hello.features & frozenset(features.ALL),
             swarm_name=self._instance.swarm_name,
+            prefix_key=self._instance.prefix_key,
         )
         return session, welcome
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from swarmplane.conditions import NodeCondition
 from swarmplane.ids import InstanceId, NodeId
 from swarmplane.load import LoadEntry
 from swarmplane.policies import Policy
+from swarmplane.prefixes import EndpointPrefixes
 from swarmplane.routes import RouteDelta, RouteTable, Version
 
 
@@ -38,6 +40,7 @@ class Welcome:
     node_name: str
     features: frozenset[str]
     swarm_name: str
+    prefix_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,29 @@ class LoadNews:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionNews:
+    """How other nodes are, as far as it changed."""
+
+    nodes: tuple[NodeCondition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixNews:
+    """What other nodes have cached, as far as it changed."""
+
+    endpoints: tuple[EndpointPrefixes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whom would the node ask?"""
+
+    query_id: int
+    model: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class DrainOrder:
     """Take nothing new, or go on again."""
 
@@ -95,4 +121,16 @@ class Redirection:
     control_addresses: tuple[str, ...]
 
 
-Message = Welcome | TableUpdate | PolicyChange | Suspects | LoadNews | DrainOrder | Refusal | Redirection
+Message = (
+    Welcome
+    | TableUpdate
+    | PolicyChange
+    | Suspects
+    | LoadNews
+    | ConditionNews
+    | PrefixNews
+    | Question
+    | DrainOrder
+    | Refusal
+    | Redirection
+)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from controlplane.services.messages import Redirection, Refusal
-from swarmplane.ids import EndpointId
+from controlplane.services.messages import Question, Redirection, Refusal
+from swarmplane.ids import EndpointId, NodeId
 from swarmplane.routes import Version
+
+MOST_QUESTIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Outbox:
         self.suspects = False
         self.drain = False
         self.loads: set[EndpointId] = set()
+        self.conditions: set[NodeId] = set()
+        self.prefixes: set[EndpointId] = set()
+        self.questions: deque[Question] = deque(maxlen=MOST_QUESTIONS)
         self.last_word: Refusal | Redirection | None = None
         self.closed = False
         self.table_unanswered: Unanswered | None = None
@@ -76,6 +83,17 @@ class Outbox:
     def mark_loads(self, endpoints: Iterable[EndpointId]) -> None:
         """News of these endpoints."""
         self.loads.update(endpoints)
+        self.wake()
+
+    def mark_shared(self, *, conditions: Iterable[NodeId] = (), prefixes: Iterable[EndpointId] = ()) -> None:
+        """News of how these nodes are, and of what these endpoints have cached."""
+        self.conditions.update(conditions)
+        self.prefixes.update(prefixes)
+        self.wake()
+
+    def ask(self, question: Question) -> None:
+        """Ask the sidecar; of too many questions the oldest is dropped."""
+        self.questions.append(question)
         self.wake()
 
     def end(self, word: Refusal | Redirection | None = None) -> None:

@@ -22,7 +22,9 @@ from controlplane.services.messages import (
 )
 from controlplane.services.mirror import Mirror
 from controlplane.services.outbox import Outbox, Unanswered
+from controlplane.services.questions import Questions
 from controlplane.services.sessions import Session, Sessions
+from controlplane.services.sharing import Sharing
 from swarmplane import features
 from swarmplane.clock import Clock
 from swarmplane.ids import EndpointId, NodeId
@@ -69,6 +71,8 @@ class Pushes:
         self._updates: dict[tuple[Version, Version], RouteTable | RouteDelta] = {}
         self.sent = 0
         """Tables and differences that were sent."""
+        self.sharing = Sharing(sessions, clock)
+        self.questions = Questions(sessions)
         table.subscribe(self._news)
         membership.subscribe(lambda _: self._mark(suspects=True))
 
@@ -77,6 +81,7 @@ class Pushes:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._gather_tables(), name="push-tables")
             group.create_task(self._gather_loads(), name="push-loads")
+            group.create_task(self.sharing.run(), name="push-shared")
             group.create_task(self._end_the_mute(), name="push-answers")
             group.create_task(self._order_drains(), name="push-drains")
 
@@ -93,6 +98,7 @@ class Pushes:
             yield Refusal("not_ready", "this instance is behind the store; try another or later", retry=True)
             return
         box.mark(suspects=bool(self._membership.suspects), drain=self._table.cordoned(session.node))
+        self.sharing.greet(session)
         while True:
             message = self._next(session)
             if message is not None:
@@ -115,6 +121,7 @@ class Pushes:
     def drop_load(self, node: NodeId) -> None:
         """The node left: what it carried is void."""
         self._board.drop(node)
+        self.sharing.drop(node)
 
     def _next(self, session: Session) -> Message | None:
         box = session.outbox
@@ -127,6 +134,9 @@ class Pushes:
             (features.SUSPICION, self._suspects),
             (features.ROUTES, self._table_update),
             (features.LOAD, self._load_news),
+            (features.EXPLAIN, self.questions.next),
+            (features.CONDITION, self.sharing.conditions),
+            (features.PREFIXES, self.sharing.prefixes),
         )
         for feature, step in steps:
             # Tables are what a stream is for: they go to whoever opens one.

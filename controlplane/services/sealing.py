@@ -58,6 +58,10 @@ class SwarmSecret:
                 "the swarm secret is not the one this store was made with"
             ) from error
 
+    def prefix_key(self) -> bytes:
+        """Key of the hashes of prompts, which nodes are told: it says nothing about the secret."""
+        return self._key("prefix")
+
     def new_challenge(self, now_s: float) -> bytes:
         """Random bytes that :meth:`check_challenge` of any instance accepts for 120 seconds."""
         nonce, at_s = secrets.token_bytes(16), int(now_s)

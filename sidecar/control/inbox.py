@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from sidecar.control.answering import explanation
 from sidecar.control.assembly import Assembly, with_policy
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import Clock
+from swarmplane.codec.conditions import node_conditions_from_pb
 from swarmplane.codec.load import load_entries_from_pb
+from swarmplane.codec.prefixes import prefixes_from_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.ids import NodeId
 from swarmplane.routes import RouteTable, Version
@@ -73,6 +76,13 @@ class Inbox:
                 self._routes.set_suspects(frozenset(map(NodeId, message.suspicion.node_ids)))
             case "drain":
                 self._routes.set_draining(draining=message.drain.draining)
+            case "condition_digest":
+                self._take_conditions(message.condition_digest)
+            case "prefix_digest":
+                for told in prefixes_from_pb(message.prefix_digest.endpoints):
+                    self._routes.set_cached(told)
+            case "explain_query":
+                self._answer(pb.SidecarMessage(explanation=explanation(self._routes, message.explain_query)))
             case kind:
                 log.debug("control.message_ignored", kind=kind)
 
@@ -120,6 +130,13 @@ class Inbox:
                 entry.slots,
                 received_s=now_s - entry.age_ms / 1000,
             )
+
+    def _take_conditions(self, digest: pb.ConditionDigest) -> None:
+        now_s = self._clock.now_s()
+        for told in node_conditions_from_pb(digest.nodes):
+            if told.node != self._routes.node_id:
+                valid_s = told.condition.valid_s if told.condition is not None else 0.0
+                self._routes.set_condition(told.node, told.condition, now_s + valid_s - told.age_ms / 1000)
 
     def _accept(self, nonce: int, version: Version) -> None:
         self._progress.acked = version

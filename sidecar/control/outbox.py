@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sidecar.control.slow_news import SlowNews
 from sidecar.engines.status import EngineStatus
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.codec.inventory import inventory_to_pb
 from swarmplane.codec.load import load_entry_to_pb
+from swarmplane.conditions import Condition
 from swarmplane.ids import NodeId
 from swarmplane.inventory import Inventory
 from swarmplane.load import LoadEntry
@@ -28,6 +30,10 @@ class Pace:
     load_interval_s: float
 
 
+def _unknown() -> Condition | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Where a session looks for what it reports."""
@@ -35,6 +41,8 @@ class Facts:
     routes: CurrentRoutes
     inventory: Callable[[], Inventory]
     engines: Callable[[], Sequence[EngineStatus]]
+    condition: Callable[[], Condition | None] = _unknown
+    """How this host is; None: not known yet."""
 
 
 class Outbox:
@@ -56,6 +64,7 @@ class Outbox:
         self._inventory: Inventory | None = None
         self._engines: tuple[EngineStatus, ...] | None = None
         self._ejected: frozenset[NodeId] = frozenset()
+        self._slow = SlowNews(facts.routes, facts.condition, now_s)
 
     def answer(self, message: pb.SidecarMessage) -> None:
         """Send ``message`` before anything else: an ACK, a NACK."""
@@ -69,7 +78,12 @@ class Outbox:
             self._heartbeat_due_s = now_s + self._pace.heartbeat_s
             self._sequence += 1
             return pb.SidecarMessage(heartbeat=pb.Heartbeat(sequence=self._sequence))
-        return self._inventory_message() or self._engine_message() or self._load_message(now_s)
+        return (
+            self._inventory_message()
+            or self._engine_message()
+            or self._load_message(now_s)
+            or self._slow.next(now_s)
+        )
 
     def due_s(self, now_s: float) -> float:
         """When to look again if nothing wakes us. Load changes silently: it is polled."""

@@ -11,6 +11,7 @@ import grpc
 
 from sidecar.control.inbox import Inbox, Keeping, Progress
 from sidecar.control.outbox import Facts, Outbox, Pace
+from sidecar.core.prefix import HASH_VERSION
 from swarmplane import features
 from swarmplane.channels import STREAM_RESET, swarm_errors
 from swarmplane.clock import Clock
@@ -135,6 +136,7 @@ class Session:
         except TimeoutError as error:
             raise UnavailableError("the control plane did not answer in time") from error
         welcome = _welcome(first)
+        self._facts.routes.balancer.agree(welcome.prefix_key)
         self._welcomed(welcome)
         outbox = Outbox(self._facts, Pace(welcome.heartbeat_s, welcome.load_interval_s), self._clock.now_s())
         inbox = Inbox(self._facts.routes, self._keeping, self._progress, self._clock, outbox.answer)
@@ -153,6 +155,7 @@ class Session:
             software_version=host.software_version,
             platform=host.platform,
             client_url=host.client_url,
+            hash_version=HASH_VERSION,
         )
 
     async def _read(self, call: Call, inbox: Inbox) -> None:

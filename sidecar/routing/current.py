@@ -69,6 +69,10 @@ class CurrentRoutes:
         """Counts up with every change of :meth:`load_report`."""
         return self._counts.revision
 
+    def now_s(self) -> float:
+        """Time on the clock that other methods' times are of."""
+        return self._clock_s()
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every change of :attr:`view`."""
         self._subscribers.append(callback)

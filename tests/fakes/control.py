@@ -66,6 +66,8 @@ class SidecarEnd:
     suspects: frozenset[str] = frozenset()
     draining: bool = False
     loads: list[pb.EndpointLoad] = field(default_factory=list)
+    conditions: list[pb.NodeCondition] = field(default_factory=list)
+    prefixes: list[pb.EndpointPrefixes] = field(default_factory=list)
     updates: list[pb.RouteUpdate] = field(default_factory=list)
     last_word: pb.ControlMessage | None = None
     ended: bool = False
@@ -139,6 +141,10 @@ class SidecarEnd:
                 self.draining = message.drain.draining
             case "load_digest":
                 self.loads.extend(message.load_digest.endpoints)
+            case "condition_digest":
+                self.conditions.extend(message.condition_digest.nodes)
+            case "prefix_digest":
+                self.prefixes.extend(message.prefix_digest.endpoints)
             case _:
                 self.last_word = message
 
@@ -282,5 +288,13 @@ def _control(
     def addresses() -> tuple[str, ...]:
         return (str(servers.control_bound),)
 
-    facts = InstanceFacts(InstanceId(random_id()), authority.swarm, authority.name, "0", addresses, addresses)
+    facts = InstanceFacts(
+        InstanceId(random_id()),
+        authority.swarm,
+        authority.name,
+        "0",
+        addresses,
+        addresses,
+        prefix_key=authority.secret.prefix_key(),
+    )
     return ControlService(store, clock, policy, facts, mutations, unix_s=wall)

@@ -1,0 +1,96 @@
+"""Telling nodes of each other what is slower than load: how they are, and what they have cached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from controlplane.core.boards import ConditionBoard, PrefixBoard
+from controlplane.core.loads import owner_of
+from controlplane.services.messages import ConditionNews, PrefixNews
+from controlplane.services.sessions import Session, Sessions
+from swarmplane import features
+from swarmplane.clock import Clock
+from swarmplane.conditions import Condition
+from swarmplane.ids import EndpointId, NodeId
+from swarmplane.prefixes import EndpointPrefixes
+
+GATHER_S: Final = 1.0
+"""Between two rounds of news."""
+MOST_NODES_TOLD: Final = 64
+MOST_DIGESTS_TOLD: Final = 64
+"""In one message: about 150 KB; the others follow."""
+
+
+class Sharing:
+    """Gathers news and marks the streams that should hear them. A slow stream hears the newest only."""
+
+    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._conditions = ConditionBoard()
+        self._prefixes = PrefixBoard()
+        self._fresh_nodes: set[NodeId] = set()
+        self._fresh_endpoints: set[EndpointId] = set()
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            nodes, self._fresh_nodes = self._fresh_nodes, set()
+            endpoints, self._fresh_endpoints = self._fresh_endpoints, set()
+            for session in self._sessions.open.values():
+                session.outbox.mark_shared(
+                    conditions=nodes if features.CONDITION in session.features else (),
+                    prefixes=endpoints if features.PREFIXES in session.features else (),
+                )
+            await self._clock.sleep(GATHER_S)
+
+    def greet(self, session: Session) -> None:
+        """A stream begins: it is told everything."""
+        session.outbox.mark_shared(conditions=self._conditions.nodes, prefixes=self._prefixes.endpoints)
+
+    def take_condition(self, session: Session, condition: Condition) -> None:
+        """The node says how it is."""
+        self._conditions.fold(session.node, condition, self._clock.now_s())
+        self._tell(nodes={session.node})
+
+    def take_prefixes(self, session: Session, told: Iterable[EndpointPrefixes]) -> None:
+        """The node says what it has cached."""
+        self._tell(endpoints=self._prefixes.fold(session.node, told))
+
+    def drop(self, node: NodeId) -> None:
+        """The node left."""
+        self._prefixes.drop(node)
+        if self._conditions.drop(node):
+            self._tell(nodes={node})
+
+    def conditions(self, session: Session) -> ConditionNews | None:
+        """What to tell the stream next of nodes; None: nothing."""
+        box = session.outbox
+        if not box.conditions or not box.greeted:
+            return None
+        nodes = sorted(islice(box.conditions, MOST_NODES_TOLD))
+        box.conditions.difference_update(nodes)
+        told = self._conditions.digest([n for n in nodes if n != session.node], self._clock.now_s())
+        return ConditionNews(told) if told else None
+
+    def prefixes(self, session: Session) -> PrefixNews | None:
+        """What to tell the stream next of caches; None: nothing."""
+        box = session.outbox
+        if not box.prefixes or not box.greeted:
+            return None
+        endpoints = sorted(islice(box.prefixes, MOST_DIGESTS_TOLD))
+        box.prefixes.difference_update(endpoints)
+        told = self._prefixes.digest(key for key in endpoints if owner_of(key) != session.node)
+        return PrefixNews(told) if told else None
+
+    def _tell(self, *, nodes: Iterable[NodeId] = (), endpoints: Iterable[EndpointId] = ()) -> None:
+        self._fresh_nodes.update(nodes)
+        self._fresh_endpoints.update(endpoints)
+        if self._fresh_nodes or self._fresh_endpoints:
+            self._news.set()
