@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sidecar.admin.metrics import families
 from sidecar.admin.metrics_listener import MetricsServer
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
@@ -156,6 +157,7 @@ def join_parts(
         settle=telemetry.catch_up,
         reload=reloader.answer,
     )
+    telemetry.export_instead(lambda: families(sources))
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
     return Parts(settings, registry, engines, plane, admin, membership, unseen, telemetry, reloader, metrics)

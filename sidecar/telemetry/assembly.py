@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from sidecar.telemetry.access_log import STDOUT, LineFile, write_stdout
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.otlp import OtlpSpans
+from sidecar.telemetry.otlp_metrics import OtlpMetrics, Snapshot
 from sidecar.telemetry.outlet import Outlet
-from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, TelemetryPolicy
+from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, MetricsPolicy, TelemetryPolicy
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span
 from sidecar.telemetry.trace import RandomBits, Tracing
@@ -48,7 +50,10 @@ class Telemetry:
         export = policy.export
         self._lines = _line_outlet(policy.access) if policy.access is not None else None
         self._spans = _span_outlet(export, identity, version) if export is not None else None
+        self._metrics = _metric_outlet(policy.metrics, identity, version) if policy.metrics else None
+        self._interval_s = policy.metrics.interval_s if policy.metrics is not None else 0.0
         self._figures = Figures()
+        self._shown: Callable[[], Sequence[Family]] = self.families
         self.ring = Ring(policy.records, self._hurry)
         self.tracing = Tracing(export.sampling if export is not None else None, draw)
         self._worker = Worker(self.ring, self._figures, lines=self._lines, spans=self._spans)
@@ -58,16 +63,35 @@ class Telemetry:
 
     async def run(self) -> None:
         """Tell what ended, until cancelled; then at most :data:`CLOSE_S` for what is on its way out."""
-        outlets: list[Outlet[bytes] | Outlet[Span]] = [
-            outlet for outlet in (self._lines, self._spans) if outlet is not None
+        outlets: list[Outlet[bytes] | Outlet[Span] | Outlet[Snapshot]] = [
+            outlet for outlet in (self._lines, self._spans, self._metrics) if outlet is not None
         ]
         for outlet in outlets:
             outlet.start()
         try:
-            await self._worker.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._worker.run(), name="telemetry-worker")
+                if self._metrics is not None:
+                    group.create_task(self._export_metrics(self._metrics), name="telemetry-metrics")
         finally:
+            if self._metrics is not None:
+                # What ended since the last export would never be told.
+                self._metrics.put(self._snapshot())
             for outlet in outlets:
                 await asyncio.to_thread(outlet.close, CLOSE_S / len(outlets))
+
+    async def _export_metrics(self, outlet: Outlet[Snapshot]) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            await self._worker.catch_up()
+            outlet.put(self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(tuple(self._shown()), time.time_ns())
+
+    def export_instead(self, shown: Callable[[], Sequence[Family]]) -> None:
+        """Export what ``shown`` gives, on the event loop, rather than the metrics of requests alone."""
+        self._shown = shown
 
     async def catch_up(self) -> None:
         """Count every request that has ended by now: before figures are shown."""
@@ -79,6 +103,7 @@ class Telemetry:
             "record": self.ring.dropped + self._worker.faults,
             "access_log": self._lines.dropped if self._lines is not None else 0,
             "span": self._spans.dropped if self._spans is not None else 0,
+            "metrics": self._metrics.dropped if self._metrics is not None else 0,
         }
 
     def families(self) -> Sequence[Family]:
@@ -117,4 +142,24 @@ def _span_outlet(policy: ExportPolicy, identity: Mapping[str, str], version: str
         delay_s=policy.delay_s,
         abandon=spans.close,
         finish=spans.close,
+    )
+
+
+def _metric_outlet(policy: MetricsPolicy, identity: Mapping[str, str], version: str) -> Outlet[Snapshot]:
+    metrics = OtlpMetrics(
+        endpoint=policy.endpoint,
+        headers=policy.headers,
+        timeout_s=policy.timeout_s,
+        resource={"service.name": "swarm-sidecar", "service.version": version, **identity},
+        version=version,
+    )
+    # One waits while one is on its way: an older one says nothing that a newer one does not.
+    return Outlet(
+        "otlp-metrics",
+        metrics.deliver,
+        most=1,
+        batch=1,
+        delay_s=1.0,
+        abandon=metrics.close,
+        finish=metrics.close,
     )

@@ -6,6 +6,7 @@ Everything in this module runs in the thread of an :class:`Outlet`.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +52,7 @@ class OtlpSpans:
         self._exporter: OTLPSpanExporter | None = None
         self._resource: Resource | None = None
         self._scope: InstrumentationScope | None = None
-        self._words = _LastWords()
+        self._words = LastWords()
 
     def deliver(self, spans: Sequence[Span]) -> None:
         """Send ``spans``; waits for the collector.
@@ -71,18 +72,14 @@ class OtlpSpans:
         """End an export that waits to be repeated, and take no more. From any thread; more than once."""
         if self._exporter is not None:
             self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        self._words.leave()
 
     def _open(self) -> OTLPSpanExporter:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        # The SDK logs every failure; we say once that it fails, and use its words as the reason.
-        for name in _LIBRARIES:
-            library = logging.getLogger(name)
-            library.propagate = False
-            library.handlers = [self._words]
-        self._resource = Resource.create(dict(self._attributes))
+        self._words.listen()
+        self._resource = resource_of(self._attributes)
         self._scope = InstrumentationScope(_SCOPE, self._version)
         self._exporter = OTLPSpanExporter(
             endpoint=self._endpoint or None, headers=dict(self._headers), timeout=self._timeout_s
@@ -118,13 +115,40 @@ def _context(span: Span, span_id: int, *, remote: bool) -> SpanContext:
     return SpanContext(span.trace_id, span_id, remote, TraceFlags(span.flags), state)
 
 
-class _LastWords(logging.Handler):
-    """Keeps what a library said last, and writes nothing."""
+def resource_of(attributes: Mapping[str, str]) -> Resource:
+    """Who we are: ``attributes``; what the ``OTEL_`` variables for resources and the service say, wins."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    # Resource.create lets its arguments win over the environment.
+    return Resource.create(dict(attributes)).merge(OTELResourceDetector().detect())
+
+
+class LastWords(logging.Handler):
+    """Keeps what the SDK said last in the thread that listens, and writes nothing.
+
+    The SDK logs every failure; we say once that it fails, and use its words as the reason.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.said = ""
+        self._thread = 0
+
+    def listen(self) -> None:
+        """From now on the SDK's words in this thread come here, and no further."""
+        self._thread = threading.get_ident()
+        for name in _LIBRARIES:
+            library = logging.getLogger(name)
+            library.propagate = False
+            library.handlers = [one for one in library.handlers if isinstance(one, LastWords)]
+            library.addHandler(self)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        for name in _LIBRARIES:
+            logging.getLogger(name).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :class:`logging.Handler`."""
-        self.said = record.getMessage()
+        if record.thread == self._thread:
+            self.said = record.getMessage()

@@ -15,7 +15,7 @@ from swarmplane.settings.schema import OtlpSettings, Settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_TRACES_PATH: Final = "/v1/traces"
+_SIGNALS: Final = ("traces", "metrics")
 _PROTOCOL: Final = "http/protobuf"
 _SAMPLERS: Final[Mapping[str, Sampling]] = {
     "always_on": Sampling(follows_parent=False, ratio=1.0),
@@ -44,6 +44,17 @@ class ExportPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsPolicy:
+    """Where metrics go, and how often."""
+
+    endpoint: str = ""
+    """Full URL for metrics; empty: the SDK finds it in the environment."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    interval_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class AccessLogPolicy:
     """Where lines go."""
 
@@ -62,6 +73,7 @@ class TelemetryPolicy:
     records: int = 4096
     access: AccessLogPolicy | None = None
     export: ExportPolicy | None = None
+    metrics: MetricsPolicy | None = None
 
     @classmethod
     def of(cls, settings: Settings, environment: Mapping[str, str]) -> TelemetryPolicy:
@@ -76,7 +88,13 @@ class TelemetryPolicy:
             access = AccessLogPolicy(
                 log_settings.access, log_settings.access_max_bytes, log_settings.access_files
             )
-        return cls(settings.telemetry.records, access, export_policy(settings.telemetry.otlp, environment))
+        otlp = settings.telemetry.otlp
+        return cls(
+            settings.telemetry.records,
+            access,
+            export_policy(otlp, environment),
+            metrics_policy(otlp, environment),
+        )
 
 
 def export_policy(otlp: OtlpSettings, environment: Mapping[str, str]) -> ExportPolicy | None:
@@ -85,14 +103,11 @@ def export_policy(otlp: OtlpSettings, environment: Mapping[str, str]) -> ExportP
     Raises:
         InvalidRequestError: The headers' file cannot be used.
     """
-    named = [f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_")]
-    if not otlp.endpoint and not any(environment.get(name, "").strip() for name in named):
-        return None
-    if not _wanted(environment):
+    if not _wanted(otlp, environment, "TRACES"):
         return None
     return ExportPolicy(
         sampling=_sampling(otlp, environment),
-        endpoint=_traces_url(otlp.endpoint),
+        endpoint=_url(otlp.endpoint, "traces"),
         headers=_headers(otlp.headers_file),
         timeout_s=otlp.timeout_s,
         most_spans=_number(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 2048),
@@ -101,13 +116,32 @@ def export_policy(otlp: OtlpSettings, environment: Mapping[str, str]) -> ExportP
     )
 
 
-def _wanted(environment: Mapping[str, str]) -> bool:
+def metrics_policy(otlp: OtlpSettings, environment: Mapping[str, str]) -> MetricsPolicy | None:
+    """How metrics are exported; None: not at all. Settings come before variables.
+
+    Raises:
+        InvalidRequestError: The headers' file cannot be used.
+    """
+    if not _wanted(otlp, environment, "METRICS"):
+        return None
+    return MetricsPolicy(
+        endpoint=_url(otlp.endpoint, "metrics"),
+        headers=_headers(otlp.headers_file),
+        timeout_s=otlp.timeout_s,
+        interval_s=_number(environment, "OTEL_METRIC_EXPORT_INTERVAL", 60_000) / 1000,
+    )
+
+
+def _wanted(otlp: OtlpSettings, environment: Mapping[str, str], signal: str) -> bool:
+    named = [f"OTEL_EXPORTER_OTLP_{which}ENDPOINT" for which in ("", f"{signal}_")]
+    if not otlp.endpoint and not any(environment.get(name, "").strip() for name in named):
+        return False
     if environment.get("OTEL_SDK_DISABLED", "").strip().casefold() == "true":
         return False
-    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip()
+    exporter = environment.get(f"OTEL_{signal}_EXPORTER", "").strip()
     if exporter and "otlp" not in [name.strip() for name in exporter.split(",")]:
         return False
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+    for name in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         protocol = environment.get(name, "").strip()
         if protocol:
             if protocol != _PROTOCOL:
@@ -145,10 +179,13 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else otherwise
 
 
-def _traces_url(endpoint: str) -> str:
-    if not endpoint or endpoint.endswith(_TRACES_PATH):
-        return endpoint
-    return endpoint.rstrip("/") + _TRACES_PATH
+def _url(endpoint: str, signal: str) -> str:
+    """Where ``signal`` goes; the path of another one in ``endpoint`` is not its."""
+    if not endpoint:
+        return ""
+    for other in _SIGNALS:
+        endpoint = endpoint.removesuffix(f"/v1/{other}")
+    return f"{endpoint.rstrip('/')}/v1/{signal}"
 
 
 def _headers(file: Path | None) -> Mapping[str, str]:

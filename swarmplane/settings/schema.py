@@ -259,7 +259,7 @@ class LogSettings(Section):
 
 
 class OtlpSettings(Section):
-    """Traces to an OpenTelemetry collector, by OTLP over HTTP.
+    """Traces and metrics to an OpenTelemetry collector, by OTLP over HTTP.
 
     What is not set here is taken from the standard ``OTEL_*`` variables.
     """

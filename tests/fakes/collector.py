@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -34,12 +39,38 @@ class CollectedSpan:
     resource: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class CollectedPoint:
+    """One value of a metric."""
+
+    attributes: dict[str, Any]
+    value: float
+    """Of a histogram: its sum."""
+    count: int = 0
+    buckets: tuple[int, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedMetric:
+    """A metric as it crossed the wire."""
+
+    name: str
+    unit: str
+    kind: str
+    """``sum``, ``gauge`` or ``histogram``."""
+    points: tuple[CollectedPoint, ...]
+    resource: dict[str, Any]
+
+
 @dataclass(slots=True)
 class Collector:
-    """Spans that arrived, and how the next export is answered."""
+    """What arrived, and how the next export is answered."""
 
     url: str = ""
     spans: list[CollectedSpan] = field(default_factory=list)
+    metrics: list[CollectedMetric] = field(default_factory=list)
+    """Of all exports, in the order of their arrival."""
     exports: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     status: int = 200
@@ -54,18 +85,42 @@ class Collector:
                 await self.arrived.wait()
         return self.spans
 
+    async def wait_for_metrics(self, enough: Callable[[list[CollectedMetric]], bool]) -> None:
+        """Until the metrics that arrived are ``enough``."""
+        async with asyncio.timeout(40):
+            while not enough(self.metrics):
+                self.arrived.clear()
+                await self.arrived.wait()
+
+    async def take_metrics(self, request: web.Request) -> web.Response:
+        """Answer one export of metrics as told."""
+        return await self._take(request, self._read_metrics, ExportMetricsServiceResponse())
+
     async def take(self, request: web.Request) -> web.Response:
-        """Answer one export as told."""
+        """Answer one export of spans as told."""
+        return await self._take(request, self._read, ExportTraceServiceResponse())
+
+    async def _take(self, request: web.Request, read: Callable[[bytes], None], done: Message) -> web.Response:
         self.exports += 1
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         body = await request.read()
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self.status == 200:
-            self._read(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
+            read(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body)
         self.arrived.set()
-        answer = ExportTraceServiceResponse().SerializeToString() if self.status == 200 else b"no"
+        answer = done.SerializeToString() if self.status == 200 else b"no"
         return web.Response(body=answer, status=self.status, content_type="application/x-protobuf")
+
+    def _read_metrics(self, body: bytes) -> None:
+        message = ExportMetricsServiceRequest.FromString(body)
+        for resource in message.resource_metrics:
+            about = _attributes(resource.resource.attributes)
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    kind = metric.WhichOneof("data") or ""
+                    points = tuple(map(_point, getattr(metric, kind).data_points))
+                    self.metrics.append(CollectedMetric(metric.name, metric.unit, kind, points, about))
 
     def _read(self, body: bytes) -> None:
         message = ExportTraceServiceRequest.FromString(body)
@@ -90,6 +145,14 @@ class Collector:
                     )
 
 
+def _point(point: Any) -> CollectedPoint:
+    attributes = _attributes(point.attributes)
+    if hasattr(point, "bucket_counts"):
+        buckets, bounds = tuple(point.bucket_counts), tuple(point.explicit_bounds)
+        return CollectedPoint(attributes, point.sum, point.count, buckets, bounds)
+    return CollectedPoint(attributes, float(getattr(point, point.WhichOneof("value"))))
+
+
 def _attributes(pairs: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     pair: KeyValue
@@ -111,6 +174,7 @@ async def collector() -> AsyncIterator[Collector]:
     made = Collector()
     app = web.Application()
     app.router.add_post("/v1/traces", made.take)
+    app.router.add_post("/v1/metrics", made.take_metrics)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -195,7 +195,7 @@ async def test_a_collector_that_refuses_costs_spans_and_one_line(there: Collecto
     events = [entry["event"] for entry in logs]
     assert events == ["telemetry.delivery_failed", "telemetry.delivery_recovered"]
     assert str(status) in logs[0]["reason"]
-    assert dict(part.dropped()) == {"record": 0, "access_log": 0, "span": 6}
+    assert dict(part.dropped()) == {"record": 0, "access_log": 0, "span": 6, "metrics": 0}
 
 
 async def test_a_collector_that_is_down_or_hangs_never_holds_up_a_request(there: Collector) -> None:

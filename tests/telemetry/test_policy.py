@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.telemetry.policy import AccessLogPolicy, TelemetryPolicy, export_policy
+from sidecar.telemetry.policy import AccessLogPolicy, TelemetryPolicy, export_policy, metrics_policy
 from sidecar.telemetry.trace import Sampling
 from swarmplane.errors import InvalidRequestError
 from swarmplane.settings.schema import LogSettings, OtlpSettings, Settings
@@ -36,6 +36,46 @@ HERE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 )
 def test_export_is_on(environment: dict[str, str], on: bool) -> None:
     assert (export_policy(OtlpSettings(), environment) is not None) == on
+
+
+@pytest.mark.parametrize(
+    ("environment", "on"),
+    [
+        pytest.param({}, False, id="off-until-an-endpoint-is-set"),
+        pytest.param(HERE, True, id="endpoint"),
+        pytest.param({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://h/x"}, True, id="endpoint-of-metrics"),
+        pytest.param({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h/x"}, False, id="endpoint-of-traces"),
+        pytest.param({**HERE, "OTEL_SDK_DISABLED": "True"}, False, id="sdk-disabled"),
+        pytest.param({**HERE, "OTEL_METRICS_EXPORTER": "none"}, False, id="no-exporter"),
+        pytest.param({**HERE, "OTEL_TRACES_EXPORTER": "none"}, True, id="traces-are-another-thing"),
+        pytest.param({**HERE, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "grpc"}, False, id="grpc"),
+    ],
+)
+def test_metrics_are_exported(environment: dict[str, str], on: bool) -> None:
+    assert (metrics_policy(OtlpSettings(), environment) is not None) == on
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"), [("", 60.0), ("250", 0.25), ("0", 60.0), ("soon", 60.0), ("-5", 60.0)]
+)
+def test_metrics_go_out_as_often_as_the_variable_says(interval: str, seconds: float) -> None:
+    policy = metrics_policy(OtlpSettings(), {**HERE, "OTEL_METRIC_EXPORT_INTERVAL": interval})
+    assert policy is not None
+    assert policy.interval_s == seconds
+
+
+def test_one_endpoint_in_the_settings_serves_both_signals() -> None:
+    for endpoint in (
+        "http://h:4318",
+        "http://h:4318/",
+        "http://h:4318/v1/traces",
+        "http://h:4318/v1/metrics",
+    ):
+        otlp = OtlpSettings(endpoint=endpoint)
+        spans, metrics = export_policy(otlp, {}), metrics_policy(otlp, {})
+        assert spans is not None
+        assert metrics is not None
+        assert (spans.endpoint, metrics.endpoint) == ("http://h:4318/v1/traces", "http://h:4318/v1/metrics")
 
 
 @pytest.mark.parametrize(
