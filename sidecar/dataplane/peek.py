@@ -57,23 +57,33 @@ Body = bytes | bytearray
 class Peek:
     """What routing needs of a body. Spans are byte offsets of values, end exclusive."""
 
-    __slots__ = ("has_store", "members", "model", "model_span", "removals", "spans", "stored", "stream")
+    __slots__ = ("_spans", "has_store", "members", "model", "model_span", "removals", "stored", "stream")
 
     def __init__(
-        self, model: str, model_span: tuple[int, int], members: dict[str, msgspec.Raw] | None = None
+        self,
+        model: str,
+        model_span: tuple[int, int],
+        members: dict[str, msgspec.Raw] | None = None,
+        spans: dict[str, Span] | None = None,
     ) -> None:
         self.model = model
         self.model_span = model_span
         self.members = members
         """All top-level members, undecoded; None for a body that is not JSON."""
-        self.spans: dict[str, Span] = {}
-        """Where they stand."""
+        self._spans = spans
         self.stream = False
         self.removals: tuple[tuple[int, int], ...] = ()
         """Spans that must not go on: our extras, with their commas."""
         self.has_store = False
         self.stored = False
         """Whether ``store`` is true."""
+
+    @property
+    def spans(self) -> dict[str, Span]:
+        """Where the members stand."""
+        if self._spans is None:
+            self._spans = _compact_spans(self.members or {})
+        return self._spans
 
 
 Span = tuple[int, int, int]
@@ -88,27 +98,71 @@ def peek(body: Body) -> Peek:
             has keys on which parsers would disagree.
     """
     members = _members(body)
-    spans = locate(body, members)
+    between = len(body) - sum(map(len, members.values()))
+    shape = _shape(tuple(members)) if between <= _REMEMBERED_SHAPE else _ANY_SHAPE
+    spans = None if shape.size == between else locate(body, members)
     raw = members.get("model")
     if raw is None:
         raise InvalidRequestError("you must provide a model parameter", param="model")
-    found = Peek(_text(raw, "model"), spans["model"][1:], members)
-    found.spans = spans
+    if spans is not None:
+        span = spans["model"][1:]
+    elif shape.model_first:
+        span = (_FIRST_VALUE, _FIRST_VALUE + len(raw))
+    else:
+        span = _compact_spans(members)["model"][1:]
+    found = Peek(_text(raw, "model"), span, members, spans)
     if not found.model:
         raise InvalidRequestError("model must not be empty", param="model")
     raw = members.get("stream")
     if raw is not None:
         found.stream = _flag(raw, "stream")
-    raw = members.get("store")
-    if raw is not None:
-        found.has_store = True
-        found.stored = _flag(raw, "store")
-    if not members.keys().isdisjoint(_EDITED):
-        found.removals = _removals(members, spans)
+    if shape.rare:
+        raw = members.get("store")
+        if raw is not None:
+            found.has_store = True
+            found.stored = _flag(raw, "store")
+        if not members.keys().isdisjoint(_EDITED):
+            found.removals = _removals(members, found.spans)
     return found
 
 
 _EDITED: Final = frozenset({*EXTRAS, "metadata"})
+_RARE: Final = _EDITED | {"store"}
+
+
+class _Shape:
+    """What follows from the keys of a body and their order alone. No keys: those of no body in particular."""
+
+    __slots__ = ("model_first", "rare", "size")
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self.rare = not keys or not _RARE.isdisjoint(keys)
+        """Whether there is anything to look at besides ``model`` and ``stream``."""
+        self.model_first = keys[:1] == ("model",)
+        self.size = 0
+        """Bytes of a body besides its values, if it has no space, no escape and no key twice. Every other body
+        with these keys and values is longer. 0: it has to be walked.
+        """
+        if keys and all(key.isascii() and len(key) <= _REMEMBERED_KEY for key in keys):
+            self.size = 1 + sum(len(_quoted(key)) + 2 for key in keys)
+
+
+_FIRST_VALUE: Final = len(b'{"model":')
+_ANY_SHAPE: Final = _Shape(())
+_REMEMBERED_SHAPE: Final = 1_024
+"""Bytes between the values of a body whose shape is kept; more is nothing that comes again."""
+
+
+def _compact_spans(members: dict[str, msgspec.Raw]) -> dict[str, Span]:
+    """What :func:`locate` says of a body that has nothing between its members but what JSON needs."""
+    spans: dict[str, Span] = {}
+    position = 1
+    for key, raw in members.items():
+        value = position + len(key) + 3
+        ends = value + len(raw)
+        spans[key] = (position, value, ends)
+        position = ends + 1
+    return spans
 
 
 def _members(body: Body) -> dict[str, msgspec.Raw]:
@@ -189,6 +243,7 @@ def _quote(key: str) -> bytes:
 
 _REMEMBERED_KEY: Final = 64
 _quoted = functools.lru_cache(maxsize=4096)(_quote)
+_shape = functools.lru_cache(maxsize=1024)(_Shape)
 _COLON: Final = 0x3A
 _COMMA: Final = 0x2C
 _CLOSE: Final = 0x7D

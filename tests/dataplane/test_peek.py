@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.dataplane.multipart import peek_multipart
-from sidecar.dataplane.peek import ROUTING_KEYS, peek
+from sidecar.dataplane.peek import ROUTING_KEYS, locate, peek
 from sidecar.dataplane.splice import rename_answer, rename_events, splice
 from swarmplane.errors import InvalidRequestError
 
@@ -47,6 +47,21 @@ def test_the_span_is_the_models(rest: dict[str, Any], model: str, layout: dict[s
     assert found.model == model
     changed = splice(body, [(*found.model_span, b'"other"')])
     assert json.loads(changed) == {**dict(items), "model": "other"}
+
+
+@given(st.dictionaries(plain_keys, values, max_size=5), st.integers(0, 5))
+def test_a_body_without_space_is_measured_not_walked(rest: dict[str, Any], place: int) -> None:
+    """Kills: a wrong size of a key, a comma too many, the model's place taken for the first."""
+    items = list(rest.items())
+    items.insert(min(place, len(items)), ("model", "m"))
+    body = json.dumps(dict(items), separators=(",", ":")).encode()
+    try:
+        found = peek(body)
+    except InvalidRequestError:
+        return
+    assert found.members is not None
+    assert found.spans == locate(body, found.members)
+    assert found.model_span == found.spans["model"][1:]
 
 
 @given(
