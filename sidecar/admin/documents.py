@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sidecar.core.candidate import UNKNOWN_FACTS, Candidate, Facts
 from sidecar.core.cost import Breakdown
 from sidecar.core.strategies import load_cost
 from sidecar.routing.current import CurrentRoutes
@@ -127,9 +128,31 @@ def _item(
         "slots": candidate.slots,
         "load_known": candidate.load_known,
         "ewma_ttft_s": round(latency.peak_s(prompt_tokens, now_s), 4) if latency is not None else None,
-        "ewma_tokens_per_s": None,
+        "ewma_tokens_per_s": _pace(routes, candidate),
         "service_s": round(latency.service_s, 4) if latency is not None else None,
+        "facts": _facts(candidate.facts),
         "cost": {"load": round(load_cost(candidate), 4), **_cost(found)},
+    }
+
+
+def _pace(routes: CurrentRoutes, candidate: Candidate) -> float | None:
+    """As measured here, else as its owner measured; None: unknown."""
+    found = routes.balancer.history.rates.get(candidate.endpoint.id) or candidate.facts.tokens_per_s
+    return round(found, 2) if found else None
+
+
+def _facts(facts: Facts) -> Mapping[str, Any]:
+    """What its owner tells of the host and the replica; null: unknown."""
+    known = facts is not UNKNOWN_FACTS
+    return {
+        "warmth": facts.warmth.value if known else None,
+        "size_bytes": facts.size_bytes or None,
+        "free_bytes": facts.free_bytes if facts.free_bytes >= 0 else None,
+        "memory_bytes": facts.memory_bytes or None,
+        "pressure": facts.pressure if known else None,
+        "owner_active": facts.owner_active if known else None,
+        "overheated": facts.overheated if known else None,
+        "kv_used": facts.kv_used if facts.kv_used >= 0.0 else None,
     }
 
 

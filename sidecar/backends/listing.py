@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -23,6 +24,9 @@ _STATES: Final[Mapping[str, ModelState]] = MappingProxyType(
 )
 WITH_HEALTH: Final = frozenset({LLAMA_SERVER, "vllm", "sglang"})
 """Kinds that answer ``GET /health``."""
+WITH_METRICS: Final = frozenset({"vllm", "sglang"})
+"""Kinds that tell at ``GET /metrics`` how full they are."""
+_KV_USED: Final = frozenset({"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"})
 _MAX_MODELS: Final = 10_000
 _MAX_NAME: Final = 256
 _MAX_FIGURE: Final = 1 << 53
@@ -83,6 +87,21 @@ def read_props(body: bytes) -> tuple[int, int, str]:
     defaults = document.get("default_generation_settings")
     context = _figure(defaults, "n_ctx") if isinstance(defaults, dict) else 0
     return context, _figure(document, "total_slots"), _text(document, "model_ftype")
+
+
+def read_kv_used(text: str) -> float | None:
+    """Share of the context memory in use, 0 to 1, from ``GET /metrics`` of vLLM or SGLang; None: not told.
+
+    Of several engines behind one server, the fullest.
+    """
+    shares = []
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name.partition("{")[0] in _KV_USED:
+            with contextlib.suppress(ValueError):
+                shares.append(float(value))
+    known = [share for share in shares if 0.0 <= share <= 1.0]
+    return max(known, default=None)
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> BackendModel:

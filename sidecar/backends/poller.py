@@ -33,6 +33,8 @@ class Poller:
         self.spec = spec
         self.backend = Backend(spec.name, GENERIC, healthy=False, reason="not checked yet", slots=spec.slots)
         self.target: Target | None = None
+        self.kv_used: float | None = None
+        """Share of its context memory in use, at the last look; None: it does not tell."""
         self._changed = changed
         self._wake = asyncio.Event()
         self._kind = ""
@@ -77,6 +79,7 @@ class Poller:
 
     def _answered(self, finding: Finding) -> None:
         self._kind = finding.kind or GENERIC
+        self.kv_used = finding.kv_used
         slots = self.spec.slots or finding.slots
         models = self.backend.models if finding.models is None else finding.models
         self.backend = Backend(self.spec.name, self._kind, healthy=True, models=models, slots=slots)

@@ -14,8 +14,10 @@ from sidecar.backends.listing import (
     LLAMA_CPP_PYTHON,
     LLAMA_SERVER,
     WITH_HEALTH,
+    WITH_METRICS,
     ListingError,
     read_json,
+    read_kv_used,
     read_models,
     read_props,
 )
@@ -54,6 +56,8 @@ class Finding:
     """None: not asked, as they were."""
     slots: int = 0
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    kv_used: float | None = None
+    """Share of its context memory in use; None: it does not tell."""
 
 
 class Prober:
@@ -96,7 +100,15 @@ class Prober:
         kind, listed = read_models(body)
         if kind == LLAMA_SERVER:
             return await self._with_props(target, listed)
-        return Finding(Health.OK, "", kind, listed, headers=target.headers)
+        kv_used = await self._kv_used(target) if kind in WITH_METRICS else None
+        return Finding(Health.OK, "", kind, listed, headers=target.headers, kv_used=kv_used)
+
+    async def _kv_used(self, target: Target) -> float | None:
+        try:
+            status, body = await self._get(target, "/metrics")
+        except (ListingError, aiohttp.ClientError, OSError):
+            return None
+        return read_kv_used(body.decode(errors="replace")) if status == _OK else None
 
     async def _with_props(self, target: Target, listed: tuple[BackendModel, ...]) -> Finding:
         status, body = await self._get(target, "/props")

@@ -49,6 +49,11 @@ class BackendRegistry:
         """All backends, ordered by name."""
         return self._inventory
 
+    def kv_used(self, name: BackendName) -> float | None:
+        """Share of a backend's context memory in use, at the last look; None: unknown."""
+        poller = self._polled.get(name)
+        return poller.kv_used if poller is not None and poller.backend.healthy else None
+
     def subscribe(self, callback: Callable[[Inventory], None]) -> None:
         """Call ``callback`` on the loop, with the new inventory, after every change of it."""
         self._callbacks.append(callback)

@@ -180,6 +180,7 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
     services = [
         Service("backends", parts.registry.run),
         Service("engines", parts.engines.run),
+        Service("host", parts.watch.run),
         Service("admin", parts.admin.run),
         # A second more: the plane itself cuts off at drain_s and closes what is left.
         Service("dataplane", parts.plane.run, finish_streams, drain_s + NEIGHBOURS_FIRST_S + 1.0),

@@ -146,7 +146,12 @@ def _control(
     return ControlStream(
         host,
         Addresses(record.control_addresses, record.join_addresses),
-        Facts(here.routes, here.registry.inventory, here.engines.status),
+        Facts(
+            here.routes,
+            here.registry.inventory,
+            here.engines.status,
+            lambda: here.routes.own_condition,
+        ),
         Keeping(keeper.keep, keeper.keep_durably),
         NodeCertificate(here.data_dir.node, renewed),
         remember,

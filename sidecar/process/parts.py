@@ -19,6 +19,7 @@ from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.reload import Reloader, set_log_level
+from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
 from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
@@ -77,6 +78,7 @@ class Parts:
     """Backends as they were before anybody looked at them."""
     telemetry: Telemetry
     reloader: Reloader
+    watch: HostWatch
     metrics: MetricsServer | None = None
 
 
@@ -160,4 +162,8 @@ def join_parts(
     telemetry.export_instead(lambda: families(sources))
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    return Parts(settings, registry, engines, plane, admin, membership, unseen, telemetry, reloader, metrics)
+    telemetry.tell_paces(routes.balancer.history.decoded)
+    watch = HostWatch(routes, registry, clock)
+    return Parts(
+        settings, registry, engines, plane, admin, membership, unseen, telemetry, reloader, watch, metrics
+    )

@@ -47,6 +47,8 @@ class CurrentRoutes:
         self._counts = Counts()
         self._seen: dict[EndpointId, Seen] = {}
         self._conditions = Conditions()
+        self.own_condition: Condition | None = None
+        """What this host tells of itself; None: not known yet."""
         self._subscribers: list[Callable[[], None]] = []
 
     @property
@@ -153,7 +155,10 @@ class CurrentRoutes:
 
     def set_condition(self, node: NodeId, condition: Condition | None, until_s: float) -> None:
         """``node`` said how it is; believed until ``until_s``. None: nothing is known of it any more."""
-        self._conditions.tell(node, condition, until_s, own=node == self._node)
+        own = node == self._node
+        self._conditions.tell(node, condition, until_s, own=own)
+        if own:
+            self.own_condition = condition
 
     def set_cached(self, told: EndpointPrefixes) -> None:
         """An owner says which prompts its endpoint has cached. About own endpoints we know better."""

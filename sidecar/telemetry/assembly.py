@@ -18,7 +18,7 @@ from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, MetricsPolic
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span
 from sidecar.telemetry.trace import RandomBits, Tracing
-from sidecar.telemetry.worker import Worker
+from sidecar.telemetry.worker import OnPace, Worker
 from swarmplane.exposition import Family
 
 CLOSE_S: Final = 3.0
@@ -92,6 +92,10 @@ class Telemetry:
     def export_instead(self, shown: Callable[[], Sequence[Family]]) -> None:
         """Export what ``shown`` gives, on the event loop, rather than the metrics of requests alone."""
         self._shown = shown
+
+    def tell_paces(self, on_pace: OnPace) -> None:
+        """Tell ``on_pace``, on the event loop, how fast answers were written."""
+        self._worker.on_pace = on_pace
 
     async def catch_up(self) -> None:
         """Count every request that has ended by now: before figures are shown."""

@@ -13,10 +13,11 @@ import structlog
 from sidecar.telemetry.access_log import Lines
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.outlet import Outlet
-from sidecar.telemetry.record import Record
+from sidecar.telemetry.record import COMPLETED, Record
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span, spans_of
-from sidecar.telemetry.usage import NOTHING, finish_reason, read
+from sidecar.telemetry.usage import NOTHING, Usage, finish_reason, read
+from swarmplane.ids import EndpointId
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -27,6 +28,18 @@ _CHECK_EVERY: Final = 8
 """Records between two looks at the clock."""
 
 Time = Callable[[], float]
+
+OnPace = Callable[[str, EndpointId, float], None]
+"""Canonical model, endpoint, tokens per second."""
+_LEAST_TOKENS: Final = 8
+_LEAST_S: Final = 0.005
+
+
+def pace(record: Record, usage: Usage) -> float:
+    """Tokens per second of a streamed answer after its first byte; 0: too short to tell."""
+    decode_s = record.ended_s - record.first_byte_s
+    tokens = usage.output_tokens or 0
+    return (tokens - 1) / decode_s if tokens >= _LEAST_TOKENS and decode_s >= _LEAST_S else 0.0
 
 
 class Worker:
@@ -60,6 +73,8 @@ class Worker:
         self._wall = wall
         self._hurry = asyncio.Event()
         self._faulty = False
+        self.on_pace: OnPace | None = None
+        """Told of every streamed answer whose length is known how fast it was written."""
         self.faults = 0
         """Records that could not be told: errors in our own code."""
 
@@ -115,6 +130,10 @@ class Worker:
         tail = record.tail
         usage = read(tail, record.opening) if tail else NOTHING
         self._figures.add(record, usage)
+        if self.on_pace is not None and record.streamed and record.outcome == COMPLETED:
+            tokens_per_s = pace(record, usage)
+            if tokens_per_s:
+                self.on_pace(record.model, EndpointId(record.endpoint), tokens_per_s)
         if self._lines is not None:
             self._lines.put(self._writer.line(record, usage, wall_offset_s))
         trace = record.trace

@@ -144,3 +144,20 @@ def test_lines_are_written_for_every_record() -> None:
     worker = Worker(filled(3), Figures(), lines=lines)
     worker.work()
     assert lines.dropped == 1
+
+
+def test_the_pace_of_streamed_answers_is_told() -> None:
+    """Ten more tokens in the second after the first byte. Kills: whole time, all tokens, short answers."""
+    told: list[tuple[str, str, float]] = []
+    for changes in (
+        {},
+        {"streamed": False},
+        {"outcome": "cancelled"},
+        {"first_byte_s": 102.0},
+        {"tail": b'data: {"usage":{"prompt_tokens":12,"completion_tokens":7}}\n\n'},
+        {"tail": b""},
+    ):
+        worker = Worker(filled(1, **changes), Figures())
+        worker.on_pace = lambda model, endpoint, pace: told.append((model, endpoint, pace))
+        worker.work()
+    assert told == [("tiny", "desk/srv/tiny", 10.0)]

@@ -1,0 +1,40 @@
+"""A sidecar tells of its host what the operating system tells it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.backends.registry import BackendRegistry
+from sidecar.process import watching
+from sidecar.process.watching import HostWatch
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.clock import SystemClock
+from swarmplane.ids import EndpointId, ModelName, NodeId
+from tests.fakes.control import inventory
+
+
+async def test_what_is_read_is_told_and_priced() -> None:
+    routes = CurrentRoutes(NodeId("me"))
+    routes.set_own(inventory("m"))
+    (endpoint,) = routes.view.own
+    routes.balancer.history.decoded(ModelName("m"), endpoint, 41.0)
+    await HostWatch(routes, BackendRegistry(), SystemClock()).look()
+    condition = routes.own_condition
+    assert condition is not None
+    assert condition.pressure is not None
+    (told,) = condition.endpoints
+    assert (told.endpoint, told.warmth, told.tokens_per_s) == (EndpointId("me/engine/m"), "loaded", 41.0)
+    (candidate,) = routes.resolve("m", SystemClock().now_s()).candidates
+    assert candidate.facts.tokens_per_s == 41.0
+
+
+async def test_a_platform_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("no such sensor")
+
+    monkeypatch.setattr(watching, "read_host", broken)
+    routes = CurrentRoutes(NodeId("me"))
+    routes.set_own(inventory("m"))
+    await HostWatch(routes, BackendRegistry(), SystemClock()).look()
+    assert routes.own_condition is not None
+    assert routes.own_condition.pressure is None
