@@ -140,8 +140,8 @@ class _Shape:
         """Whether there is anything to look at besides ``model`` and ``stream``."""
         self.model_first = keys[:1] == ("model",)
         self.size = 0
-        """Bytes of a body besides its values, if it has no space, no escape and no key twice. Every other body
-        with these keys and values is longer. 0: it has to be walked.
+        """Bytes of a body besides its values, if it has no space, no escape and no key twice. Every other
+        body with these keys and values is longer. 0: it has to be walked.
         """
         if keys and all(key.isascii() and len(key) <= _REMEMBERED_KEY for key in keys):
             self.size = 1 + sum(len(_quoted(key)) + 2 for key in keys)
