@@ -55,8 +55,13 @@ def estimate(seen: Seen | None, *, own: int, origin: str, now_s: float) -> Estim
 
 def format_load(load: EndpointLoad) -> str:
     """Value of ``x-swarm-load``: ``queued;slots;origin=n,origin=n``. The request says of which endpoint."""
-    parts = ",".join(f"{origin}={n}" for origin, n in load.in_flight_by_origin.items() if n)
-    return f"{load.queued};{load.slots};{parts}"
+    return load_text(load.in_flight_by_origin, load.queued, load.slots)
+
+
+def load_text(in_flight_by_origin: Mapping[str, int], queued: int, slots: int) -> str:
+    """As :func:`format_load`, from the figures themselves."""
+    parts = ",".join([f"{origin}={n}" for origin, n in in_flight_by_origin.items() if n])
+    return f"{queued};{slots};{parts}"
 
 
 def parse_load(endpoint: EndpointId, text: str) -> EndpointLoad | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.attempts import Decision
 from sidecar.core.candidate import Candidate
-from sidecar.core.load import format_load, parse_load
+from sidecar.core.load import parse_load
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import Destination, Pool
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _MOST_FULL: Final = 4096
 """Endpoints whose refusals are counted; those that come and go must not add up."""
+
+_REMEMBERED_TEXT: Final = 128
+_parse_known = functools.lru_cache(maxsize=4096)(parse_load)
+"""An owner's figures come again and again, with every answer."""
 
 
 class Upstreams:
@@ -156,16 +161,17 @@ class Upstreams:
 
     def learn_load(self, candidate: Candidate, text: str | None) -> None:
         """Take the load that an owner's answer carries; None: it carries none."""
-        load = None if text is None else parse_load(candidate.endpoint.id, text)
+        if not text:
+            return
+        read = _parse_known if len(text) <= _REMEMBERED_TEXT else parse_load
+        load = read(candidate.endpoint.id, text)
         if load is not None:
-            self._routes.set_load(
-                load.endpoint, load.in_flight_by_origin, load.queued, load.slots, self._clock_s()
-            )
+            self._routes.take_load(load, self._clock_s())
 
     def load_line(self, candidate: Candidate | None) -> bytes:
         """The header with this owner's load of ``candidate``; empty where there is nothing to say."""
-        load = self._routes.load_of(candidate.endpoint.id) if candidate is not None else None
-        return b"x-swarm-load: %b\r\n" % format_load(load).encode() if load is not None else b""
+        text = self._routes.load_text(candidate.endpoint.id) if candidate is not None else ""
+        return b"x-swarm-load: %b\r\n" % text.encode() if text else b""
 
     def _routes_changed(self) -> None:
         suspects = self._routes.view.suspects

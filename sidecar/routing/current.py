@@ -145,12 +145,20 @@ class CurrentRoutes:
         ``received_s`` is this clock's time less the figure's age when it was sent.
         Reports about own endpoints, and ones older than the last, are ignored.
         """
+        self.take_load(EndpointLoad(endpoint, dict(in_flight_by_origin), queued, slots), received_s)
+
+    def take_load(self, load: EndpointLoad, received_s: float) -> None:
+        """As :meth:`set_load`; ``load`` is never changed by anybody."""
+        endpoint = load.endpoint
         before = self._seen.get(endpoint)
         if endpoint in self._view.own or (before is not None and before.received_s > received_s):
             return
-        load = EndpointLoad(endpoint, dict(in_flight_by_origin), queued, slots)
         self._seen[endpoint] = Seen(load, received_s)
-        if slots and sum(in_flight_by_origin.values()) + queued < slots:
+        if (
+            self._overlay.full
+            and load.slots
+            and sum(load.in_flight_by_origin.values()) + load.queued < load.slots
+        ):
             self._overlay = overlays.has_room(self._overlay, endpoint)
 
     def set_condition(self, node: NodeId, condition: Condition | None, until_s: float) -> None:
@@ -257,6 +265,11 @@ class CurrentRoutes:
         return EndpointLoad(
             endpoint, self._counts.by_origin(endpoint), self._counts.queued(endpoint), own.endpoint.slots
         )
+
+    def load_text(self, endpoint: EndpointId) -> str:
+        """:meth:`load_of` as it crosses the hop; empty if it is not ours."""
+        own = self._view.own.get(endpoint)
+        return self._counts.text(endpoint, own.endpoint.slots) if own is not None else ""
 
     # -- resolving ----------------------------------------------------------------------------------------
 
