@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
 
 from swarmplane.addresses import Address, parse_address
 from swarmplane.errors import FailedPreconditionError, UnavailableError
@@ -13,26 +12,42 @@ from swarmplane.listening import listening_socket
 from swarmplane.settings.schema import Settings
 
 
-@contextlib.contextmanager
-def client_listeners(settings: Settings) -> Iterator[tuple[socket.socket, ...]]:
+class ClientSockets:
     """Listening sockets of the client listener; none on Windows, where the sidecar opens its own.
 
-    They belong to the parent, so that they outlive a sidecar that dies (PROTOCOL section 6).
-
-    Raises:
-        FailedPreconditionError: A port is busy; names its holder and ``--listen``.
+    They belong to the parent, so that they outlive a sidecar that dies (PROTOCOL section 6), and a restart of
+    the whole host: meanwhile connections wait in them.
     """
-    with contextlib.ExitStack() as held:
-        sockets = [
-            held.enter_context(_listen(parse_address(text), "--listen"))
-            for text in settings.client_listeners()
-        ]
-        if os.name == "nt":
-            held.close()
-            sockets = []
-        for one in sockets:
-            os.set_inheritable(one.fileno(), True)
-        yield tuple(sockets)
+
+    def __init__(self) -> None:
+        self._addresses: tuple[str, ...] = ()
+        self._sockets: tuple[socket.socket, ...] = ()
+
+    def of(self, settings: Settings) -> tuple[socket.socket, ...]:
+        """Those that ``settings`` name: the ones that listen already, where they name the same.
+
+        Raises:
+            FailedPreconditionError: A port is busy; names its holder and ``--listen``.
+        """
+        addresses = settings.client_listeners()
+        if addresses != self._addresses:
+            self.close()
+            with contextlib.ExitStack() as held:
+                sockets = tuple(
+                    held.enter_context(_listen(parse_address(text), "--listen")) for text in addresses
+                )
+                if os.name != "nt":
+                    held.pop_all()
+                    self._addresses, self._sockets = addresses, sockets
+            for one in self._sockets:
+                os.set_inheritable(one.fileno(), True)
+        return self._sockets
+
+    def close(self) -> None:
+        """Listen no more."""
+        for one in self._sockets:
+            one.close()
+        self._addresses = self._sockets = ()
 
 
 def check_free(settings: Settings, *, founder: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from functools import partial
 from cli.output import say
 from cli.supervise import banner
 from cli.supervise.host import Host, Plan
-from cli.supervise.listeners import check_free, client_listeners
+from cli.supervise.listeners import ClientSockets, check_free
 from cli.supervise.stopping import Stopping, Wish
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
@@ -45,14 +46,15 @@ def run_host(
     Raises:
         SwarmError: It could not be started.
     """
-    while True:
-        loaded = load_with_origins(data_dir.root, overrides)
-        for warning in loaded.warnings:
-            say(f"warning: {warning}")
-        plan = Plan(data_dir, loaded.settings, tuple(overrides), founder=runs_control_plane(data_dir))
-        if asyncio.run(_run(plan, flags, kept, lifeline=lifeline)) is Wish.STOP:
-            return
-        say("starting again")
+    with contextlib.closing(ClientSockets()) as sockets:
+        while True:
+            loaded = load_with_origins(data_dir.root, overrides)
+            for warning in loaded.warnings:
+                say(f"warning: {warning}")
+            plan = Plan(data_dir, loaded.settings, tuple(overrides), founder=runs_control_plane(data_dir))
+            if asyncio.run(_run(plan, sockets, flags, kept, lifeline=lifeline)) is Wish.STOP:
+                return
+            say("starting again")
 
 
 def runs_control_plane(data_dir: DataDir) -> bool:
@@ -66,7 +68,9 @@ def keep(data_dir: DataDir, flags: Sequence[str]) -> None:
         edit(config_file(data_dir.root), flags)
 
 
-async def _run(plan: Plan, flags: tuple[str, ...], kept: Sequence[str], *, lifeline: bool) -> Wish:
+async def _run(
+    plan: Plan, sockets: ClientSockets, flags: tuple[str, ...], kept: Sequence[str], *, lifeline: bool
+) -> Wish:
     stopping = Stopping(plan.data_dir)
     stopping.forget_request()
 
@@ -78,11 +82,12 @@ async def _run(plan: Plan, flags: tuple[str, ...], kept: Sequence[str], *, lifel
                 "the flags of this run are not kept")  # fmt: skip
         await banner.announce(plan.data_dir, plan.settings, runtime, founder=plan.founder, flags=flags)
 
-    with client_listeners(plan.settings) as sockets, stopping.on_signals():
+    listening = sockets.of(plan.settings)
+    with stopping.on_signals():
         check_free(plan.settings, founder=plan.founder)
         if lifeline:
             watch_lifeline(asyncio.get_running_loop(), 0, partial(stopping.ask, signal.SIGTERM))
-        await Host(plan, sockets, SystemClock()).run(stopping, announce)
+        await Host(plan, listening, SystemClock()).run(stopping, announce)
     wish = stopping.wish
     stopping.forget_request()
     return wish

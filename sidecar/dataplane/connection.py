@@ -70,6 +70,11 @@ class ClientConnection(RequestReader):
         """Whether nothing is read, queued or served."""
         return self._active is None and not self._queue and self._reading == IDLE
 
+    @property
+    def fresh(self) -> bool:
+        """Whether a client connected and has sent nothing whole yet."""
+        return not self.bytes_out and self._active is None and not self._queue and self.peer is None
+
     # -- answering ----------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
@@ -144,7 +149,9 @@ class ClientConnection(RequestReader):
             self.transport.abort()
 
     def retire(self) -> None:
-        """Take no further request: the process drains."""
+        """Take no further request, but for the first: the process drains."""
+        if self.fresh:
+            return
         if self.idle:
             self.transport.close()
             return

@@ -18,6 +18,7 @@ from sidecar.dataplane import local
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
+from sidecar.dataplane.draining import ACCEPTED_S, served
 from sidecar.dataplane.exchange import Exchange
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
@@ -119,8 +120,6 @@ class DataPlane:
         self._servers: list[asyncio.Server] = []
         self._peer_server: asyncio.Server | None = None
         self._buffered = 0
-        self._idle = asyncio.Event()
-        """Set when the last request of a draining process ended."""
         self._group: asyncio.TaskGroup | None = None
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode()
@@ -176,8 +175,6 @@ class DataPlane:
     def ended(self, exchange: Attempts) -> None:
         """An exchange is over."""
         self.active.discard(exchange)
-        if self.draining and not self.active:
-            self._idle.set()
 
     def fault(self, error: BaseException) -> None:
         """An error in our own code: count it and write it down; the request it hit is cut off."""
@@ -226,18 +223,17 @@ class DataPlane:
 
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new and wait for what runs, at most ``timeout_s``. Returns what was cut off."""
-        self.draining = True
-        if not self.active:
-            self._idle.set()
         self.routes.set_draining(draining=True)
         for server in self._servers:
             server.close()
         self._servers.clear()
+        await asyncio.sleep(ACCEPTED_S)
+        self.draining = True
         for connection in tuple(self._connections):
             connection.retire()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                await served(self._connections, self.active)
         left = len(self.active)
         self._cut_short()
         # Answers stand in socket buffers until the loop has run once more.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from cli.supervise import lock as lock_module
 from cli.supervise import stopping as stopping_module
-from cli.supervise.listeners import check_free, client_listeners
+from cli.supervise.listeners import ClientSockets, check_free
 from cli.supervise.lock import forget_stale, held, holder
 from cli.supervise.stopping import Stopping, Wish, request
 from swarmplane.datadir import DataDir
@@ -92,7 +93,8 @@ async def test_a_restart_is_wished_by_request(tmp_path: Path) -> None:
 
 def test_client_listeners_are_bound_and_inherited() -> None:
     settings = Settings(client=ClientSettings(listen=("127.0.0.1:0", "127.0.0.1:0")))
-    with client_listeners(settings) as sockets:
+    with contextlib.closing(ClientSockets()) as held:
+        sockets = held.of(settings)
         if os.name == "nt":
             assert sockets == ()
             return
@@ -103,6 +105,18 @@ def test_client_listeners_are_bound_and_inherited() -> None:
     assert all(one.fileno() == -1 for one in sockets)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a sidecar opens its own there")
+def test_listeners_outlive_a_restart_unless_the_settings_name_others() -> None:
+    one = Settings(client=ClientSettings(listen=("127.0.0.1:0",)))
+    two = Settings(client=ClientSettings(listen=("127.0.0.1:0", "127.0.0.1:0")))
+    with contextlib.closing(ClientSockets()) as held:
+        first = held.of(one)
+        assert held.of(one.model_copy(update={"drain_s": 1.0})) == first
+        assert first[0].fileno() != -1
+        assert len(held.of(two)) == 2
+        assert first[0].fileno() == -1
+
+
 def test_a_busy_port_names_its_flag() -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
@@ -110,9 +124,9 @@ def test_a_busy_port_names_its_flag() -> None:
         taken = f"127.0.0.1:{busy.getsockname()[1]}"
         with (
             pytest.raises(FailedPreconditionError, match="--listen"),
-            client_listeners(Settings(client=ClientSettings(listen=(taken,)))),
+            contextlib.closing(ClientSockets()) as held,
         ):
-            pytest.fail("bound a busy port")
+            held.of(Settings(client=ClientSettings(listen=(taken,))))
         free = ControlSettings(listen="127.0.0.1:0", join_listen="127.0.0.1:0", console_listen="127.0.0.1:0")
         with pytest.raises(FailedPreconditionError, match="--admin-listen"):
             check_free(Settings(admin=AdminSettings(listen=taken), control=free), founder=True)
