@@ -45,6 +45,11 @@ class DataDir:
         return self.root / "table" / "routes.bin"
 
     @property
+    def history(self) -> Path:
+        """What was measured of endpoints."""
+        return self.root / "history" / "latency.jsonl"
+
+    @property
     def engines(self) -> Path:
         """Logs and scratch space of managed engines, a directory each."""
         return self.root / "engines"

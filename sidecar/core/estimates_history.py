@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import exp, inf, log
 from typing import Final
 
-from sidecar.core.estimates import Latency, LatencyState, States
+from sidecar.core.estimates import Latency, States
 from swarmplane.ids import EndpointId, ModelName, NodeId
 
 MOST_ENDPOINTS: Final = 1024
@@ -184,14 +184,17 @@ class History:
         for history in self._models.values():
             history.by_endpoint.pop(endpoint, None)
 
+    def measured(self) -> list[tuple[str, str, Latency]]:
+        """Every estimate by model and endpoint; models' pools stand under the endpoint ``""``. O(entries)."""
+        return [
+            (model, endpoint, latency)
+            for model, history in self._models.items()
+            for endpoint, latency in (("", history.pool), *history.by_endpoint.items())
+        ]
+
     def export(self, now_s: float) -> States:
         """Plain values of all that was measured; models' pools stand under the endpoint ``""``."""
-        found: dict[tuple[str, str], LatencyState] = {}
-        for model, history in self._models.items():
-            found[model, ""] = history.pool.export(now_s)
-            for endpoint, latency in history.by_endpoint.items():
-                found[model, endpoint] = latency.export(now_s)
-        return found
+        return {(model, endpoint): found.export(now_s) for model, endpoint, found in self.measured()}
 
     def restore(self, states: States, now_s: float) -> None:
         """Take over what was exported, before anything is measured; what was measured already stays."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from sidecar.process.reload import on_hangup
 from sidecar.process.roaming import Roaming
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
+from sidecar.routing.history_file import HistoryKeeper, load_history
 from sidecar.settings import ListenPolicy
 from swarmplane.addresses import Address
 from swarmplane.clock import SystemClock
@@ -141,6 +143,11 @@ async def _build(
         node_name=record.node_name if record is not None else host_name(settings),
         clock=clock.now_s,
     )
+    known = await asyncio.to_thread(
+        load_history, data_dir.history, routes.balancer.history, clock.now_s(), time.time()
+    )
+    if known:
+        log.info("history.loaded", entries=known)
     membership = None
     if record is not None:
         from sidecar.process.membership import Here, become_member
@@ -158,6 +165,7 @@ async def _build(
         registry,
         engines,
         membership,
+        history=HistoryKeeper(data_dir.history, routes.balancer.history, clock, time.time),
         unseen=unseen,
         listeners=places.listeners,
         telemetry=telemetry,
@@ -181,6 +189,7 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
         Service("backends", parts.registry.run),
         Service("engines", parts.engines.run),
         Service("host", parts.watch.run),
+        Service("history", parts.history.run, parts.history.save),
         Service("admin", parts.admin.run),
         # A second more: the plane itself cuts off at drain_s and closes what is left.
         Service("dataplane", parts.plane.run, finish_streams, drain_s + NEIGHBOURS_FIRST_S + 1.0),

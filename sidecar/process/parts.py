@@ -21,6 +21,7 @@ from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.reload import Reloader, set_log_level
 from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
+from sidecar.routing.history_file import HistoryKeeper
 from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
@@ -79,6 +80,7 @@ class Parts:
     telemetry: Telemetry
     reloader: Reloader
     watch: HostWatch
+    history: HistoryKeeper
     metrics: MetricsServer | None = None
 
 
@@ -125,6 +127,7 @@ def join_parts(
     engines: EngineSupervisor,
     membership: Membership | None,
     *,
+    history: HistoryKeeper,
     unseen: Inventory,
     listeners: Listeners,
     telemetry: Telemetry,
@@ -165,5 +168,16 @@ def join_parts(
     telemetry.tell_paces(routes.balancer.history.decoded)
     watch = HostWatch(routes, registry, clock)
     return Parts(
-        settings, registry, engines, plane, admin, membership, unseen, telemetry, reloader, watch, metrics
+        settings,
+        registry,
+        engines,
+        plane,
+        admin,
+        membership,
+        unseen,
+        telemetry,
+        reloader,
+        watch,
+        history,
+        metrics,
     )
