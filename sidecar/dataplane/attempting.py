@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer
-from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, budget_free, decide
+from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, decide
 from sidecar.core.candidate import Candidate
 from sidecar.core.stalls import Pace
+from sidecar.dataplane.budget import end_retry, retry_free
 from sidecar.dataplane.hop import queued_line
 from sidecar.dataplane.plan import Plan, plan_request
 from sidecar.dataplane.recording import Noted, context_lines, status_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.connection import ClientConnection
     from sidecar.dataplane.owner_line import Line, Place
     from sidecar.dataplane.pool import Destination
+    from sidecar.dataplane.second_copy import SecondCopy
     from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
     from sidecar.routing.balancing import Stake
@@ -50,6 +52,8 @@ class Attempts(Sink):
         "_asked",
         "_budgeted",
         "_candidate",
+        "_copied",
+        "_copy",
         "_counting",
         "_cut",
         "_dispatched_s",
@@ -108,6 +112,8 @@ class Attempts(Sink):
         self._budgeted = False
         self._finished = False
         self._stake: Stake | None = None
+        self._copy: SecondCopy | None = None
+        self._copied = False
         self._retry: asyncio.TimerHandle | None = None
         self._started_s = self._planned_s = self._dispatched_s = 0.0
         self._first_byte_by_s = _NEVER
@@ -166,6 +172,10 @@ class Attempts(Sink):
     @abstractmethod
     def _waited_s(self) -> float:
         """Seconds in queues, of a request that was in one."""
+
+    @abstractmethod
+    def _after_failure(self) -> bool:
+        """Whether a second copy takes the place of the attempt that ended."""
 
     @abstractmethod
     def _first_byte_limit_s(self) -> float:
@@ -246,10 +256,7 @@ class Attempts(Sink):
         plane, plan, candidate = self._plane, self._plan, self._candidate
         if candidate is None:
             return False
-        policy = plane.policy
-        free = budget_free(
-            plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
-        )
+        free = retry_free(plane)
         full = plane.upstreams.full.get(candidate.endpoint.id, 0)
         context = Context(len(plan.left), free, plane.draw(), written, full)
         before = self._progress
@@ -270,6 +277,8 @@ class Attempts(Sink):
             self._attempt(candidate, fresh=True)
             return True
         self._end_attempt()
+        if self._copy is not None and self._after_failure():
+            return True
         if decision.act is Act.FAIL:
             status = answer.status if answer is not None else None
             owner = plan.hop is not None
@@ -358,10 +367,7 @@ class Attempts(Sink):
             self._stake = None
         if self._budgeted:
             self._budgeted = False
-            self._plane.retrying -= 1
-            for waiting in self._plane.retry_line:
-                waiting.resume()
-                break
+            end_retry(self._plane)
 
     def _tell(self, outcome: str, error: SwarmError | None = None) -> None:
         times_s = (self._started_s, self._planned_s, self._dispatched_s)
@@ -375,6 +381,9 @@ class Attempts(Sink):
             self._plane.recorder.waited(self.request, self._waited_s())
         self._end_attempt()
         self._relay = None
+        if self._copy is not None:
+            self._copy.cancel()
+            self._copy = None
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -28,6 +28,8 @@ class Counters:
     replays: int = 0
     retries: int = 0
     moves: int = 0
+    hedges: int = 0
+    """Second copies that were sent."""
     upstream_connections: int = 0
     """Made."""
     bytes_in: int = 0

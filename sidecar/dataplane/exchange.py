@@ -13,11 +13,11 @@ from sidecar.core.stalls import Pace, StallPolicy, silence_s, stall_limit_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
+from sidecar.dataplane.hedging import Hedges
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
-from sidecar.dataplane.waiting import Waits
 from sidecar.telemetry import record as records
 from sidecar.telemetry.usage import Tail, last_of
 from swarmplane.errors import Code
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ERRORS_FROM: Final = 400
 
 
-class Exchange(Waits):
+class Exchange(Hedges):
     """From a whole request to the last byte of its answer."""
 
     __slots__ = ()
@@ -88,6 +88,8 @@ class Exchange(Waits):
             stake.first_byte(self._plane.clock_s())
         if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
+            if self._copy is not None and begins_answer(self._upstream, relay, data):
+                self._drop_copy()
         tail = self.noted.tail
         if tail is not None:
             tail.push(data)

@@ -20,6 +20,7 @@ from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.draining import ACCEPTED_S, served
 from sidecar.dataplane.exchange import Exchange
+from sidecar.dataplane.hedging import Hedging
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
 from sidecar.dataplane.moving import Moving
@@ -99,17 +100,14 @@ class DataPlane:
         self.retry_line: dict[Attempts, None] = {}
         """Those that wait until fewer requests are sent again; the first in front."""
         self.draining = False
-        self.now_s = time.monotonic()
-        """Monotonic time at the last tick: good enough to notice silence."""
-        self.awake_s = 0.0
-        """When this process last noticed that it had not run for a while: silence before says nothing."""
+        self.now_s, self.awake_s = time.monotonic(), 0.0
+        """At the last tick, good enough to notice silence; and when we last noticed that we had not run."""
         self.born_s = time.time()
         self.writer = Writer(self)
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
-        self.sole = Sole(routes)
-        self.own_sole = Sole(routes)
+        self.sole, self.own_sole = Sole(routes), Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
-        self.moving, self.reaping = Moving(self), Reaping(self)
+        self.moving, self.hedging, self.reaping = Moving(self), Hedging(self), Reaping(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         routes.balancer.adopt(policy.breaker, policy.slow_start)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
@@ -148,6 +146,7 @@ class DataPlane:
                     exchange.check(now_s)
                 self.owner.check()
                 self.moving.look()
+                self.hedging.look(now_s)
                 if tick % _REAP_EVERY == 0:
                     self.reaping.look(now_s)
                 if tick % _CONNECTIONS_EVERY == 0:

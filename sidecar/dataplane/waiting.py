@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Final
 
 from sidecar.core.answers import Answer, Refusal
-from sidecar.core.attempts import Outcome, budget_free
+from sidecar.core.attempts import Outcome
 from sidecar.core.candidate import Candidate
 from sidecar.core.deadlines import Usual, first_byte_limit_s
 from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.attempting import Attempts
+from sidecar.dataplane.budget import retry_free
 from sidecar.dataplane.owner_line import Line, Place
 
 _BYTES_PER_TOKEN: Final = 4
@@ -240,10 +241,7 @@ class Waits(Attempts):
             self._first_byte_by_s = hard_s
             return False
         # Without budget, or while all others are full, it waits on and is looked at again at the next tick.
-        free = budget_free(
-            plane.retrying, len(plane.active), least=policy.retry_budget_min, ratio=policy.retry_budget_ratio
-        )
-        return free and self._another_has_room()
+        return retry_free(plane) and self._another_has_room()
 
     def _another_has_room(self) -> bool:
         plane, left = self._plane, {one.endpoint.id for one in self._left()}

@@ -161,11 +161,11 @@ class Stake:
         "_balancer",
         "_cached",
         "_draw",
-        "_endpoint",
         "_era",
         "_judged",
-        "_sent_s",
         "answered",
+        "endpoint",
+        "sent_s",
     )
 
     def __init__(
@@ -173,9 +173,10 @@ class Stake:
     ) -> None:
         self._balancer = balancer
         self._ask = ask
-        self._endpoint = endpoint = served_by.id
+        self.endpoint = endpoint = served_by.id
         self._draw = draw
-        self._sent_s = now_s
+        self.sent_s = now_s
+        """Since when it runs."""
         self._judged = False
         self.answered = False
         """Whether the first byte of an answer came."""
@@ -189,15 +190,15 @@ class Stake:
 
     def runs(self, now_s: float) -> None:
         """It is sent, or the owner said that it runs from now on: time before this was no work on it."""
-        self._sent_s = now_s
+        self.sent_s = now_s
 
     def first_byte(self, now_s: float) -> None:
         """The answer begins, and it is the one that was asked for."""
         self.answered = True
         self._balancer.history.first_token(
             ModelName(self._ask.model),
-            self._endpoint,
-            now_s - self._sent_s,
+            self.endpoint,
+            now_s - self.sent_s,
             prompt_tokens=self._ask.prompt_tokens,
             cached_tokens=min(self._cached * BLOCK_TOKENS, self._ask.prompt_tokens),
             now_s=now_s,
@@ -208,7 +209,7 @@ class Stake:
         """The answer is whole."""
         if self.answered:
             self._balancer.history.finished(
-                ModelName(self._ask.model), self._endpoint, now_s - self._sent_s, now_s=now_s
+                ModelName(self._ask.model), self.endpoint, now_s - self.sent_s, now_s=now_s
             )
 
     def alive(self, now_s: float) -> None:
@@ -239,21 +240,21 @@ class Stake:
         """It is not with the endpoint any more; if nothing was learned, it was given up."""
         if not self._judged:
             self._end(Signal.ABANDONED, now_s)
-        self._balancer.sessions.end(self._ask.session, self._endpoint, now_s)
+        self._balancer.sessions.end(self._ask.session, self.endpoint, now_s)
 
     def _penalize(self, now_s: float, retry_after_s: float = 0.0) -> None:
         self._balancer.history.failed(
             ModelName(self._ask.model),
-            self._endpoint,
-            now_s - self._sent_s,
+            self.endpoint,
+            now_s - self.sent_s,
             retry_after_s=retry_after_s,
             now_s=now_s,
         )
 
     def _end(self, signal: Signal, now_s: float) -> None:
         self._judged = True
-        if self._balancer.breakers.ended(self._endpoint, signal, self._era, now_s, self._draw()):
-            self._balancer.phase_changed(self._endpoint, now_s)
+        if self._balancer.breakers.ended(self.endpoint, signal, self._era, now_s, self._draw()):
+            self._balancer.phase_changed(self.endpoint, now_s)
 
 
 def cache_blocks(endpoint: Endpoint) -> int:

@@ -136,6 +136,8 @@ def test_quantiles_are_of_slowness() -> None:
         latency.first_token(1.0 if i % 10 else 5.0, 936, float(i))
     assert latency.typical_s(936) == pytest.approx(1.0, rel=0.05)
     assert latency.p99_s(936) == pytest.approx(5.0, rel=0.05)
+    assert latency.typical_s(936) <= latency.p95_s(936) <= latency.p99_s(936)
+    assert latency.p95_s(936) > 1.0
     for i in range(300):
         latency.first_token(2.0, 936, 100.0 + i)
     assert latency.typical_s(936) == pytest.approx(2.0, rel=0.05)
