@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "node": ("cli.commands.node:node", "Hosts of the swarm."),
     "model": ("cli.commands.model:model", "Language models of the swarm."),
     "route": ("cli.commands.route:route", "Where requests go."),
+    "election": ("cli.commands.election:election", "Who decides, of several control planes."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),

@@ -13,6 +13,7 @@ REDIRECT: Final = "redirect"
 CONDITION: Final = "condition"
 PREFIXES: Final = "prefixes"
 EXPLAIN: Final = "explain"
+INSTANCES: Final = "instances"
 
-ALL: Final = (ROUTES, POLICY, LOAD, SUSPICION, DRAIN, REDIRECT, CONDITION, PREFIXES, EXPLAIN)
+ALL: Final = (ROUTES, POLICY, LOAD, SUSPICION, DRAIN, REDIRECT, CONDITION, PREFIXES, EXPLAIN, INSTANCES)
 """What this version understands."""

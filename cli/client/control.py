@@ -14,6 +14,8 @@ from swarmplane.ids import random_id
 from swarmplane.v1 import (
     certificate_pb2,
     certificate_pb2_grpc,
+    election_pb2,
+    election_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     node_pb2,
@@ -41,6 +43,7 @@ class ControlClient:
         self._routes: Any = route_pb2_grpc.RouteServiceStub(channel)
         self._tokens: Any = token_pb2_grpc.TokenServiceStub(channel)
         self._operations: Any = operation_pb2_grpc.OperationServiceStub(channel)
+        self._elections: Any = election_pb2_grpc.ElectionServiceStub(channel)
         self._certificates: Any = certificate_pb2_grpc.CertificateServiceStub(channel)
 
     async def nodes(self) -> list[Document]:
@@ -107,6 +110,22 @@ class ControlClient:
         with swarm_errors(self.address):
             async for change in self._routes.Watch(route_pb2.WatchRoutesRequest(revision=revision)):
                 yield documents.route_change(change)
+
+    async def elections(self) -> list[Document]:
+        """Elections, by name."""
+        return [
+            documents.election(one)
+            async for one in self._pages(
+                self._elections.List, election_pb2.ListElectionsRequest, lambda page: page.elections
+            )
+        ]
+
+    async def watch_elections(self, revision: int = 0) -> AsyncIterator[Document]:
+        """Every election as it stands, or changes from ``revision`` on; then changes, until it ends."""
+        with swarm_errors(self.address):
+            request = election_pb2.WatchElectionsRequest(revision=revision)
+            async for change in self._elections.Watch(request):
+                yield documents.election_change(change)
 
     async def create_token(self, role: str, uses: int | None, ttl_s: int | None) -> Document:
         """A new join token; ``join_token`` and ``join_addresses`` beside its facts."""

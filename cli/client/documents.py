@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from swarmplane.v1 import common_pb2, model_pb2, node_pb2, operation_pb2, route_pb2, token_pb2
+from swarmplane.v1 import common_pb2, election_pb2, model_pb2, node_pb2, operation_pb2, route_pb2, token_pb2
 
 Document: TypeAlias = dict[str, object]
 
@@ -117,6 +117,28 @@ def route_change(message: route_pb2.WatchRoutesResponse) -> Document:
         document |= {"name": message.put.name, "route": route(message.put)}
     elif kind == "removed":
         document["name"] = message.removed
+    return document
+
+
+def election(message: election_pb2.Election) -> Document:
+    """Who holds what; ``holder`` is empty while nobody does."""
+    return {
+        "name": message.name,
+        "holder": message.holder,
+        "epoch": message.epoch,
+        "holder_addresses": list(message.holder_addresses),
+        "elected_at": moment(message.elected_at_s),
+        "candidates": list(message.candidates),
+        "revision": message.revision,
+    }
+
+
+def election_change(message: election_pb2.WatchElectionsResponse) -> Document:
+    """One change of a watch: ``kind`` is ``changed`` or ``bookmark``."""
+    kind = message.WhichOneof("kind") or "bookmark"
+    document: Document = {"kind": kind, "revision": message.revision}
+    if kind == "changed":
+        document |= {"name": message.changed.name, "election": election(message.changed)}
     return document
 
 

@@ -40,6 +40,11 @@ class LoadBoard:
         """``node`` left: what it said is void."""
         self._reports = {key: report for key, report in self._reports.items() if owner_of(key) != node}
 
+    @property
+    def endpoints(self) -> frozenset[EndpointId]:
+        """Those of which there is a report."""
+        return frozenset(self._reports)
+
     def in_flight(self, node: NodeId) -> int:
         """Requests that the endpoints of ``node`` serve or hold queued, as it said last.
 

@@ -91,14 +91,14 @@ def may_connect(
         incarnation: Of the process that asks.
         own: This instance.
         live: Instances that live, this one too.
-        silent: What this instance knows of the holder's stream; None: it has none.
+        silent: What is known of the holder's stream, here or from the instance that has it; None: nothing.
     """
     if holder is None or holder.incarnation == incarnation:
         return True
     if holder.instance == own:
         return silent is None or silent
     # Only the named instance knows whether the holder lives; without it nobody renews that lease.
-    return holder.instance not in live
+    return holder.instance not in live or silent is True
 
 
 _EMPTY: Final[Mapping[Any, Any]] = MappingProxyType({})

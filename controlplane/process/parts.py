@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -14,21 +15,24 @@ from controlplane.console.metrics import Figures
 from controlplane.console.server import Console
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
+from controlplane.rpc.peer import PeerLinks
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services import keyspace
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
-from controlplane.services.control import ControlPolicy, ControlService, InstanceFacts
+from controlplane.services.control import ControlPolicy, ControlService
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
+from controlplane.services.instances import InstanceFacts
+from controlplane.services.leadership import Leadership
 from controlplane.services.measured_store import MeasuredStore
 from controlplane.services.mutations import Mutations
 from controlplane.services.renewal import Renewal
 from controlplane.services.tokens import Tokens
 from controlplane.settings import ListenPolicy, local_address, told_addresses
-from controlplane.store.port import Store
+from controlplane.store.port import Compare, Store
 from swarmplane.clock import Clock
 from swarmplane.codec import records
 from swarmplane.credentials.files import Credential
@@ -80,19 +84,21 @@ def build(
     servers = RpcServers(certificate, callers, denials)
     servers.bind(listening.control, listening.join)
     instance = _facts(authority, servers, listening, alone=opened.etcd is None)
+    control = ControlService(
+        measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time
+    )
     services = register_authority(
         servers,
         enrolment=Enrolment(measured, authority, tokens, mutations, time.time),
         renewal=Renewal(authority, callers, time.time),
         tokens=tokens,
-        control_addresses=instance.control_addresses,
-        join_addresses=instance.join_addresses,
-    )
-    control = ControlService(
-        measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time
+        control_addresses=lambda: control.instances.addresses().control_addresses,
+        join_addresses=control.instances.join_addresses,
     )
     services += register_control(servers.control, control)
-    upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time)
+    guards = partial(_guards, control.leadership)
+    upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
+    links = PeerLinks(control.exchange, lambda: certificate.credential, clock)
     return Parts(
         instance.id,
         authority,
@@ -101,8 +107,17 @@ def build(
         services,
         Console(lambda: _figures(instance, control, measured), _unready(measured)),
         control,
-        (("denials", denials.run), ("upkeep", upkeep.run), ("control", control.run)),
+        (
+            ("denials", denials.run),
+            ("upkeep", upkeep.run),
+            ("control", control.run),
+            ("peers", links.run),
+        ),
     )
+
+
+def _guards(leadership: Leadership) -> tuple[Compare, ...] | None:
+    return (leadership.guard,) if leadership.leading else None
 
 
 def _facts(
@@ -122,6 +137,7 @@ def _facts(
         control_addresses=lambda: control_addresses,
         join_addresses=lambda: join_addresses,
         prefix_key=authority.secret.prefix_key(),
+        local_join=local_address(servers.join_bound),
         alone=alone,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -13,7 +13,7 @@ from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.founding import ADMIN_NAME
 from controlplane.services.own_credentials import own_credential, renew_admin_credential
-from controlplane.store.port import Store
+from controlplane.store.port import Compare, Store
 from swarmplane.clock import Clock
 from swarmplane.credentials.names import user_subject
 from swarmplane.datadir import DataDir
@@ -24,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """See the module. A failure is logged and tried again; nothing here stops an instance."""
+    """See the module. A failure is logged and tried again; nothing here stops an instance.
+
+    What is the whole swarm's is the controller's: ``guards`` are conditions of its writes, None elsewhere.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Upkeep:
         clock: Clock,
         unix_s: Callable[[], float],
         every_s: float = EVERY_S,
+        guards: Callable[[], Sequence[Compare] | None] = tuple,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -44,6 +48,7 @@ class Upkeep:
         self._clock = clock
         self._unix_s = unix_s
         self._every_s = every_s
+        self._guards = guards
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -63,7 +68,8 @@ class Upkeep:
             await asyncio.to_thread(
                 renew_admin_credential, self._authority, self._data_dir, ADMIN_NAME, now_s
             )
-        trimmed = await trim_audit(self._store, now_s)
+        guards = self._guards()
+        trimmed = await trim_audit(self._store, now_s, guards=guards) if guards is not None else 0
         if trimmed:
             log.info("audit.trimmed", records=trimmed)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import grpc
 
+from controlplane.rpc.election import ElectionServicer
 from controlplane.rpc.event import EventServicer
 from controlplane.rpc.model import ModelServicer
 from controlplane.rpc.node import NodeServicer
 from controlplane.rpc.operation import OperationServicer
+from controlplane.rpc.peer import PeerServicer
 from controlplane.rpc.route import RouteServicer
 from controlplane.rpc.server import service_names
 from controlplane.rpc.sidecar import SidecarServicer
 from controlplane.services.control import ControlService
 from swarmplane.v1 import (
+    election_pb2,
+    election_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
     model_pb2,
@@ -21,6 +25,8 @@ from swarmplane.v1 import (
     node_pb2_grpc,
     operation_pb2,
     operation_pb2_grpc,
+    peer_pb2,
+    peer_pb2_grpc,
     route_pb2,
     route_pb2_grpc,
     sidecar_pb2,
@@ -35,6 +41,10 @@ def register_control(server: grpc.aio.Server, control: ControlService) -> tuple[
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(control.catalog), server)
     routes = RouteServicer(control.catalog, control.nodes, control.pushes.questions)
     route_pb2_grpc.add_RouteServiceServicer_to_server(routes, server)
+    election_pb2_grpc.add_ElectionServiceServicer_to_server(ElectionServicer(control.elections), server)
+    peer_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(control.exchange), server)
     event_pb2_grpc.add_EventServiceServicer_to_server(EventServicer(control.events), server)
     operation_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(control.operations), server)
-    return service_names(sidecar_pb2, node_pb2, model_pb2, route_pb2, event_pb2, operation_pb2)
+    return service_names(
+        sidecar_pb2, node_pb2, model_pb2, route_pb2, election_pb2, peer_pb2, event_pb2, operation_pb2
+    )

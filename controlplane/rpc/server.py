@@ -51,10 +51,13 @@ class LiveCertificate:
     """The certificate that new connections see; replaced without a restart."""
 
     def __init__(self, credential: Credential) -> None:
+        self.credential = credential
+        """The one that is shown."""
         self._configuration = _configuration(credential)
 
     def replace(self, credential: Credential) -> None:
         """Show ``credential`` from the next handshake on. Any thread may call it."""
+        self.credential = credential
         self._configuration = _configuration(credential)
 
     def server_credentials(self, *, mutual: bool) -> grpc.ServerCredentials:

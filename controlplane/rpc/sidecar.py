@@ -183,7 +183,7 @@ def _slug(error: SwarmError) -> str:
 
 
 _OfTheStream = m.Welcome | m.Refusal | m.Redirection
-_Shared = m.LoadNews | m.ConditionNews | m.PrefixNews | m.Question
+_Shared = m.LoadNews | m.ConditionNews | m.PrefixNews | m.Question | m.InstanceNews
 _Single = m.PolicyChange | m.Suspects | m.DrainOrder | _OfTheStream | _Shared
 
 
@@ -204,7 +204,7 @@ def _to_pb(message: _Single) -> pb.ControlMessage:
             return pb.ControlMessage(policy_update=policy_to_pb(policy, nonce))
         case m.Suspects(nodes):
             return pb.ControlMessage(suspicion=pb.Suspicion(node_ids=sorted(nodes)))
-        case m.LoadNews() | m.ConditionNews() | m.PrefixNews() | m.Question():
+        case m.LoadNews() | m.ConditionNews() | m.PrefixNews() | m.Question() | m.InstanceNews():
             return _shared(message)
         case m.DrainOrder(draining, drain_s):
             return pb.ControlMessage(drain=pb.Drain(draining=draining, drain_s=drain_s))
@@ -224,6 +224,9 @@ def _shared(message: _Shared) -> pb.ControlMessage:
         case m.Question(query_id, model, prompt_tokens):
             query = pb.ExplainQuery(query_id=query_id, model=model, prompt_tokens=prompt_tokens)
             return pb.ControlMessage(explain_query=query)
+        case m.InstanceNews(control, join):
+            news = pb.Instances(control_addresses=control, join_addresses=join)
+            return pb.ControlMessage(instances=news)
         case _:
             assert_never(message)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from controlplane.services import keyspace
 from controlplane.services.ulids import new_ulid
-from controlplane.store.port import Delete, Put, Store
+from controlplane.store.port import Compare, Delete, Put, Store
 from swarmplane.codec import records
 from swarmplane.ids import SubjectId
 
@@ -25,9 +26,16 @@ def audit_record(now_s: float, actor: SubjectId, action: str, subject: str, mess
 
 
 async def trim_audit(
-    store: Store, now_s: float, *, keep_records: int = KEEP_RECORDS, keep_s: float = KEEP_S
+    store: Store,
+    now_s: float,
+    *,
+    keep_records: int = KEEP_RECORDS,
+    keep_s: float = KEEP_S,
+    guards: Sequence[Compare] = (),
 ) -> int:
     """Delete records over the number kept and those older than ``keep_s``; how many it deleted.
+
+    It ends early where ``guards`` hold no longer.
 
     Cost: one listing of the keys, and a transaction for every hundred deleted.
     """
@@ -36,5 +44,8 @@ async def trim_audit(
     surplus = max(0, len(found) - keep_records)
     doomed = [kv.key for place, kv in enumerate(found) if place < surplus or kv.key < oldest_kept]
     for start in range(0, len(doomed), _BATCH):
-        await store.transact((), [Delete(key) for key in doomed[start : start + _BATCH]])
+        batch = doomed[start : start + _BATCH]
+        done = await store.transact(guards, [Delete(key) for key in batch])
+        if not done.succeeded:
+            return start
     return len(doomed)

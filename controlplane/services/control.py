@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +15,11 @@ from controlplane.core.reachability import Reachability
 from controlplane.services import keyspace
 from controlplane.services.catalog import Catalog
 from controlplane.services.drains import Drains
+from controlplane.services.elections import Elections
 from controlplane.services.events import Events
+from controlplane.services.exchange import Exchange
+from controlplane.services.hearsay import Hearsay
+from controlplane.services.instances import InstanceFacts, Instances
 from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
 from controlplane.services.measured_store import Durations
@@ -32,9 +35,8 @@ from controlplane.services.sessions import Session, Sessions
 from controlplane.store.port import DeletePrefix, Store
 from swarmplane import features
 from swarmplane.clock import Clock
-from swarmplane.codec import records
-from swarmplane.errors import SwarmError, UnavailableError
-from swarmplane.ids import InstanceId, NodeId, SwarmId
+from swarmplane.errors import UnavailableError
+from swarmplane.ids import NodeId
 from swarmplane.routes import Version
 from swarmplane.settings.schema import Settings
 
@@ -71,23 +73,6 @@ class ControlPolicy:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceFacts:
-    """What an instance says of itself."""
-
-    id: InstanceId
-    swarm: SwarmId
-    swarm_name: str
-    software_version: str
-    control_addresses: Callable[[], Sequence[str]]
-    """Asked at every use: addresses of a machine change."""
-    join_addresses: Callable[[], Sequence[str]]
-    prefix_key: bytes = field(default=b"", repr=False)
-    """Of the hashes of prompts, the same at every instance of the swarm; empty: nodes hash for themselves."""
-    alone: bool = True
-    """Whether the store admits one process only: other instances that it lists are dead."""
-
-
 class ControlService:
     """Everything about nodes, routes and events. :meth:`run` keeps it; servicers use its parts."""
 
@@ -109,10 +94,20 @@ class ControlService:
         self.table = LiveTable(mirror, instance.swarm)
         figures, own = policy.membership, instance.id
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
-        self.sessions = Sessions(store, mirror, clock, figures, instance=own, unix_s=unix_s)
+        hearsay = Hearsay()
+        self.sessions = Sessions(store, mirror, clock, figures, hearsay, instance=own, unix_s=unix_s)
         self.membership = Membership(
-            store, mirror, self.sessions, self.leadership, clock, figures, instance=own, unix_s=unix_s
+            store,
+            mirror,
+            self.sessions,
+            self.leadership,
+            hearsay,
+            clock,
+            figures,
+            instance=own,
+            unix_s=unix_s,
         )
+        self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
         self._routes = RouteController(
             store,
             mirror,
@@ -122,7 +117,29 @@ class ControlService:
             unix_s=unix_s,
             forget_models_s=policy.forget_models_s,
         )
-        self.pushes = _pushes(mirror, self.table, self.sessions, self.membership, clock, policy)
+        self.pushes = Pushes(
+            mirror,
+            self.table,
+            self.sessions,
+            self.membership,
+            hearsay,
+            clock,
+            instances=self.instances.addresses,
+            debounce_s=policy.debounce_s,
+            load_interval_s=policy.load_interval_s,
+            drain_s=policy.drain_s,
+        )
+        self.exchange = Exchange(
+            self.pushes,
+            self.membership,
+            self.sessions,
+            mirror,
+            hearsay,
+            clock,
+            instance=own,
+            interval_s=policy.load_interval_s,
+        )
+        self.elections = Elections(store, mirror)
         self.reachability = Reachability()
         self.events = Events(store, mirror, self.membership)
         self.catalog = Catalog(store, mirror, self.table)
@@ -151,7 +168,7 @@ class ControlService:
             )
         async with asyncio.TaskGroup() as group:
             for name, part in (
-                ("instance", self._stay_listed),
+                ("instance", self.instances.run),
                 ("mirror", self.mirror.run),
                 ("election", self.leadership.run),
                 ("membership", self.membership.run),
@@ -165,14 +182,12 @@ class ControlService:
         """End all streams, and take no new ones: this instance stops, and nothing broke."""
         self._stopping = True
         await self.leadership.resign()
-        others = self._control_addresses()[len(tuple(self._instance.control_addresses())) :]
+        others = self.instances.others()
         for session in tuple(self.sessions.open.values()):
             session.left = True
             redirected = bool(others) and features.REDIRECT in session.features
-            session.outbox.end(Redirection(tuple(others)) if redirected else None)
-        with contextlib.suppress(SwarmError, TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                await self._store.delete(keyspace.instance(self._instance.id))
+            session.outbox.end(Redirection(others) if redirected else None)
+        await self.instances.withdraw()
 
     async def connect(self, hello: Hello) -> tuple[Session, Welcome]:
         """Make the stream that said ``hello`` its node's session.
@@ -195,7 +210,7 @@ class ControlService:
             heartbeat_s=self._policy.heartbeat_s,
             load_interval_s=self._policy.load_interval_s,
             instance=self._instance.id,
-            control_addresses=tuple(self._control_addresses()),
+            control_addresses=self.instances.addresses().control_addresses,
             node_name=session.name,
             features=hello.features & frozenset(features.ALL),
             swarm_name=self._instance.swarm_name,
@@ -238,54 +253,3 @@ class ControlService:
     def leads(self) -> bool:
         """Whether this instance is the controller now."""
         return self.leadership.leading
-
-    def _control_addresses(self) -> list[str]:
-        """Of every live instance, this one first."""
-        found = list(self._instance.control_addresses())
-        for name, kv in self.mirror.below(keyspace.INSTANCES).items():
-            if name != self._instance.id:
-                found += records.parse(records.Instance, kv.value).control_addresses
-        return list(dict.fromkeys(found))
-
-    async def _stay_listed(self) -> None:
-        """Keep ``instances/<id>`` on a lease."""
-        ttl_s = self._policy.membership.lease_ttl_s
-        lease = 0
-        while True:
-            try:
-                if not lease or not await self._store.keep_alive(lease):
-                    lease = await self._store.grant(ttl_s)
-                    record = records.Instance(
-                        id=self._instance.id,
-                        control_addresses=self._instance.control_addresses(),
-                        join_addresses=self._instance.join_addresses(),
-                        software_version=self._instance.software_version,
-                    )
-                    key = keyspace.instance(self._instance.id)
-                    await self._store.put(key, record.SerializeToString(), lease=lease)
-            except SwarmError as error:
-                log.warning("instance.not_listed", reason=error.message)
-                lease = 0
-                await self._clock.sleep(_RETRY_S)
-                continue
-            await self._clock.sleep(ttl_s / 3)
-
-
-def _pushes(
-    mirror: Mirror,
-    table: LiveTable,
-    sessions: Sessions,
-    membership: Membership,
-    clock: Clock,
-    policy: ControlPolicy,
-) -> Pushes:
-    return Pushes(
-        mirror,
-        table,
-        sessions,
-        membership,
-        clock,
-        debounce_s=policy.debounce_s,
-        load_interval_s=policy.load_interval_s,
-        drain_s=policy.drain_s,
-    )

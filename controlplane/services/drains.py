@@ -18,6 +18,7 @@ from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.mutations import Committed
 from controlplane.services.nodes import Nodes
 from controlplane.services.operations import Operations
+from controlplane.services.push import UNKNOWN
 from swarmplane.clock import Clock
 from swarmplane.codec.operations import operation_of
 from swarmplane.errors import Code, NotFoundError, StaleEpochError, SwarmError
@@ -36,7 +37,6 @@ MOST_S: Final = 3600.0
 _RUNNING: Final = "running"
 _NOT_TOLD: Final = "the node's instance does not tell what it carries"
 
-UNKNOWN: Final = -1
 InFlight = Callable[[NodeId], int | None]
 """Requests that a node's endpoints serve or hold queued now; ``UNKNOWN`` while the instance that holds its
 stream does not tell; None: it is connected nowhere."""

@@ -20,6 +20,7 @@ from controlplane.core.membership import (
     standing,
 )
 from controlplane.services import keyspace
+from controlplane.services.hearsay import Hearsay
 from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.sessions import Sessions
@@ -45,6 +46,7 @@ class Membership:
         mirror: Mirror,
         sessions: Sessions,
         leadership: Leadership,
+        hearsay: Hearsay,
         clock: Clock,
         policy: MembershipPolicy,
         *,
@@ -55,6 +57,7 @@ class Membership:
         self._mirror = mirror
         self._sessions = sessions
         self._leadership = leadership
+        self._hearsay = hearsay
         self._clock = clock
         self._policy = policy
         self._instance = instance
@@ -68,6 +71,7 @@ class Membership:
         """Nodes that are suspected now."""
         mirror.subscribe(self._turn)
         sessions.subscribe(lambda _: self._look())
+        hearsay.subscribe(self._look)
 
     @property
     def held_until_s(self) -> float:
@@ -155,7 +159,7 @@ class Membership:
         instance = InstanceId(records.parse(records.Member, kv.value).instance_id)
         if instance != self._instance and instance in self._mirror.below(keyspace.INSTANCES):
             self._unheld_s.pop(node, None)
-            return False
+            return self._hearsay.suspected(instance, node)
         sighting = self._sessions.sighting(node)
         if sighting is None:
             # Its instance is dead, or was us in an earlier life: it has the usual time to come back.

@@ -97,6 +97,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceNews:
+    """Where instances are now, ``host:port``; the one that tells first."""
+
+    control_addresses: tuple[str, ...]
+    join_addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainOrder:
     """Take nothing new, or go on again."""
 
@@ -131,6 +139,7 @@ Message = (
     | PrefixNews
     | Question
     | DrainOrder
+    | InstanceNews
     | Refusal
     | Redirection
 )

@@ -50,6 +50,7 @@ class Outbox:
         self.policy = True
         self.suspects = False
         self.drain = False
+        self.instances = True
         self.loads: set[EndpointId] = set()
         self.conditions: set[NodeId] = set()
         self.prefixes: set[EndpointId] = set()
@@ -71,13 +72,20 @@ class Outbox:
         self._wake.clear()
 
     def mark(
-        self, *, table: bool = False, policy: bool = False, suspects: bool = False, drain: bool = False
+        self,
+        *,
+        table: bool = False,
+        policy: bool = False,
+        suspects: bool = False,
+        drain: bool = False,
+        instances: bool = False,
     ) -> None:
         """These are to be told anew."""
         self.table |= table
         self.policy |= policy
         self.suspects |= suspects
         self.drain |= drain
+        self.instances |= instances
         self.wake()
 
     def mark_loads(self, endpoints: Iterable[EndpointId]) -> None:

@@ -9,10 +9,13 @@ from typing import Final
 import structlog
 
 from controlplane.core.loads import LoadBoard, owner_of
+from controlplane.services import keyspace
+from controlplane.services.hearsay import Hearsay
 from controlplane.services.live_table import LiveTable, News
 from controlplane.services.membership import Membership
 from controlplane.services.messages import (
     DrainOrder,
+    InstanceNews,
     LoadNews,
     Message,
     PolicyChange,
@@ -20,14 +23,15 @@ from controlplane.services.messages import (
     Suspects,
     TableUpdate,
 )
-from controlplane.services.mirror import Mirror
+from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.outbox import Outbox, Unanswered
 from controlplane.services.questions import Questions
 from controlplane.services.sessions import Session, Sessions
 from controlplane.services.sharing import Sharing
 from swarmplane import features
 from swarmplane.clock import Clock
-from swarmplane.ids import EndpointId, NodeId
+from swarmplane.codec import records
+from swarmplane.ids import EndpointId, InstanceId, NodeId
 from swarmplane.load import LoadEntry
 from swarmplane.routes import RouteDelta, RouteTable, Version
 
@@ -36,6 +40,8 @@ log = structlog.get_logger(__name__)
 _ANSWER_S: Final = 30.0
 """A sidecar that beats but does not answer an update for so long must connect again."""
 _REMEMBERED: Final = 16
+UNKNOWN: Final = -1
+"""Requests in flight at a node of which nothing is known."""
 NEIGHBOURS_FIRST_S: Final = 0.5
 """From the news that a node is cordoned until it is told to take nothing new."""
 
@@ -49,8 +55,10 @@ class Pushes:
         table: LiveTable,
         sessions: Sessions,
         membership: Membership,
+        hearsay: Hearsay,
         clock: Clock,
         *,
+        instances: Callable[[], InstanceNews],
         debounce_s: float,
         load_interval_s: float,
         drain_s: float,
@@ -59,6 +67,10 @@ class Pushes:
         self._table = table
         self._sessions = sessions
         self._membership = membership
+        self._hearsay = hearsay
+        self._instances = instances
+        self._on_load: list[Callable[[frozenset[EndpointId]], None]] = []
+        self._on_departure: list[Callable[[NodeId], None]] = []
         self._clock = clock
         self._debounce_s = debounce_s
         self._load_interval_s = load_interval_s
@@ -75,6 +87,7 @@ class Pushes:
         self.questions = Questions(sessions)
         table.subscribe(self._news)
         membership.subscribe(lambda _: self._mark(suspects=True))
+        mirror.subscribe(self._turn)
 
     async def run(self) -> None:
         """Gather what is not urgent, until cancelled."""
@@ -110,18 +123,60 @@ class Pushes:
 
     def take_load(self, session: Session, entries: Iterable[LoadEntry]) -> None:
         """The node says what its endpoints carry."""
-        self._fresh_loads |= self._board.fold(session.node, entries, self._clock.now_s())
+        fresh = self._board.fold(session.node, entries, self._clock.now_s())
+        self._fresh_loads |= fresh
+        if fresh:
+            self._loaded.set()
+            for act in self._on_load:
+                act(fresh)
+
+    def take_others_load(self, entries: Iterable[LoadEntry]) -> None:
+        """Another instance says what its nodes carry; who is connected here says it himself."""
+        own = self._sessions.open
+        for entry in entries:
+            node = owner_of(entry.endpoint)
+            if node not in own:
+                self._fresh_loads |= self._board.fold(node, (entry,), self._clock.now_s())
         if self._fresh_loads:
             self._loaded.set()
 
-    def in_flight(self, node: NodeId) -> int | None:
-        """Requests at the endpoints of ``node``; None if it has no stream here."""
-        return self._board.in_flight(node) if node in self._sessions.open else None
+    def subscribe(
+        self, loaded: Callable[[frozenset[EndpointId]], None], departed: Callable[[NodeId], None]
+    ) -> None:
+        """Call ``loaded`` with news of endpoints of nodes connected here, ``departed`` with who left."""
+        self._on_load.append(loaded)
+        self._on_departure.append(departed)
 
-    def drop_load(self, node: NodeId) -> None:
-        """The node left: what it carried is void."""
+    def endpoints_of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
+        """Endpoints of ``nodes`` of which there is a report."""
+        wanted = frozenset(nodes)
+        return frozenset(key for key in self._board.endpoints if owner_of(key) in wanted)
+
+    def loads(self, endpoints: Iterable[EndpointId]) -> tuple[LoadEntry, ...]:
+        """What is known and fresh of ``endpoints``."""
+        return self._board.digest(endpoints, self._clock.now_s())
+
+    def in_flight(self, node: NodeId) -> int | None:
+        """Requests at the endpoints of ``node``; None if it is connected nowhere.
+
+        ``UNKNOWN`` while the instance that it is connected to does not tell.
+        """
+        kv = self._mirror.below(keyspace.MEMBERS).get(node)
+        if node not in self._sessions.open:
+            if kv is None:
+                return None
+            instance = InstanceId(records.parse(records.Member, kv.value).instance_id)
+            if instance not in self._hearsay.linked:
+                return UNKNOWN
+        return self._board.in_flight(node)
+
+    def drop_load(self, node: NodeId, *, elsewhere: bool = False) -> None:
+        """The node left: what it carried is void. ``elsewhere``: it left another instance."""
         self._board.drop(node)
         self.sharing.drop(node)
+        if not elsewhere:
+            for act in self._on_departure:
+                act(node)
 
     def _next(self, session: Session) -> Message | None:
         box = session.outbox
@@ -133,6 +188,7 @@ class Pushes:
             (features.POLICY, self._policy_change),
             (features.SUSPICION, self._suspects),
             (features.ROUTES, self._table_update),
+            (features.INSTANCES, self._instance_news),
             (features.LOAD, self._load_news),
             (features.EXPLAIN, self.questions.next),
             (features.CONDITION, self.sharing.conditions),
@@ -219,6 +275,17 @@ class Pushes:
             self._mark(table=True)
         elif news.table:
             self._changed.set()
+
+    def _turn(self, turn: Turn) -> None:
+        if any(change.prefix == keyspace.INSTANCES for change in turn.changes):
+            for session in self._sessions.open.values():
+                session.outbox.mark(instances=True)
+
+    def _instance_news(self, session: Session) -> Message | None:
+        if not session.outbox.instances:
+            return None
+        session.outbox.instances = False
+        return self._instances()
 
     def _order(self, node: NodeId) -> None:
         session = self._sessions.open.get(node)

@@ -12,6 +12,7 @@ import structlog
 
 from controlplane.core.membership import Holder, MembershipPolicy, Sighting, is_silent, may_connect
 from controlplane.services import keyspace
+from controlplane.services.hearsay import Hearsay
 from controlplane.services.messages import Hello, Refusal
 from controlplane.services.mirror import Mirror
 from controlplane.services.outbox import Outbox
@@ -80,6 +81,7 @@ class Sessions:
         mirror: Mirror,
         clock: Clock,
         policy: MembershipPolicy,
+        hearsay: Hearsay,
         *,
         instance: InstanceId,
         unix_s: Callable[[], float],
@@ -88,6 +90,7 @@ class Sessions:
         self._mirror = mirror
         self._clock = clock
         self._policy = policy
+        self._hearsay = hearsay
         self._instance = instance
         self._unix_s = unix_s
         self._sessions: dict[NodeId, Session] = {}
@@ -159,8 +162,7 @@ class Sessions:
         if member is not None:
             record = records.parse(records.Member, member.value)
             holder = Holder(record.incarnation, InstanceId(record.instance_id))
-        sighting = self._sightings.get(hello.node)
-        silent = None if sighting is None else is_silent(sighting, self._clock.now_s(), self._policy)
+        silent = self._silent(hello.node, holder)
         live = {InstanceId(name) for name in self._mirror.below(keyspace.INSTANCES)} | {self._instance}
         if not may_connect(holder, hello.incarnation, own=self._instance, live=live, silent=silent):
             log.warning("node.refused_second_process", node=hello.node, name=name)
@@ -169,6 +171,13 @@ class Sessions:
                 "cloned machine; stop one of them, or join this host anew with a data directory of its own",
                 node=hello.node,
             )
+
+    def _silent(self, node: NodeId, holder: Holder | None) -> bool | None:
+        """Whether ``holder`` of the node's session is silent; None where nobody says."""
+        if holder is not None and holder.instance != self._instance:
+            return self._hearsay.suspected(holder.instance, node) or None
+        sighting = self._sightings.get(node)
+        return None if sighting is None else is_silent(sighting, self._clock.now_s(), self._policy)
 
     def _claim(
         self, hello: Hello, record: records.Node, found: _Found, lease: int

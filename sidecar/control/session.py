@@ -66,7 +66,10 @@ class RedirectedError(SwarmError):
 
 
 class Session:
-    """Runs one stream over ``channel``. ``welcomed`` is called once, with what Welcome said."""
+    """Runs one stream over ``channel``.
+
+    ``welcomed`` is called once, with what Welcome said; ``placed`` whenever instances came or went.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class Session:
         progress: Progress,
         clock: Clock,
         welcomed: Callable[[pb.Welcome], None],
+        placed: Callable[[pb.Instances], None],
     ) -> None:
         self._channel = channel
         self._host = host
@@ -85,6 +89,7 @@ class Session:
         self._progress = progress
         self._clock = clock
         self._welcomed = welcomed
+        self._placed = placed
         self._changed = asyncio.Event()
         self._leaving = ""
 
@@ -166,6 +171,9 @@ class Session:
                         raise RejectedError(message.reject)
                     case "redirect":
                         raise RedirectedError(message.redirect.control_addresses)
+                    case "instances":
+                        self._placed(message.instances)
+                        continue
                 await inbox.take(message)
                 self._changed.set()
         if not self._leaving:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import structlog
 from sidecar.control.certificate import NodeCertificate
 from sidecar.control.inbox import Keeping, Progress
 from sidecar.control.outbox import Facts
+from sidecar.control.places import Places
 from sidecar.control.reconnect import reconnect_delay_s
 from sidecar.control.session import Host, RedirectedError, RejectedError, Session
 from swarmplane.channels import control_channel
@@ -35,8 +36,8 @@ class Addresses:
     join: tuple[str, ...]
 
 
-Remember = Callable[[Sequence[str], str, str], Awaitable[None]]
-"""Keeps control addresses, the node's name and the swarm's for the next start."""
+Remember = Callable[[Addresses, str, str], Awaitable[None]]
+"""Keeps addresses, the node's name and the swarm's for the next start."""
 
 
 class ControlStream:
@@ -56,8 +57,7 @@ class ControlStream:
         clock: Clock,
     ) -> None:
         self._host = host
-        self._control = list(addresses.control)
-        self._join = addresses.join
+        self._places = Places(addresses.control, addresses.join)
         self._facts = facts
         self._keeping = keeping
         self._certificate = certificate
@@ -101,7 +101,7 @@ class ControlStream:
             "connected": self.connected,
             "instance": welcome.instance_id if welcome else "",
             "address": self._address,
-            "addresses": list(self._control),
+            "addresses": list(self._places.control),
             "session": welcome.session if welcome else 0,
             "acked": str(progress.acked) if progress.acked else None,
             "table_version": str(self._facts.routes.view.table.version),
@@ -133,15 +133,15 @@ class ControlStream:
             log.warning("control.goodbye_timed_out", after_s=LEAVE_S)
 
     async def _stay_connected(self) -> None:
-        lost_s, failures, turn = self._clock.now_s(), 0, 0
+        lost_s, failures = self._clock.now_s(), 0
         while not self._leaving.is_set():
-            pause_s = 0.0
-            address = self._control[turn % len(self._control)]
+            pause_s, redirected = 0.0, False
+            address = self._places.next()
             try:
                 await self._talk(address)
             except RedirectedError as error:
-                self._control = list(dict.fromkeys([*error.addresses, *self._control]))
-                turn = -1
+                self._places.redirected(error.addresses)
+                redirected = True
             except RejectedError as error:
                 self._failed(address, error)
                 pause_s = max(error.retry_after_s, _REJECTED_LEAST_S)
@@ -153,7 +153,8 @@ class ControlStream:
             if self._welcomed.is_set():
                 self._welcomed.clear()
                 lost_s, failures = self._clock.now_s(), 0
-            turn += 1
+                if not redirected:
+                    self._places.lost(address)
             draw = random.random()  # noqa: S311 - jitter
             delay_s = reconnect_delay_s(failures, self._clock.now_s() - lost_s, draw)
             failures += 1
@@ -174,12 +175,17 @@ class ControlStream:
                 self._welcome, self._address = welcome, address
                 self._welcomed.set()
                 log.info("control.connected", address=address, session=welcome.session)
+                self._places.learned([address, *welcome.control_addresses], ())
                 group.create_task(self._note(welcome), name="remember addresses")
                 for callback in self._subscribers:
                     callback()
 
+            def placed(instances: pb.Instances) -> None:
+                if self._places.learned(instances.control_addresses, instances.join_addresses):
+                    group.create_task(self._note(self._welcome), name="remember addresses")
+
             session = Session(
-                channel, self._host, self._facts, self._keeping, self._progress, self._clock, welcomed
+                channel, self._host, self._facts, self._keeping, self._progress, self._clock, welcomed, placed
             )
             self._session = session
             if self._leaving.is_set():
@@ -196,12 +202,11 @@ class ControlStream:
         if failure is not None:
             raise failure
 
-    async def _note(self, welcome: pb.Welcome) -> None:
-        known = list(dict.fromkeys([*welcome.control_addresses, *self._control]))
-        if known != self._control:
-            self._control = known[:16]
+    async def _note(self, welcome: pb.Welcome | None) -> None:
+        known = Addresses(self._places.control, self._places.join)
+        names = (welcome.node_name, welcome.swarm_name) if welcome is not None else ("", "")
         try:
-            await self._remember(tuple(self._control), welcome.node_name, welcome.swarm_name)
+            await self._remember(known, *names)
         except OSError as error:
             log.warning("control.addresses_not_saved", reason=str(error))
 
@@ -217,7 +222,7 @@ class ControlStream:
             try:
                 await self._clock.sleep(await self._certificate.due_in_s())
                 if await self._certificate.expired():
-                    await self._certificate.renew_by_proof(self._join)
+                    await self._certificate.renew_by_proof(self._places.join)
                 elif self._address:
                     credential = await asyncio.to_thread(load_credential, self._certificate.directory)
                     async with await control_channel(self._address, credential) as channel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -131,11 +131,12 @@ def _control(
     )
     known = record
 
-    async def remember(addresses: Sequence[str], node_name: str, swarm_name: str) -> None:
+    async def remember(addresses: Addresses, node_name: str, swarm_name: str) -> None:
         nonlocal known
         told = replace(
             known,
-            control_addresses=tuple(addresses),
+            control_addresses=addresses.control,
+            join_addresses=addresses.join,
             node_name=node_name or known.node_name,
             swarm_name=swarm_name or known.swarm_name,
         )

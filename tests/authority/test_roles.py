@@ -20,10 +20,12 @@ from swarmplane.errors import Code, ForbiddenError
 from swarmplane.ids import NodeId, SwarmId
 from swarmplane.v1 import (
     certificate_pb2,
+    election_pb2,
     event_pb2,
     model_pb2,
     node_pb2,
     operation_pb2,
+    peer_pb2,
     policy_pb2,
     route_pb2,
     sidecar_pb2,
@@ -34,10 +36,12 @@ from tests.fakes.authority import CALL_S, Instance, running_instance
 
 CONTRACT = (
     certificate_pb2,
+    election_pb2,
     event_pb2,
     model_pb2,
     node_pb2,
     operation_pb2,
+    peer_pb2,
     policy_pb2,
     route_pb2,
     sidecar_pb2,
@@ -61,6 +65,7 @@ WRITES = {
     "/swarmplane.v1.TokenService/Revoke": {"admin", "operator"},
     "/swarmplane.v1.OperationService/Cancel": {"admin", "operator"},
     "/swarmplane.v1.SidecarService/Connect": {"node"},
+    "/swarmplane.v1.PeerService/Share": {"instance"},
 }
 
 

@@ -17,10 +17,11 @@ from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
-from controlplane.services.control import ControlPolicy, ControlService, InstanceFacts
+from controlplane.services.control import ControlPolicy, ControlService
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.founding import open_or_found
+from controlplane.services.instances import InstanceFacts
 from controlplane.services.mutations import Mutations
 from controlplane.services.own_credentials import own_credential
 from controlplane.services.renewal import Renewal
@@ -69,6 +70,7 @@ class SidecarEnd:
     conditions: list[pb.NodeCondition] = field(default_factory=list)
     prefixes: list[pb.EndpointPrefixes] = field(default_factory=list)
     updates: list[pb.RouteUpdate] = field(default_factory=list)
+    instances: pb.Instances | None = None
     last_word: pb.ControlMessage | None = None
     ended: bool = False
     status: grpc.StatusCode | None = None
@@ -145,6 +147,8 @@ class SidecarEnd:
                 self.conditions.extend(message.condition_digest.nodes)
             case "prefix_digest":
                 self.prefixes.extend(message.prefix_digest.endpoints)
+            case "instances":
+                self.instances = message.instances
             case _:
                 self.last_word = message
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +63,8 @@ async def sidecar(
     async def durably(table: RouteTable) -> None:
         made[0].durable.append(table)
 
-    async def remember(addresses: Sequence[str], node_name: str, swarm_name: str) -> None:
-        assert addresses
+    async def remember(addresses: Addresses, node_name: str, swarm_name: str) -> None:
+        assert addresses.control
         assert node_name
         assert swarm_name == "test"
 

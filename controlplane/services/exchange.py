@@ -1,0 +1,139 @@
+"""What instances tell each other: the load of the nodes connected to them, and whom they suspect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Final
+
+from controlplane.services import keyspace
+from controlplane.services.hearsay import Hearsay
+from controlplane.services.membership import Membership
+from controlplane.services.mirror import Mirror
+from controlplane.services.push import Pushes
+from controlplane.services.sessions import Sessions
+from swarmplane.clock import Clock
+from swarmplane.codec import records
+from swarmplane.ids import EndpointId, InstanceId, NodeId
+from swarmplane.load import LoadEntry
+
+BEAT_S: Final = 1.0
+"""A share is never silent for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """News of an instance's own nodes."""
+
+    instance: InstanceId
+    loads: tuple[LoadEntry, ...]
+    suspects: frozenset[NodeId]
+    """All of them."""
+    departed: frozenset[NodeId] = frozenset()
+    """What was told of these is void."""
+
+
+@dataclass(eq=False, slots=True)
+class _Listener:
+    """Another instance that listens; bounded by the endpoints there are."""
+
+    endpoints: set[EndpointId] = field(default_factory=set)
+    departed: set[NodeId] = field(default_factory=set)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Exchange:
+    """See the module. A slow listener costs no memory, and gets the newest when it reads."""
+
+    def __init__(
+        self,
+        pushes: Pushes,
+        membership: Membership,
+        sessions: Sessions,
+        mirror: Mirror,
+        hearsay: Hearsay,
+        clock: Clock,
+        *,
+        instance: InstanceId,
+        interval_s: float,
+    ) -> None:
+        self._pushes = pushes
+        self._membership = membership
+        self._sessions = sessions
+        self._mirror = mirror
+        self._hearsay = hearsay
+        self._clock = clock
+        self._instance = instance
+        self._interval_s = interval_s
+        self._listeners: set[_Listener] = set()
+        pushes.subscribe(self._loaded, self._departed)
+        membership.subscribe(lambda _: self._wake())
+
+    @property
+    def instance(self) -> InstanceId:
+        """Who tells."""
+        return self._instance
+
+    def others(self) -> dict[InstanceId, tuple[str, ...]]:
+        """Control addresses of the other instances that live."""
+        return {
+            InstanceId(name): tuple(records.parse(records.Instance, kv.value).control_addresses)
+            for name, kv in self._mirror.below(keyspace.INSTANCES).items()
+            if name != self._instance
+        }
+
+    async def shares(self) -> AsyncGenerator[Share, None]:
+        """All that is known of the nodes connected here, then what changes, at least every second."""
+        listener = _Listener()
+        listener.endpoints.update(self._pushes.endpoints_of(self._sessions.open))
+        self._listeners.add(listener)
+        try:
+            while True:
+                endpoints, listener.endpoints = listener.endpoints, set()
+                departed, listener.departed = listener.departed, set()
+                listener.news.clear()
+                loads = self._pushes.loads(endpoints)
+                yield Share(self._instance, loads, self._suspects(), frozenset(departed))
+                await self._clock.sleep(self._interval_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(BEAT_S - self._interval_s):
+                        await listener.news.wait()
+        finally:
+            self._listeners.discard(listener)
+
+    def take(self, share: Share) -> None:
+        """Another instance told of its nodes."""
+        for node in share.departed - self._sessions.open.keys():
+            self._pushes.drop_load(node, elsewhere=True)
+        self._pushes.take_others_load(share.loads)
+        self._hearsay.told(share.instance, share.suspects)
+
+    def lost(self, instance: InstanceId) -> None:
+        """The link to ``instance`` is gone. Its figures grow old by themselves."""
+        self._hearsay.lost(instance)
+
+    def _suspects(self) -> frozenset[NodeId]:
+        # Only of nodes that name this instance: of others we only repeat what we heard.
+        members = self._mirror.below(keyspace.MEMBERS)
+        return frozenset(
+            node
+            for node in self._membership.suspects
+            if node in members
+            and records.parse(records.Member, members[node].value).instance_id == self._instance
+        )
+
+    def _loaded(self, endpoints: frozenset[EndpointId]) -> None:
+        for listener in self._listeners:
+            listener.endpoints |= endpoints
+            listener.news.set()
+
+    def _departed(self, node: NodeId) -> None:
+        for listener in self._listeners:
+            listener.departed.add(node)
+            listener.news.set()
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener.news.set()
