@@ -19,17 +19,15 @@ from sidecar.telemetry.usage import Usage
 STDOUT: Final = "-"
 _LONGEST_TEXT: Final = 256
 _PRIVATE: Final = 0o600
+_MOST_KEPT: Final = 1024
 _USUAL_PRIORITY: Final = "default"
 """Of a request for a model that names none."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Line(msgspec.Struct, gc=False):
-    """The members of a line, all of which always stand there; null is not known, or none."""
+class Before(msgspec.Struct, gc=False):
+    """What a line says before its figures; null is not known, or none."""
 
-    time: str
-    request_id: str
-    trace_id: str | None
     method: str | None
     path: str | None
     dialect: str
@@ -47,14 +45,11 @@ class Line(msgspec.Struct, gc=False):
     moves: int
     replays: int
     streamed: bool
-    bytes_in: int
-    bytes_out: int
-    duration_ms: float
-    route_ms: float | None
-    queue_ms: float
-    first_byte_ms: float | None
-    input_tokens: int | None
-    output_tokens: int | None
+
+
+class After(msgspec.Struct, gc=False):
+    """What it says after them."""
+
     client: str | None
     key: str | None
     priority: str | None
@@ -63,26 +58,74 @@ class Line(msgspec.Struct, gc=False):
 
 
 class Lines:
-    """Writes lines, each with its line end. They never hold prompts, answers, keys or queries."""
+    """Writes lines, each with its line end. They never hold prompts, answers, keys or queries.
 
-    __slots__ = ("_second", "_to_second")
+    Every line has all members, in one order. What hardly differs between the requests of a client is kept as
+    text.
+    """
+
+    __slots__ = ("_kept", "_second", "_to_second")
 
     def __init__(self) -> None:
         self._second = -1
         self._to_second = ""
+        self._kept: dict[tuple[object, ...], tuple[str, str]] = {}
 
     def line(self, record: Record, usage: Usage, wall_offset_s: float) -> bytes:
-        """The line for ``record`` and the ``usage`` of its answer; costs about 4 microseconds.
+        """The line for ``record`` and the ``usage`` of its answer; costs about 2 microseconds.
 
         ``wall_offset_s`` is added to the record's times for Unix time.
         """
         started_s = record.started_s
         trace = record.trace
         planned_s, first_byte_s = record.planned_s, record.first_byte_s
-        line = Line(
-            self._time(started_s + wall_offset_s),
-            record.request_id.decode("latin-1"),
-            f"{trace.context.trace_id:032x}" if trace is not None else None,
+        # All that the two parts are made of, as it is.
+        same = (
+            record.path,
+            record.asked,
+            record.method,
+            record.status,
+            record.code,
+            record.outcome,
+            record.failure,
+            record.model,
+            record.node,
+            record.backend,
+            record.origin,
+            record.attempts,
+            record.retries,
+            record.moves,
+            record.replays,
+            record.streamed,
+            record.client,
+            record.key,
+            record.priority,
+            record.stale,
+            record.route_version,
+        )
+        before, after = self._kept.get(same) or self._parts(record, same)
+        unix_s = started_s + wall_offset_s
+        second = int(unix_s)
+        if second != self._second:
+            self._second = second
+            self._to_second = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        trace_id = "null" if trace is None else f'"{trace.context.trace_id:032x}"'
+        route_ms = f"{(planned_s - started_s) * 1e3:.3f}" if planned_s else "null"
+        first_byte_ms = f"{(first_byte_s - started_s) * 1e3:.3f}" if first_byte_s else "null"
+        queue_ms = f"{record.queue_s * 1e3:.3f}" if record.queue_s else "0.0"
+        taken, made, _ = usage
+        return (
+            f'{{"time":"{self._to_second}{int((unix_s - second) * 1e3):03}Z",'
+            f'"request_id":{_quoted(record.request_id)},"trace_id":{trace_id},{before},'
+            f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
+            f'"duration_ms":{(record.ended_s - started_s) * 1e3:.3f},"route_ms":{route_ms},'
+            f'"queue_ms":{queue_ms},"first_byte_ms":{first_byte_ms},'
+            f'"input_tokens":{"null" if taken is None else taken},'
+            f'"output_tokens":{"null" if made is None else made},{after}}}\n'
+        ).encode()
+
+    def _parts(self, record: Record, same: tuple[object, ...]) -> tuple[str, str]:
+        before = Before(
             record.method.decode("latin-1") or None,
             record.path[:_LONGEST_TEXT].decode("latin-1") or None,
             dialect_of(record.path),
@@ -100,32 +143,24 @@ class Lines:
             record.moves,
             record.replays,
             record.streamed,
-            record.bytes_in,
-            record.bytes_out,
-            _ms(record.ended_s - started_s),
-            _ms(planned_s - started_s) if planned_s else None,
-            _ms(record.queue_s),
-            _ms(first_byte_s - started_s) if first_byte_s else None,
-            usage.input_tokens,
-            usage.output_tokens,
+        )
+        after = After(
             record.client or None,
             record.key or None,
             record.priority or (_USUAL_PRIORITY if record.attempts else None),
             record.stale,
             record.route_version or None,
         )
-        return _encode(line) + b"\n"
-
-    def _time(self, unix_s: float) -> str:
-        second = int(unix_s)
-        if second != self._second:
-            self._second = second
-            self._to_second = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._to_second}{int((unix_s - second) * 1000):03}Z"
+        parts = (_encode(before)[1:-1].decode(), _encode(after)[1:-1].decode())
+        if len(record.path) <= _LONGEST_TEXT and len(record.asked) <= _LONGEST_TEXT:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[same] = parts
+        return parts
 
 
-def _ms(seconds: float) -> float:
-    return int(seconds * 1e6) / 1e3
+def _quoted(request_id: bytes) -> str:
+    return _encode(request_id.decode("latin-1")).decode()
 
 
 class LineFile:

@@ -33,6 +33,7 @@ class Usage(NamedTuple):
 
 
 NOTHING: Final = Usage()
+_new: Final = tuple.__new__
 
 
 class Tail:
@@ -120,9 +121,16 @@ _timed: Final = msgspec.json.Decoder(_Timed).decode
 
 
 def _usage_object(text: bytes) -> Usage | None:
-    for value in _objects(text, b'"usage"'):
+    ends = len(text)
+    for _ in range(_MOST_LOOKS):
+        ends = text.rfind(b'"usage"', 0, ends)
+        if ends < 0:
+            return None
+        value = _OBJECT.match(text, ends + 7)
+        if value is None:
+            continue
         try:
-            usage = _of(_counted(value))
+            usage = _of(_counted(value[1]))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if usage is not None:
@@ -131,18 +139,21 @@ def _usage_object(text: bytes) -> Usage | None:
 
 
 def _of(counted: _Counted) -> Usage | None:
-    taken, made = _count(counted.prompt_tokens), _count(counted.completion_tokens)
-    if taken is None:
+    taken, made = counted.prompt_tokens, counted.completion_tokens
+    if type(taken) is not int or not 0 <= taken < _LARGEST:
         taken = _count(counted.input_tokens)
-    if made is None:
+    if type(made) is not int or not 0 <= made < _LARGEST:
         made = _count(counted.output_tokens)
-    if made is None and taken is not None and counted.total_tokens is not None:
-        made = 0  # embeddings: all of it was input
-    if taken is None and made is None:
-        return None
+        if made is None:
+            if taken is None:
+                return None
+            if counted.total_tokens is not None:
+                made = 0  # embeddings: all of it was input
     details = counted.prompt_tokens_details or counted.input_tokens_details
     cached = _count(details.cached_tokens) if details is not None else None
-    return Usage(taken, made, _count(counted.cache_read_input_tokens) if cached is None else cached)
+    if cached is None and counted.cache_read_input_tokens is not None:
+        cached = _count(counted.cache_read_input_tokens)
+    return _new(Usage, (taken, made, cached))
 
 
 def _timings(text: bytes) -> Usage | None:
