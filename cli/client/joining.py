@@ -18,7 +18,8 @@ def join_command(join_token: str, addresses: Sequence[str], role: str = "node") 
     address = parse_address(addresses[0], default_port=JOIN_PORT)
     shown = _host(address) if address.port == JOIN_PORT else str(address)
     verb = "login" if role in _PEOPLE else "join"
-    return f"swarmctl {verb} {shown} --token {join_token}"
+    instance = " --etcd URL,..." if role == "instance" else ""
+    return f"swarmctl {verb} {shown}{instance} --token {join_token}"
 
 
 def own_join_addresses(settings: Settings, join_listener: str) -> tuple[str, ...]:

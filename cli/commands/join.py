@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from cli.tokenflags import token_flags, token_text
 from swarmplane.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
+    from cli.client.documents import Document
     from swarmplane.credentials.join_token import JoinToken
     from swarmplane.datadir import DataDir
     from swarmplane.identity import NodeRecord
@@ -40,24 +42,36 @@ def join(
 
     ADDRESS is the join address of a control plane (HOST or HOST:PORT) or the client URL of any member. The
     flags that describe the host are kept in config.toml, so that `swarmctl up` alone runs it again.
+
+    With --etcd this host also runs a control plane, beside those that keep the swarm there: the token must be
+    of role instance.
     """
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
     from cli.supervise.run import keep, run_host
     from swarmplane.credentials.join_token import parse_join_token
+    from swarmplane.settings.load import load
 
     called = invocation()
     data_dir = called.data_dir
     overrides = overrides_of(given)
+    wanted = parse_join_token(token_text(token_file, token))
     with held(data_dir):
-        record = _enrolled(data_dir, overrides, address, parse_join_token(token_text(token_file, token)))
-        keep(data_dir, kept_of(given))
+        if load(data_dir.root, overrides).etcd.endpoints:
+            name = _instance(data_dir, address, wanted)
+            document: Document = {"role": "instance", "swarm_name": name}
+            words = f"an instance of swarm {name}"
+            keep(data_dir, [*kept_of(given), f"swarm.name={json.dumps(name)}"])
+        else:
+            record = _enrolled(data_dir, overrides, address, wanted)
+            document, words = _document(record), f"node {record.node_name} ({record.node_id})"
+            keep(data_dir, kept_of(given))
         if not (detach or enroll_only):
             run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
             return
     if enroll_only:
         up = shlex.join(["swarmctl", "up", *called.flags()])
-        emit("join", _document(record), f"node {record.node_name} ({record.node_id}); run it with: {up}")
+        emit("join", document, f"{words}; run it with: {up}")
     else:
         run_detached(data_dir, overrides, flags=called.flags())
 
@@ -96,7 +110,27 @@ def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: 
     return record
 
 
-def _document(record: NodeRecord) -> dict[str, object]:
+def _instance(data_dir: DataDir, address: str, token: JoinToken) -> str:
+    """Make this host an instance of the swarm of ``token``; the swarm's name."""
+    from cli.running import wait_for
+    from cli.supervise.founding import enrol_instance
+    from swarmplane.credentials.files import credential_exists, load_credential
+    from swarmplane.credentials.keys import fingerprint
+
+    for directory in (data_dir.node, data_dir.control_plane):
+        if (
+            credential_exists(directory)
+            and fingerprint(load_credential(directory).ca_pem) != token.fingerprint
+        ):
+            raise AlreadyExistsError("this host is in another swarm; `swarmctl leave` first")
+    if credential_exists(data_dir.control_plane):
+        raise AlreadyExistsError("this host is an instance of this swarm already; run it: swarmctl up")
+    name = wait_for(enrol_instance(data_dir, address, token))
+    say(f"joined: swarm {name} as an instance")
+    return name
+
+
+def _document(record: NodeRecord) -> Document:
     return {
         "id": record.node_id,
         "name": record.node_name,

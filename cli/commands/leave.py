@@ -55,7 +55,7 @@ async def _leave(
     from cli.client.connection import connected_to, node_target
     from cli.rejoining import means_removed
 
-    if founder:
+    if founder and not await _others_keep_it(data_dir):
         others = [] if force else await _others(data_dir, record)
         if others:
             raise FailedPreconditionError(
@@ -83,6 +83,21 @@ async def _leave(
             ) from error
         say(f"the swarm could not be told: {error.message}; there: swarmctl node remove {record.node_name}")
         await _stop(data_dir, drain_s)
+
+
+async def _others_keep_it(data_dir: DataDir) -> bool:
+    """Whether other instances keep the swarm when this host's is gone."""
+    from cli.client.connection import connected_to, node_target
+    from swarmplane.settings.load import load
+
+    if not load(data_dir.root).etcd.endpoints:
+        return False
+    try:
+        async with connected_to(node_target(data_dir)) as client:
+            candidates = [one["candidates"] for one in await client.elections()]
+    except SwarmError:
+        return False
+    return any(isinstance(instances, list) and len(instances) > 1 for instances in candidates)
 
 
 async def _others(data_dir: DataDir, record: NodeRecord) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from dataclasses import replace
 from typing import Final
@@ -10,9 +11,9 @@ from typing import Final
 from cli.client.connection import chosen_target, connected_to
 from cli.client.contexts import DEFAULT, read_context
 from swarmplane.addresses import Address, parse_address
-from swarmplane.credentials.files import load_credential
+from swarmplane.credentials.files import load_credential, save_credential
 from swarmplane.credentials.join_token import JoinToken, parse_join_token
-from swarmplane.datadir import DataDir
+from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.enrollment import enroll
 from swarmplane.errors import SwarmError
 from swarmplane.identity import NodeRecord, is_joined, read_record, write_identity
@@ -74,6 +75,27 @@ async def enrol_node(data_dir: DataDir, settings: Settings, address: str, token:
     )
     write_identity(data_dir, record, enrolled.credential)
     return record
+
+
+async def enrol_instance(data_dir: DataDir, address: str, token: JoinToken) -> str:
+    """Make this host an instance of the swarm at ``address``; the swarm's name. The secret is written last.
+
+    What is missing to a node is made when the host runs, by its own instance. Where it fails, nothing stays.
+    """
+    enrolled = await enroll(address, token, name="", profile="instance")
+    if enrolled.role != "instance" or not enrolled.swarm_secret:
+        raise SwarmError(
+            f"this token makes no instance ({enrolled.role}); one for this: "
+            "swarmctl token create --role instance"
+        )
+    try:
+        # With a certificate of this swarm here, an empty store is never taken for a new swarm's.
+        save_credential(data_dir.control_plane, enrolled.credential)
+        write_atomically(data_dir.control_plane / "swarm-secret", enrolled.swarm_secret)
+    except BaseException:
+        shutil.rmtree(data_dir.control_plane, ignore_errors=True)
+        raise
+    return enrolled.swarm_name
 
 
 def founded_swarm(data_dir: DataDir) -> str:

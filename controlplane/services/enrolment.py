@@ -30,7 +30,7 @@ _LABELS: Final = 64
 _PROFILES: Final = {"node": "a node", "instance": "an instance", "person": "a person"}
 _USES: Final = {
     "node": ", use it with: swarmctl join ADDRESS",
-    "instance": "",
+    "instance": ", use it with: swarmctl join ADDRESS --etcd URL,...",
     "person": ", use it with: swarmctl login ADDRESS",
 }
 _TOKENS: Final = {
