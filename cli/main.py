@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "model": ("cli.commands.model:model", "Language models of the swarm."),
     "route": ("cli.commands.route:route", "Where requests go."),
     "election": ("cli.commands.election:election", "Who decides, of several control planes."),
+    "policy": ("cli.commands.policy:policy", "What is wanted of balancing."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from swarmplane.ids import SubjectId
 from swarmplane.routes import Version
+
+STRATEGIES: Final = frozenset(
+    {
+        "least_cost",
+        "local_spillover",
+        "local_first",
+        "least_load",
+        "round_robin",
+        "latency",
+        "batch_shard",
+        "failover",
+    }
+)
+"""How requests may be balanced."""
 
 
 @dataclass(frozen=True, slots=True)

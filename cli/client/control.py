@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -22,6 +22,8 @@ from swarmplane.v1 import (
     node_pb2_grpc,
     operation_pb2,
     operation_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
     route_pb2,
     route_pb2_grpc,
     token_pb2,
@@ -41,6 +43,7 @@ class ControlClient:
         self._nodes: Any = node_pb2_grpc.NodeServiceStub(channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(channel)
         self._routes: Any = route_pb2_grpc.RouteServiceStub(channel)
+        self._policies: Any = policy_pb2_grpc.PolicyServiceStub(channel)
         self._tokens: Any = token_pb2_grpc.TokenServiceStub(channel)
         self._operations: Any = operation_pb2_grpc.OperationServiceStub(channel)
         self._elections: Any = election_pb2_grpc.ElectionServiceStub(channel)
@@ -126,6 +129,35 @@ class ControlClient:
             request = election_pb2.WatchElectionsRequest(revision=revision)
             async for change in self._elections.Watch(request):
                 yield documents.election_change(change)
+
+    async def explain(self, model: str, prompt_tokens: int, node: str = "") -> Document:
+        """Whom ``node`` (empty: any that is connected) would ask for ``model``, and why not the others."""
+        request = route_pb2.ExplainRequest(model=model, prompt_tokens=prompt_tokens, node=node)
+        return documents.explanation(await self._call(self._routes.Explain, request))
+
+    async def policies(self) -> list[Document]:
+        """The swarm's policy, then those set for models, by name."""
+        return [
+            documents.policy(one)
+            async for one in self._pages(
+                self._policies.List, policy_pb2.ListPoliciesRequest, lambda page: page.policies
+            )
+        ]
+
+    async def policy(self, model: str) -> Document:
+        """What holds for ``model``; empty: for the swarm."""
+        return documents.policy(
+            await self._call(self._policies.Get, policy_pb2.GetPolicyRequest(model=model))
+        )
+
+    async def apply_policies(self, wanted: Sequence[tuple[str, str]]) -> list[Document]:
+        """Set the strategies of models (empty: the swarm), all at once."""
+        request = policy_pb2.ApplyPoliciesRequest(
+            policies=[policy_pb2.Policy(model=model, strategy=strategy) for model, strategy in wanted],
+            request_id=random_id(),
+        )
+        answer = await self._call(self._policies.Apply, request)
+        return [documents.policy(one) for one in answer.policies]
 
     async def create_token(self, role: str, uses: int | None, ttl_s: int | None) -> Document:
         """A new join token; ``join_token`` and ``join_addresses`` beside its facts."""

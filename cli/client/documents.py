@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from swarmplane.v1 import common_pb2, election_pb2, model_pb2, node_pb2, operation_pb2, route_pb2, token_pb2
+from swarmplane.v1 import (
+    common_pb2,
+    election_pb2,
+    model_pb2,
+    node_pb2,
+    operation_pb2,
+    policy_pb2,
+    route_pb2,
+    token_pb2,
+)
 
 Document: TypeAlias = dict[str, object]
 
@@ -140,6 +150,52 @@ def election_change(message: election_pb2.WatchElectionsResponse) -> Document:
     if kind == "changed":
         document |= {"name": message.changed.name, "election": election(message.changed)}
     return document
+
+
+def policy(message: policy_pb2.Policy) -> Document:
+    """What is set for a model, or for the swarm."""
+    return {
+        "name": message.model or "swarm",
+        "model": message.model or None,
+        "strategy": message.strategy or None,
+        "revision": message.revision,
+    }
+
+
+def explanation(message: route_pb2.RouteExplanation) -> Document:
+    """Whom a node would ask; items as the sidecar's own ``/explain`` has them, as far as they travel."""
+    places = [one.id for one in message.endpoints if not one.excluded]
+    return {
+        "model": message.model,
+        "strategy": message.strategy,
+        "prompt_tokens": message.prompt_tokens,
+        "asked_node": message.node_name,
+        "items": [
+            {
+                "name": one.id,
+                "id": one.id,
+                "node": one.node_name,
+                "node_id": one.node_id,
+                "backend": one.backend,
+                "excluded": one.excluded or None,
+                "phase": one.phase,
+                "suspect": one.suspect,
+                "in_flight": one.in_flight,
+                "queued": one.queued,
+                "slots": one.slots,
+                "load_known": one.load_known,
+                "ewma_ttft_s": None,
+                "cost": {"total_s": round(one.cost_s, 4), **_rounded(one.terms)},
+                "place": None if one.excluded else places.index(one.id) + 1,
+            }
+            for one in message.endpoints
+        ],
+        "last": {"strategy": "", "items": []},
+    }
+
+
+def _rounded(terms: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(seconds, 4) for name, seconds in terms.items()}
 
 
 def token(message: token_pb2.Token) -> Document:

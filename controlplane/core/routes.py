@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from controlplane.core.names import is_model_name
 from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
@@ -24,11 +25,14 @@ class NodeFacts:
     """Whether it is gone for so long that its models' names are dropped."""
 
 
-def compile_routes(nodes: Iterable[NodeFacts]) -> Mapping[ModelName, ModelRoute]:
+def compile_routes(
+    nodes: Iterable[NodeFacts], strategies: Mapping[ModelName, str] = MappingProxyType({})
+) -> Mapping[ModelName, ModelRoute]:
     """The routes of all models that any node has, or had and may have again, ordered by name.
 
     Endpoints are those that their owner reports ready, or loading (not ready: clients are told to wait); in
-    order of their id. A name without endpoints stays known. The order of ``nodes`` does not matter.
+    order of their id. ``strategies`` are those set for single models. A name without endpoints stays known.
+    The order of ``nodes`` does not matter.
     O(endpoints log endpoints).
     """
     found: dict[ModelName, dict[EndpointId, Endpoint]] = {}
@@ -41,7 +45,9 @@ def compile_routes(nodes: Iterable[NodeFacts]) -> Mapping[ModelName, ModelRoute]
             if endpoint is not None:
                 endpoints[endpoint.id] = endpoint
     return {
-        name: ModelRoute(name, tuple(endpoints[key] for key in sorted(endpoints)))
+        name: ModelRoute(
+            name, tuple(endpoints[key] for key in sorted(endpoints)), strategy=strategies.get(name, "")
+        )
         for name, endpoints in sorted(found.items())
     }
 

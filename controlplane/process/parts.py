@@ -16,6 +16,7 @@ from controlplane.console.server import Console
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
 from controlplane.rpc.peer import PeerLinks
+from controlplane.rpc.policy import register_policies
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
@@ -29,6 +30,7 @@ from controlplane.services.instances import InstanceFacts
 from controlplane.services.leadership import Leadership
 from controlplane.services.measured_store import MeasuredStore
 from controlplane.services.mutations import Mutations
+from controlplane.services.policies import Policies
 from controlplane.services.renewal import Renewal
 from controlplane.services.tokens import Tokens
 from controlplane.settings import ListenPolicy, local_address, told_addresses
@@ -96,9 +98,11 @@ def build(
         join_addresses=control.instances.join_addresses,
     )
     services += register_control(servers.control, control)
+    services += register_policies(servers.control, Policies(measured, mutations))
     guards = partial(_guards, control.leadership)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
     links = PeerLinks(control.exchange, lambda: certificate.credential, clock)
+    runs = (("denials", denials.run), ("upkeep", upkeep.run), ("control", control.run), ("peers", links.run))
     return Parts(
         instance.id,
         authority,
@@ -107,12 +111,7 @@ def build(
         services,
         Console(lambda: _figures(instance, control, measured), _unready(measured)),
         control,
-        (
-            ("denials", denials.run),
-            ("upkeep", upkeep.run),
-            ("control", control.run),
-            ("peers", links.run),
-        ),
+        runs,
     )
 
 

@@ -36,6 +36,7 @@ _KEPT: Final = (
     keyspace.ROUTES,
     keyspace.DENIALS,
     keyspace.POLICIES,
+    keyspace.MODELS,
     keyspace.INSTANCES,
     keyspace.ELECTIONS,
     keyspace.OPERATIONS,

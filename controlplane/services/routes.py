@@ -26,7 +26,7 @@ _RECONCILE_S: Final = 60.0
 _RETRY_S: Final = 0.5
 MAX_OPERATIONS: Final = 100
 _MAX_BYTES: Final = 1024 * 1024
-_INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES})
+_INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS})
 
 
 class RouteController:
@@ -85,7 +85,7 @@ class RouteController:
             self._wake.set()
 
     async def _reconcile(self) -> None:
-        wanted = compile_routes(self._facts())
+        wanted = compile_routes(self._facts(), self._strategies())
         standing = self._table.history.models
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
@@ -121,6 +121,13 @@ class RouteController:
                 cordoned=record.cordoned,
                 forgotten=record.gone and now_s - record.gone_at_s >= self._forget_models_s,
             )
+
+    def _strategies(self) -> dict[ModelName, str]:
+        found = {
+            ModelName(name): records.parse(records.Model, kv.value).strategy
+            for name, kv in self._mirror.below(keyspace.MODELS).items()
+        }
+        return {name: strategy for name, strategy in found.items() if strategy}
 
     def _inventory(self, node: str) -> tuple[bool, Inventory]:
         """Whether it is of the node's present life, and what it says; decoded once."""

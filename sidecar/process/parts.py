@@ -149,6 +149,37 @@ def join_parts(
         clock=clock.now_s,
     )
     reloader = Reloader(settings, read, registry, lambda now: plane.adopt(DataPlanePolicy.of(now)))
+    sources = _sources(settings, clock, routes, membership, plane, reloader, telemetry, version)
+    admin = AdminServer(sources, listeners.admin)
+    metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
+    telemetry.tell_paces(routes.balancer.history.decoded)
+    return Parts(
+        settings,
+        registry,
+        engines,
+        plane,
+        admin,
+        membership,
+        unseen,
+        telemetry,
+        reloader,
+        HostWatch(routes, registry, clock),
+        history,
+        metrics,
+    )
+
+
+def _sources(
+    settings: Settings,
+    clock: Clock,
+    routes: CurrentRoutes,
+    membership: Membership | None,
+    plane: DataPlane,
+    reloader: Reloader,
+    telemetry: Telemetry,
+    version: str,
+) -> Sources:
+    """What the admin listener shows, and what telemetry exports of it."""
     sources = Sources(
         routes=routes,
         clock=clock,
@@ -163,21 +194,4 @@ def join_parts(
         reload=reloader.answer,
     )
     telemetry.export_instead(lambda: families(sources))
-    admin = AdminServer(sources, listeners.admin)
-    metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    telemetry.tell_paces(routes.balancer.history.decoded)
-    watch = HostWatch(routes, registry, clock)
-    return Parts(
-        settings,
-        registry,
-        engines,
-        plane,
-        admin,
-        membership,
-        unseen,
-        telemetry,
-        reloader,
-        watch,
-        history,
-        metrics,
-    )
+    return sources

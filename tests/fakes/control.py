@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from controlplane.rpc.policy import register_policies
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
@@ -24,6 +25,7 @@ from controlplane.services.founding import open_or_found
 from controlplane.services.instances import InstanceFacts
 from controlplane.services.mutations import Mutations
 from controlplane.services.own_credentials import own_credential
+from controlplane.services.policies import Policies
 from controlplane.services.renewal import Renewal
 from controlplane.services.tokens import Tokens
 from controlplane.store.embedded import EmbeddedStore
@@ -263,6 +265,7 @@ async def running_plane(
             join_addresses=tuple,
         )
         services += register_control(servers.control, control)
+        services += register_policies(servers.control, Policies(store, mutations))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(denials.run()), group.create_task(control.run())]
             await denials.loaded.wait()
