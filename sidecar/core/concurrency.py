@@ -30,6 +30,8 @@ class GradientPolicy:
     """Samples that are judged together; fewer while the limit is small."""
     least_gradient: float = 0.5
     """A window shrinks the limit by no more than this."""
+    quick_s: float = 1.0
+    """First tokens that come sooner tell of no queue that it would help to take over."""
     smoothing: float = 0.5
     """Share of a newly computed limit in the next one."""
     ceiling_s: float = 30.0
@@ -46,7 +48,7 @@ class GradientLimit:
     """
 
     __slots__ = ("_alone", "_base_s", "_busiest", "_ceiling", "_ceiling_until_s", "_doubling", "_limit",
-                 "_policy", "_window")  # fmt: skip
+                 "_policy", "_window", "met")  # fmt: skip
 
     def __init__(self, policy: GradientPolicy, *, base_s: float = 0.0) -> None:
         """``base_s``: first-token time of a request alone, from history; 0: unknown."""
@@ -57,6 +59,8 @@ class GradientLimit:
         self._alone: list[float] = [base_s] if base_s else []
         self._base_s = base_s
         self._doubling = True
+        self.met = False
+        """Whether it ever met a queue or a refusal; before that nobody needs to be held to the limit."""
         self._ceiling = policy.most
         self._ceiling_until_s = 0.0
 
@@ -103,8 +107,11 @@ class GradientLimit:
             self._base_s = typical_s
             self._alone = [typical_s]
         gradient = policy.tolerance * self._base_s / typical_s
-        if gradient < 1.0:
-            self._doubling = False
+        if gradient < 1.0 and typical_s >= policy.quick_s:
+            if not self.met:
+                # Nobody was held to it: what ran is what was too much.
+                limit = max(limit, float(self._busiest))
+            self._doubling, self.met = False, True
             wanted = limit * max(gradient, policy.least_gradient)
         elif self._busiest * 2 < limit:
             # A limit that nobody comes near was not tested.
@@ -119,7 +126,9 @@ class GradientLimit:
     def refused(self, in_flight: int, now_s: float, draw: float) -> None:
         """The backend itself said that it is full with ``in_flight`` requests, the refused one included."""
         policy = self._policy
-        self._doubling = False
-        self._ceiling = max(policy.least, in_flight - 1)
+        if not self.met:
+            self._limit = max(self._limit, float(min(in_flight, policy.most)))
+        self._doubling, self.met = False, True
+        self._ceiling = min(max(policy.least, in_flight - 1), policy.most)
         self._ceiling_until_s = now_s + policy.ceiling_s * (1.0 + policy.jitter * draw)
         self._limit = min(self._limit, float(self._ceiling))

@@ -72,6 +72,7 @@ class Attempts(Sink):
         "_ran_at_s",
         "_relay",
         "_retry",
+        "_sampled",
         "_stake",
         "_started_s",
         "_upstream",
@@ -114,12 +115,11 @@ class Attempts(Sink):
         self._stake: Stake | None = None
         self._copy: SecondCopy | None = None
         self._copied = False
+        self._sampled = 0
+        """Requests at its backend when it was sent, where its first token is a sample; else 0."""
         self._retry: asyncio.TimerHandle | None = None
         self._started_s = self._planned_s = self._dispatched_s = 0.0
-        self._first_byte_by_s = _NEVER
-        self._heard_s = _NEVER
-        self._paused_s = _NEVER
-        self._next_phase_s = _NEVER
+        self._first_byte_by_s = self._heard_s = self._paused_s = self._next_phase_s = _NEVER
 
     # -- begin --------------------------------------------------------------------------------------------
 
@@ -229,6 +229,8 @@ class Attempts(Sink):
         self._upstream = upstream
         if self._stake is not None:
             self._stake.runs(plane.clock_s())
+        if plane.owner.learned.wanted:
+            self._sampled = plane.owner.take_sample(candidate.endpoint.id)
         self._dispatched_s = now_s = time.monotonic()
         self._heard_s = _NEVER
         self._first_byte_by_s = now_s + self._first_byte_limit_s()
@@ -267,6 +269,7 @@ class Attempts(Sink):
         if decision.act is Act.ANSWER:
             return False
         self._relay = None
+        self._sampled = 0
         noted = self.noted
         noted.attempt_over(outcome, answer)
         if not own:

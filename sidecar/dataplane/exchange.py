@@ -53,6 +53,8 @@ class Exchange(Hedges):
             self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
         if self._plane.upstreams.full:
             self._plane.upstreams.served(self._candidate)
+        if self._sampled:
+            self._learn_slots()
         if self._stake is not None:
             self._stake.first_byte(self._plane.clock_s())
         if self.rename:
@@ -88,6 +90,8 @@ class Exchange(Hedges):
             stake.first_byte(self._plane.clock_s())
         if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
+            if self._sampled and begins_answer(self._upstream, relay, data):
+                self._learn_slots()
             if self._copy is not None and begins_answer(self._upstream, relay, data):
                 self._drop_copy()
         tail = self.noted.tail
@@ -96,6 +100,15 @@ class Exchange(Hedges):
         elif not isinstance(relay, CollectingRelay):
             self.noted.tail = Tail(data)
         relay.data(data)
+
+    def _learn_slots(self) -> None:
+        in_flight, self._sampled = self._sampled, 0
+        if self._candidate is not None:
+            took_s = time.monotonic() - self._dispatched_s
+            size_bytes = len(self.request.body)
+            self._plane.owner.learn(
+                self._candidate.endpoint.id, took_s, in_flight=in_flight, size_bytes=size_bytes
+            )
 
     def upstream_end(self) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
@@ -288,8 +301,8 @@ class Exchange(Hedges):
         """Whether an answer that began has been silent for longer than it ever is."""
         plane, candidate = self._plane, self._candidate
         policy, usual_s = plane.policy, 0.0
-        # An answer that is collected comes at once or when it is whole: it has no pace.
-        if candidate is not None and not isinstance(self._relay, CollectingRelay):
+        # What is collected comes at once or when it is whole, and a wait is no answer: they have no pace.
+        if candidate is not None and isinstance(self._relay, (EventRelay, PassingRelay)):
             usual_s = plane.routes.balancer.gaps.of(candidate.endpoint.id)
         limit_s = stall_limit_s(
             usual_s, StallPolicy(floor_s=policy.stall_floor_s, hard_s=policy.stall_timeout_s)

@@ -1,8 +1,8 @@
 """The slots of this host's endpoints and who waits for them: the shell of :mod:`sidecar.core.queueing`.
 
-An endpoint has a limit where its backend or engine names its slots, or for a while after the backend itself
-said that it is full. Without a limit nobody waits: nothing is known to be full. A slot is free again when the
-backend is idle: at once when its answer is whole or it ended the exchange, a moment after we closed the
+An endpoint has a limit where its backend or engine names its slots, or once it was seen to let requests wait,
+or said that it is full. Without a limit nobody waits: nothing is known to be full. A slot is free again when
+the backend is idle: at once when its answer is whole or it ended the exchange, a moment after we closed the
 connection, since it notices only then.
 """
 
@@ -19,6 +19,7 @@ from sidecar.core.queue_values import Asking, Effect, Granted, Preempted, Refuse
 from sidecar.core.queueing import OwnerQueue
 from sidecar.core.reaper import Entry
 from sidecar.core.slots import Ending, free_at_s
+from sidecar.dataplane.learned_slots import LearnedSlots
 from sidecar.dataplane.owner_line import FREELY, NOBODY, Line, Place
 from swarmplane.ids import EndpointId
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LEARNED_S: Final = 30.0
-"""How long a backend's "full" limits it; up to half longer, so that limits do not end together."""
 _UNLIMITED: Final = 1_000_000
 _GONE: Final = Refused(Why.FULL, 1.0)
 """What those are told who waited for an endpoint that is not there any more."""
@@ -51,8 +50,7 @@ class OwnerQueues:
         self.lines: dict[EndpointId, Line] = {}
         """Of endpoints that have a limit."""
         self._by_model: dict[str, Line] = {}
-        self._learned: dict[EndpointId, tuple[int, float]] = {}
-        """Limit and until when it holds."""
+        self.learned = LearnedSlots()
         self._settling: list[Place] = []
         self._effects: deque[tuple[Line, Effect]] = deque()
         self._applying = False
@@ -65,6 +63,7 @@ class OwnerQueues:
         self._policy = policy
         for line in self._by_model.values():
             line.queue.adopt(policy.queue)
+        self._limit()
 
     # -- limits -------------------------------------------------------------------------------------------
 
@@ -76,10 +75,12 @@ class OwnerQueues:
 
     def _limit(self) -> None:
         now_s, view = self._clock_s(), self._routes.view
+        unnamed = [key for key, own in view.own.items() if not own.endpoint.slots]
+        self.learned.know(unnamed, learn=self._policy.learn_slots)
+        self._routes.set_learned_slots({key: slots for key in unnamed if (slots := self.learned.limit(key))})
         wanted: dict[EndpointId, tuple[str, int]] = {}
         for key, own in view.own.items():
-            learned = self._learned.get(key)
-            limit = own.endpoint.slots or (learned[0] if learned is not None else 0)
+            limit = own.endpoint.slots or self.learned.limit(key)
             if limit:
                 wanted[key] = (own.canonical, limit)
         for key, line in tuple(self.lines.items()):
@@ -130,20 +131,37 @@ class OwnerQueues:
         limit = self._routes.in_flight(endpoint) - 1
         if own is None or own.endpoint.slots or limit < 1:
             return
-        until_s = self._clock_s() + _LEARNED_S * (1.0 + self._draw() / 2.0)
-        self._learned[endpoint] = (limit, until_s)
+        self.learned.refused(endpoint, limit + 1, self._clock_s(), self._draw())
         self._limit()
+
+    def take_sample(self, endpoint: EndpointId) -> int:
+        """A request is sent to ``endpoint``: how many are there, if its first token is wanted; else 0."""
+        wanted = self.learned.wanted
+        if endpoint not in wanted:
+            return 0
+        wanted.discard(endpoint)
+        return self._routes.in_flight(endpoint)
+
+    def learn(self, endpoint: EndpointId, took_s: float, *, in_flight: int, size_bytes: int) -> None:
+        """A sampled request got its first token; see :meth:`LearnedSlots.sample`."""
+        if self.learned.sample(
+            endpoint, took_s, in_flight=in_flight, size_bytes=size_bytes, now_s=self._clock_s()
+        ):
+            self._limit()
 
     # -- a request ----------------------------------------------------------------------------------------
 
     def sit(self, place: Place, endpoint: EndpointId, now_s: float) -> bool:
         """Seat ``place`` at ``endpoint`` while there is room and nobody waits: that needs no queue. 1 µs."""
-        line, routes = place.line, self._routes
-        if line.places or line.waiting or routes.in_flight(endpoint) >= line.limits[endpoint]:
+        line = place.line
+        if (
+            line.places
+            or line.waiting
+            or not self._routes.begin_within(endpoint, place.origin, line.limits[endpoint])
+        ):
             return False
         place.lease, place.endpoint, place.started_s = FREELY, endpoint, now_s
         line.freely[place] = None
-        routes.begin(endpoint, place.origin)
         return True
 
     def _enlist(self, line: Line) -> None:
@@ -205,7 +223,13 @@ class OwnerQueues:
 
     def leave(self, place: Place, *, cut: bool, answering: bool) -> None:
         """A request is done with its place. ``cut``: we closed the connection while its backend worked."""
-        line, now_s = place.line, self._clock_s()
+        line = place.line
+        if place.lease == FREELY and not cut and not line.waiting:
+            line.freely.pop(place, None)
+            place.lease = 0
+            self._routes.end(place.endpoint, place.origin)
+            return
+        now_s = self._clock_s()
         if not place.lease:
             line.waiting.pop(place.ticket, None)
             self._put(line, line.queue.withdraw(place.ticket, now_s))
@@ -312,9 +336,7 @@ class OwnerQueues:
             for place in settling:
                 if place.free_at_s <= now_s:
                     self._free(place, now_s)
-        if self._learned and min(until_s for _, until_s in self._learned.values()) <= now_s:
-            self._learned = {key: entry for key, entry in self._learned.items() if entry[1] > now_s}
-            self._limit()
+        self.learned.refill()
         for key, line in tuple(self.lines.items()):
             self._open(key, line, now_s)
             if line.queue.next_expiry_s() <= now_s:

@@ -55,6 +55,7 @@ class CurrentRoutes:
     def view(self) -> View:
         """The present picture. Take it once per request."""
         return self._view
+        self._learned_slots: Mapping[EndpointId, int] = {}
 
     @property
     def node_id(self) -> NodeId:
@@ -253,6 +254,10 @@ class CurrentRoutes:
         """So many requests wait for a slot of the own ``endpoint``."""
         self._counts.set_queued(endpoint, queued)
 
+    def set_learned_slots(self, slots: Mapping[EndpointId, int]) -> None:
+        """Slots of own endpoints whose number nobody names but which were learned."""
+        self._learned_slots = slots
+
     def load_report(self) -> tuple[EndpointLoad, ...]:
         """What own endpoints carry: every one that served anything since it appeared."""
         return tuple(load for key in self._counts.seen if (load := self.load_of(key)) is not None)
@@ -263,7 +268,10 @@ class CurrentRoutes:
         if own is None:
             return None
         return EndpointLoad(
-            endpoint, self._counts.by_origin(endpoint), self._counts.queued(endpoint), own.endpoint.slots
+            endpoint,
+            self._counts.by_origin(endpoint),
+            self._counts.queued(endpoint),
+            own.endpoint.slots or self._learned_slots.get(endpoint, 0),
         )
 
     def load_text(self, endpoint: EndpointId) -> str:
@@ -339,7 +347,7 @@ class CurrentRoutes:
                 self._name,
                 own_count,
                 queued,
-                endpoint.slots,
+                endpoint.slots or self._learned_slots.get(endpoint.id, 0),
                 load_known=True,
                 facts=self._conditions.of(endpoint),
             )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.concurrency import GradientLimit, GradientPolicy
 
-POLICY = GradientPolicy()
+POLICY = GradientPolicy(quick_s=0.0)
 
 
 def saturate(limit: GradientLimit, ttft_s, windows: int, now_s: float = 0.0) -> list[int]:  # noqa: ANN001
@@ -100,13 +100,35 @@ def test_a_refusal_is_a_ceiling_for_a_while() -> None:
     assert fresh.limit == 2
 
 
+def test_nobody_is_held_to_a_limit_before_a_queue_was_met() -> None:
+    """Kills: quick first tokens taken for a queue; the limit that nobody was held to shrunk, not what ran."""
+    limit = GradientLimit(GradientPolicy(quick_s=1.0), base_s=0.01)
+    for _ in range(40):
+        limit.sample(0.9, 64, 0.0)
+    assert not limit.met
+    for _ in range(20):
+        limit.sample(8.0, 2000, 0.0)
+    assert limit.met
+    assert 700 <= limit.limit <= 1000
+    tight = GradientLimit(GradientPolicy(quick_s=1.0), base_s=0.5)
+    for _ in range(2):
+        tight.sample(8.0, 64, 0.0)
+    assert (tight.met, tight.limit) == (True, 48)
+    for _ in range(10):
+        tight.sample(8.0, 64, 0.0)
+    assert tight.limit == 36
+    refused = GradientLimit(POLICY)
+    refused.refused(20, 0.0, 0.0)
+    assert (refused.met, refused.limit) == (True, 19)
+
+
 @given(
     st.lists(
         st.tuples(st.floats(1e-6, 1e4), st.integers(1, 5000), st.floats(0, 100), st.booleans()), max_size=300
     )
 )
 def test_always_within_bounds(samples: list[tuple[float, int, float, bool]]) -> None:
-    policy = GradientPolicy(least=2, most=50)
+    policy = GradientPolicy(least=2, most=50, quick_s=0.5)
     limit, now_s = GradientLimit(policy), 0.0
     for ttft_s, in_flight, later_s, refused in samples:
         now_s += later_s
