@@ -1,4 +1,4 @@
-"""An OpenAI-like backend over real sockets that fails on request: ``python -m tests.fakes.backend --port 0``.
+"""A backend of OpenAI's and Ollama's shapes that fails on request: ``python -m tests.fakes.backend``.
 
 What a request gets is chosen by its ``x-fake`` header (``delay_s=0.1; status=503``: fields of
 :class:`Behaviour`), else by the next entry of :attr:`FakeBackend.script`, else by the default. All that
@@ -8,15 +8,22 @@ arrives is recorded, and parsed by a strict reader of its own, so that smuggled 
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import contextlib
+import inspect
 import json
+import os
+import socket
 import ssl
+import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from tests.fakes import shapes
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Behaviour:
     """How one request is answered. Sizes count bytes of the raw answer, head included."""
 
     status: int = 200
+    """Of the answer; errors have an error's body."""
     delay_s: float = 0.0
     """Before the head."""
     hang: bool = False
@@ -39,6 +47,7 @@ class Behaviour:
     size: int = 0
     """Pads the body to this many bytes."""
     retry_after: str = ""
+    """Value of that header, as with 429 and 503."""
     reset_at: int = -1
     """Cut the connection (RST) after so many bytes."""
     close_at: int = -1
@@ -58,6 +67,7 @@ class Behaviour:
     close: bool = False
     """``connection: close``."""
     content_type: str = ""
+    """Instead of the usual one."""
     pieces: int = 1
     """Writes a plain body is cut into."""
     comments: int = 0
@@ -364,11 +374,11 @@ class _Connection(asyncio.Protocol):
         except ValueError:
             asked = {}
         model = how.model or asked.get("model") or self.backend.models[0]
-        stream = bool(how.chunks) or (bool(asked.get("stream")) and how.status == 200)
+        stream = bool(how.chunks) or (shapes.streams(seen.target, asked) and how.status == 200)
         framing = how.framing or ("chunked" if stream else "length")
-        pieces = self.events(how, model) if stream else self.plain(seen, how, model)
+        pieces = self.events(seen, how, model) if stream else self.plain(seen, how, model)
         size = sum(len(piece) for piece in pieces) + how.extra_length
-        kind = how.content_type or ("text/event-stream" if stream else "application/json")
+        kind = how.content_type or (shapes.stream_type(seen.target) if stream else "application/json")
         head = (
             f"HTTP/1.1 {how.status} Fake\r\ncontent-type: {kind}\r\nx-backend-port: {self.backend.port}\r\n"
         )
@@ -389,43 +399,26 @@ class _Connection(asyncio.Protocol):
         out += [(how.interval_s, piece) for piece in wrapped]
         return out + ([(0.0, b"0\r\n\r\n")] if framing == "chunked" else [])
 
-    def events(self, how: Behaviour, model: str) -> list[bytes]:
+    def events(self, seen: Seen, how: Behaviour, model: str) -> list[bytes]:
         out = [b": waiting\n\n"] * how.comments
         count = how.chunks or 8
         for number in range(min(count, 1000)):
-            delta = {"index": 0, "delta": {"content": f" word{number}"}, "finish_reason": None}
-            event = {"id": "c1", "object": "chat.completion.chunk", "model": model, "choices": [delta]}
-            text = json.dumps(event)
-            out.append(b"data: %b\n\n" % (text + " " * max(0, how.size - len(text))).encode())
+            out.append(shapes.framed(seen.target, shapes.event(seen.target, model, number), how.size))
         # A flood is one event over and over: it takes no memory.
         out += out[-1:] * (count - 1000)
-        return [*out, b"data: [DONE]\n\n"] if how.done else out
+        return [*out, shapes.end(seen.target, model, count)] if how.done else out
 
     def plain(self, seen: Seen, how: Behaviour, model: str) -> list[bytes]:
         if how.body:
             body = how.body.encode()
-        elif seen.method == "GET" and seen.target.startswith("/v1/models"):
-            rows = [{"id": name, "object": "model"} for name in self.backend.models]
-            body = json.dumps({"object": "list", "data": rows}).encode()
+        elif seen.method == "GET" and (listed := shapes.listing(seen.target, self.backend.models)):
+            body = json.dumps(listed).encode()
         elif seen.method == "GET":
             body = json.dumps(self.backend.report() if seen.target == "/fake" else {"status": "ok"}).encode()
         elif how.status >= 400:
-            body = json.dumps({"error": {"message": "fake failure", "type": "fake", "code": None}}).encode()
+            body = json.dumps(shapes.error(seen.target)).encode()
         else:
-            choice = {
-                "index": 0,
-                "message": {"role": "assistant", "content": "Hello"},
-                "finish_reason": "stop",
-            }
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            answer = {
-                "id": "c1",
-                "object": "chat.completion",
-                "model": model,
-                "choices": [choice],
-                "usage": usage,
-            }
-            body = json.dumps(answer).encode()
+            body = json.dumps(shapes.plain(seen.target, model)).encode()
         body += b" " * max(0, how.size - len(body))
         step = max(1, -(-len(body) // how.pieces))
         return [body[start : start + step] for start in range(0, len(body), step)]
@@ -469,6 +462,9 @@ class _Connection(asyncio.Protocol):
     def end(self) -> None:
         self.busy = None
         if self.finish == "reset":
+            # Without this, an aborted transport ends in a FIN as a closed one does.
+            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.transport.abort()
         else:
             self.transport.close()
@@ -484,22 +480,47 @@ def _body(rest: bytes, headers: dict[str, str]) -> tuple[bytes | None, int]:
     return (rest[:length], length) if len(rest) >= length else (None, 0)
 
 
-async def _serve(port: int, models: Sequence[str], default: Behaviour) -> None:
-    backend = FakeBackend(models=models, default=default)
-    await backend.start(port=port)
+def _help() -> str:
+    """Every field of a behaviour with what is said of it above."""
+    tree = ast.parse(inspect.getsource(Behaviour)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    lines = ["fields of a behaviour, in --default, --next and the header x-fake (name=value; name=value):"]
+    for one, said in zip(tree.body, [*tree.body[1:], None], strict=True):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            text = ast.literal_eval(said.value) if isinstance(said, ast.Expr) else ""
+            lines.append(f"  {one.target.id:<14} {' '.join(str(text).split())}")
+    return "\n".join([*lines, "", "GET /fake shows what arrived, and what was malformed, as JSON."])
+
+
+async def _serve(host: str, port: int, backend: FakeBackend) -> None:
+    await backend.start(host, port)
     print(backend.port, flush=True)  # noqa: T201
     await asyncio.Event().wait()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A fake inference server that fails on request.")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--model", action="append", default=[])
-    parser.add_argument("--default", default="", help="behaviour, as in x-fake")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fakes.backend",
+        description="A fake inference server, of OpenAI's and Ollama's shapes, that fails on request.",
+        epilog=_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one, which is printed")
+    parser.add_argument("--model", action="append", default=[], help="a model that it has; repeatable")
+    parser.add_argument("--default", default="", help="behaviour of every POST")
+    parser.add_argument("--next", action="append", default=[], help="of the next POST; repeatable, in order")
+    parser.add_argument("--idle-close-s", type=float, default=0.0, help="close idle connections after this")
     options = parser.parse_args()
     default = parse_behaviour(options.default, Behaviour())
+    backend = FakeBackend(
+        models=tuple(options.model) or ("m1",),
+        default=default,
+        idle_close_s=options.idle_close_s,
+        script=deque(parse_behaviour(one, default) for one in options.next),
+    )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(options.port, tuple(options.model) or ("m1",), default))
+        asyncio.run(_serve(options.host, options.port, backend))
 
 
 if __name__ == "__main__":
