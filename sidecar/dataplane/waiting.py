@@ -192,6 +192,9 @@ class Waits(Attempts):
         plane, candidate = self._plane, self._candidate
         if candidate is None:
             return
+        if phase:
+            # From now on its silence counts: it promised to say this again.
+            self._heard_s = time.monotonic()
         if phase == hops.RUNNING:
             plane.moving.discard(self)
             self._ran_at_s = time.monotonic()
@@ -241,12 +244,19 @@ class Waits(Attempts):
             self._first_byte_by_s = hard_s
             return False
         # Without budget, or while all others are full, it waits on and is looked at again at the next tick.
-        return retry_free(plane) and self._another_has_room()
+        return retry_free(plane) and self._another_may_answer(now_s)
 
-    def _another_has_room(self) -> bool:
+    def _another_may_answer(self, now_s: float) -> bool:
+        """Whether another candidate is not known to be full; after twice the limit, whether there is another.
+
+        Others that are busy all the time must not keep a request at a node that hangs.
+        """
         plane, left = self._plane, {one.endpoint.id for one in self._left()}
-        candidates = plane.routes.resolve(self._plan.model, plane.clock_s()).candidates
-        return any(one.endpoint.id in left and one.has_room for one in candidates)
+        found = plane.routes.resolve(self._plan.model, plane.clock_s()).candidates
+        others = [one for one in found if one.endpoint.id in left]
+        if any(one.has_room or not (one.slots or one.queued) for one in others):
+            return True
+        return bool(others) and now_s >= self._first_byte_by_s + self._first_byte_limit_s()
 
     # -- elsewhere ----------------------------------------------------------------------------------------
 

@@ -215,6 +215,39 @@ async def test_beside_an_idle_node_every_request_to_one_that_hangs_is_answered(s
         assert b.plane.counters.hops_in < 40
 
 
+@pytest.mark.parametrize("slots", [0, 4], ids=["slots-unknown", "slots-taken"])
+async def test_a_request_does_not_stay_where_nothing_moves_because_others_are_busy(
+    swarm: TestSwarm, slots: int
+) -> None:
+    """The other node serves ten clients of its own without a pause; it has no free slot, but it goes on."""
+    async with owners(swarm, "bc", slots=slots, first_byte=IMPATIENT) as ([a, _b, c], [at_b, at_c]):
+        at_b.default, at_c.default = Behaviour(hang=True), Behaviour(delay_s=0.05)
+        left = 8
+
+        async def of_its_own() -> None:
+            async with client(c) as http:
+                while left:
+                    assert (await http.ask(CHAT, x_swarm_local_only="1")).status == 200
+                    # As the control plane's digests tell it.
+                    a.routes.set_load(own(c), {c.id: slots or 10}, 6 if slots else 0, slots, time.monotonic())
+
+        async def one() -> None:
+            nonlocal left
+            async with client(a) as http:
+                assert (await http.ask(CHAT)).status == 200
+            left -= 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(of_its_own())
+            await eventually(lambda: at_c.running >= 4, "it is busy")
+            async with asyncio.timeout(20), asyncio.TaskGroup() as asking:
+                for _ in range(left):
+                    asking.create_task(one())
+        assert at_b.asked, "some met the one that hangs"
+        assert a.plane.counters.attempts == 8 + len(at_b.asked), "each ran once more, elsewhere"
+
+
 async def test_a_moved_request_keeps_its_age(swarm: TestSwarm) -> None:
     async with owners(swarm, "bc") as ([a, b, c], [at_b, at_c]):
         async with client(b) as busy, client(c) as other, client(c) as later, client(a) as http:
@@ -235,3 +268,26 @@ async def test_a_moved_request_keeps_its_age(swarm: TestSwarm) -> None:
             assert [(await one.answer()).status for one in (other, http, later)] == [200] * 3
             busy.abort()
         assert len(at_b.asked) == 1
+
+
+async def test_an_owner_that_said_queued_and_then_nothing_more_is_left(swarm: TestSwarm) -> None:
+    """A frozen process keeps its connections: only its silence tells."""
+    async with owners(swarm, "bc", entry=False, phase_after_s=0.1) as ([b, c], [at_b, at_c]):
+        b.plane.policy = replace(b.plane.policy, phase_after_s=30.0)
+        async with (
+            running_node("a", swarm=swarm, stall_timeout_s=1.0) as a,
+            client(b) as busy,
+            client(c) as other,
+            client(a) as http,
+        ):
+            swarm.connect()
+            await occupy(at_b, busy, "delay_s=4")
+            await occupy(at_c, other, "delay_s=4")
+            http.post(CHAT)
+            await eventually(lambda: len(a.plane.moving), "it is queued somewhere")
+            answer = await http.answer()
+            assert (b.plane.counters.hops_in, c.plane.counters.hops_in) == (1, 1)
+            assert answer.status == 200
+            assert answer.headers["x-swarm-node"] == "c"
+            assert [(await one.answer()).status for one in (busy, other)] == [200] * 2
+        assert len(at_b.asked) + len(at_c.asked) == 3, "it ran once"

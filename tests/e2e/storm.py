@@ -91,10 +91,13 @@ class Storm:
         entries: Ports of client listeners.
         models: Asked for in turn.
         clients: That many requests run at any time.
+        kinds: Drawn from.
     """
 
-    def __init__(self, entries: Sequence[int], models: Sequence[str], clients: int) -> None:
-        self._entries, self._models, self._clients = entries, models, clients
+    def __init__(
+        self, entries: Sequence[int], models: Sequence[str], clients: int, kinds: Sequence[Kind] = MIXED
+    ) -> None:
+        self._entries, self._models, self._clients, self._kinds = entries, models, clients, kinds
         self.shots: list[Shot] = []
 
     def run(self, seconds: float, events: Sequence[tuple[float, Callable[[], object]]] = ()) -> None:
@@ -118,7 +121,7 @@ class Storm:
                     while time.monotonic() < ends_s:
                         turn = next(turns)
                         model = self._models[turn % len(self._models)]
-                        if not await self._ask(http, random.choice(MIXED), model, entry):
+                        if not await self._ask(http, random.choice(self._kinds), model, entry):
                             break
 
     async def _ask(self, http: Client, kind: Kind, model: str, entry: int) -> bool:
