@@ -21,8 +21,9 @@ from sidecar.core.estimates_history import History
 from sidecar.core.prefix import block_hashes
 from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Sessions, session_key
-from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId
-from swarmplane.routes import Endpoint
+from sidecar.routing.current import CurrentRoutes
+from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SwarmId
+from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteTable, Version
 
 SIZES = (2, 4, 8, 16, 17, 32, 64, 100, 300, 1000)
 STRATEGIES = ("least_cost", "latency", "least_load", "local_spillover", "round_robin")
@@ -67,6 +68,7 @@ def picks() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for size in SIZES:
         row: dict[str, object] = {"candidates": size}
+        row["table and pick"] = round(path_us(size), 1)
         row.update({strategy: round(pick_us(size, strategy), 1) for strategy in STRATEGIES})
         rows.append(row)
     return rows
@@ -76,6 +78,26 @@ def pick_us(size: int, strategy: str) -> float:
     """The time to choose and give the first of ``size`` candidates."""
     chooser, candidates, ask = swarm(size)
     return micros(lambda: next(chooser.choose(candidates, ask, strategy=strategy, draw=0.4, now_s=25.0)))
+
+
+def path_us(size: int) -> float:
+    """The time to look a model of ``size`` endpoints up in the table, and to choose and give the first."""
+    nodes = [NodeId(f"n{place:04}") for place in range(size)]
+    endpoints = tuple(
+        Endpoint(EndpointId(f"{node}/b/m"), node, BackendName("b"), MODEL, slots=4) for node in nodes
+    )
+    routes = CurrentRoutes(NodeId("me"))
+    entries = {node: NodeEntry(node, node, ("10.0.0.1:11403",)) for node in nodes}
+    routes.install(RouteTable(SwarmId("s"), Version(1, 1), {MODEL: ModelRoute(MODEL, endpoints)}, entries))
+    for endpoint in endpoints:
+        routes.set_load(endpoint.id, {"other": 1}, 0, 4, 25.0)
+    ask = Ask(MODEL, 2048, 512)
+
+    def act() -> None:
+        found = routes.resolve(MODEL, 25.0).candidates
+        next(routes.balancer.choose(found, ask, strategy="least_cost", draw=0.4, now_s=25.0))
+
+    return micros(act)
 
 
 def hash_us(body: bytes) -> float:
@@ -123,9 +145,10 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({"schema": "swarmplane.bench.choosing/v1", "items": rows, "parts_us": costs}))
     else:
-        print("µs".rjust(10), *(name.rjust(15) for name in STRATEGIES))
+        columns = ("table and pick", *STRATEGIES)
+        print("µs".rjust(10), *(name.rjust(15) for name in columns))
         for row in rows:
-            print(str(row["candidates"]).rjust(10), *(str(row[name]).rjust(15) for name in STRATEGIES))
+            print(str(row["candidates"]).rjust(10), *(str(row[name]).rjust(15) for name in columns))
         for name, value in costs.items():
             print(f"{name:<24}{value:>8} µs")
     for line in over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -97,7 +98,7 @@ class Candidate:
 
 
 def permitted(
-    candidates: tuple[Candidate, ...], *, pin: str = "", local_only: bool = False
+    candidates: Iterable[Candidate], *, pin: str = "", local_only: bool = False
 ) -> tuple[Candidate, ...]:
     """Those the client allows: on the node it pinned (by name or id), or on this host only. Keeps order."""
     return tuple(

@@ -7,29 +7,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.core import cost
-from sidecar.core.candidate import ASSUMED_SLOTS, Candidate, Warmth
-from sidecar.core.choosing_picks import NEAR_S, NEAR_SHARE, lowest_first, pick, spread, two_of, weight
+from sidecar.core.candidate import Candidate, Warmth
+from sidecar.core.candidates import ids_of, places_of
+from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight
+from sidecar.core.choosing_rules import Row, charge_waiting, drop_credits, free, unstack
 from sidecar.core.cost import Ask, Breakdown, Excluded
-from sidecar.core.estimates_history import History, ModelHistory
+from sidecar.core.estimates_history import History
 from sidecar.core.prefix_index import PrefixIndex
-from sidecar.core.session import Session, Sessions
+from sidecar.core.session import Sessions
 from sidecar.core.strategies import effective, order
 from swarmplane.ids import EndpointId
 
 FULL_SCAN: Final = 16
 """Up to so many candidates all are priced; above, two at random and those who may have the prompt cached."""
 MOST_HOLDERS: Final = 2
-WAITING_FACTOR: Final = 4.0
-"""A request waits at a full endpoint only if that is so many times cheaper than one with a free slot."""
-FORGIVEN_S: Final = 1.0
-"""What is left of a failure's penalty when a free slot there counts as one again."""
-STACKED_FACTOR: Final = 2.0
-STACKED_S: Final = 0.03
-"""How much more a second request of a session costs at the endpoint that runs the first, beside an idle one:
-beyond any tie."""
-
-Row = tuple[float, Candidate, list[float]]
-"""Cost, whose, and its terms."""
+SAMPLED: Final = frozenset({"least_load", "local_spillover", "local_first"})
+"""Strategies by load: above 16 they look at this host and at two others."""
 
 
 @dataclass(slots=True)
@@ -136,6 +129,8 @@ class Chooser:
             return Choice(strategy, candidates, self._prices(candidates, ask, now_s), draw=draw)
         if strategy == "latency":
             return self._by_latency(candidates, ask, draw, now_s)
+        if len(candidates) > FULL_SCAN and strategy in SAMPLED:
+            return self._sampled_by_load(candidates, strategy, draw)
         ordered = order(
             candidates,
             strategy,
@@ -171,17 +166,29 @@ class Chooser:
     # -- least_cost ---------------------------------------------------------------------------------------
 
     def _sampled(self, candidates: Sequence[Candidate], ask: Ask, draw: float, now_s: float) -> Choice:
-        places = self.sample([c.endpoint.id for c in candidates], ask, draw, now_s)
+        places = self.sample(ids_of(candidates), ask, draw, now_s)
         draw = spread(draw)
-        some = [candidates[place] for place in places]
-        if not any(c.has_room and not c.suspect for c in some):
-            # Nobody waits beside a free slot only because the draw did not see it.
-            free = [c for c in candidates if c.has_room and not c.suspect]
-            some += [free[place] for place in two_of(len(free), draw)] if len(free) > 1 else free
+        some = _with_room([candidates[place] for place in places], candidates, draw)
         prices = self._prices(some, ask, now_s)
         if not prices.rows:
             prices = self._prices(candidates, ask, now_s)
         return Choice("least_cost", candidates, prices, draw=draw)
+
+    @staticmethod
+    def _sampled_by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Choice:
+        """This host's own and two others at random are compared; the rest only where those do not answer."""
+        home = places_of(candidates, local=True) if strategy != "least_load" else []
+        places = dict.fromkeys((*home, *two_of(len(candidates), draw)))
+        draw = spread(draw)
+        some = _with_room([candidates[place] for place in places], candidates, draw)
+        first = order(some, strategy, draw)
+
+        def ordered() -> Iterator[Candidate]:
+            yield from first
+            seen = {c.endpoint.id for c in first}
+            yield from lowest_first([c for c in candidates if c.endpoint.id not in seen], draw)
+
+        return Choice(strategy, candidates, ordered=ordered())
 
     def _prices(self, candidates: Sequence[Candidate], ask: Ask, now_s: float) -> Prices:
         models, cached = self._history.of(ask.model), self._prefixes.of(ask.model) if ask.blocks else {}
@@ -216,13 +223,13 @@ class Chooser:
                 waiting = True
         if len(rows) > 1:
             running = session is not None and session.running
-            free = _free(rows, models, now_s) if waiting or running else ()
-            if running and session is not None and any(not c.in_flight + c.queued for _, c, _ in free):
-                _unstack(rows, session)
+            unused = free(rows, models, now_s) if waiting or running else ()
+            if running and session is not None and any(not c.in_flight + c.queued for _, c, _ in unused):
+                unstack(rows, session)
             if cached:
-                _drop_credits(rows)
-            if waiting and free:
-                _charge_waiting(rows, min(row[0] for row in free))
+                drop_credits(rows)
+            if waiting and unused:
+                charge_waiting(rows, min(row[0] for row in unused))
         return prices
 
     # -- latency ------------------------------------------------------------------------------------------
@@ -246,49 +253,10 @@ class Chooser:
         return Choice("latency", candidates, prices, draw=draw)
 
 
-def _unstack(rows: list[Row], session: Session) -> None:
-    """No affinity draws two requests of one session to one endpoint while another is idle."""
-    for place, (_, candidate, terms) in enumerate(rows):
-        if session.running.get(candidate.endpoint.id):
-            terms[cost.PREFIX] = 0.0
-            terms[cost.SESSION] = abs(sum(terms)) * (STACKED_FACTOR - 1.0) + STACKED_S
-            rows[place] = (sum(terms), candidate, terms)
-
-
-def _drop_credits(rows: list[Row]) -> None:
-    """A cached prefix counts nothing where the endpoint's excess load costs more."""
-    least_s = min(row[2][cost.QUEUE] for row in rows)
-    for place, (_, candidate, terms) in enumerate(rows):
-        if terms[cost.PREFIX] < 0.0 and terms[cost.QUEUE] - least_s > -terms[cost.PREFIX]:
-            terms[cost.PREFIX] = 0.0
-            rows[place] = (sum(terms), candidate, terms)
-
-
-def _charge_waiting(rows: list[Row], free_s: float) -> None:
-    """Nobody waits beside a free slot, which costs ``free_s``, unless that is many times slower.
-
-    The charge, part of ``queue``, puts who is full beyond a tie. Waiting for a cached prompt is not charged:
-    its queue is weighed against its credit already, and reading the prompt again elsewhere would keep a slot
-    from others for longer than it waits.
-    """
-    for place, (total_s, candidate, terms) in enumerate(rows):
-        full = 0 < candidate.slots <= candidate.in_flight + candidate.queued
-        if full and not terms[cost.PREFIX] and total_s * WAITING_FACTOR >= free_s:
-            terms[cost.QUEUE] += abs(free_s) * (1.0 + NEAR_SHARE) + NEAR_S
-            rows[place] = (sum(terms), candidate, terms)
-
-
-def _free(rows: list[Row], models: ModelHistory, now_s: float) -> list[Row]:
-    """Those which are loaded, trusted, have not failed just now, and have a free slot."""
-    found = []
-    for row in rows:
-        candidate = row[1]
-        if (
-            candidate.in_flight + candidate.queued < (candidate.slots or ASSUMED_SLOTS)
-            and not candidate.suspect
-            and candidate.facts.warmth is Warmth.LOADED
-        ):
-            latency = models.by_endpoint.get(candidate.endpoint.id)
-            if latency is None or not latency.penalty_s or latency.penalty(now_s) < FORGIVEN_S:
-                found.append(row)
-    return found
+def _with_room(some: list[Candidate], candidates: Sequence[Candidate], draw: float) -> list[Candidate]:
+    """``some``, and two with a free slot where they have none: nobody waits beside one that was not drawn."""
+    if any(c.has_room and not c.suspect for c in some):
+        return some
+    seen = {c.endpoint.id for c in some}
+    roomy = [c for c in candidates if c.has_room and not c.suspect and c.endpoint.id not in seen]
+    return some + ([roomy[place] for place in two_of(len(roomy), draw)] if len(roomy) > 1 else roomy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.candidate import Candidate, permitted
@@ -14,7 +16,7 @@ from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
 from sidecar.dataplane.refusals import RefusedError, elsewhere, not_here, unpinned, unready
-from sidecar.dataplane.request import Request
+from sidecar.dataplane.request import Head, Request
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
@@ -41,6 +43,11 @@ _LONGEST_TIMEOUT_S: Final = 86_400.0
 _LOCAL_ONLY: Final = (b"x-swarm-local-only", b"x-netllm-local-only")
 _REMEMBERED: Final = 4096
 _NEVER: Final = math.inf
+_BY_POLICY: Final = frozenset({"batch_shard", "failover"})
+"""Strategies that have headers of their own."""
+_DIGITS: Final = 9
+_LONGEST_NAME: Final = 256
+_MOST_PREFERRED: Final = 32
 
 
 class Plan:
@@ -114,10 +121,10 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
         SwarmError: It will not be served; :class:`RefusedError` says more than others.
     """
     head = request.head
+    routes = plane.routes
     content = (
         peek_multipart(request.body, head.options[b"content-type"]) if head.multipart else peek(request.body)
     )
-    routes = plane.routes
     plan = Plan(content, routes.view, routes.node_id)
     plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
     if peer is not None:
@@ -173,7 +180,7 @@ def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
 
 
 def _choose(
-    plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: tuple[Candidate, ...]
+    plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: Sequence[Candidate]
 ) -> None:
     if not candidates:
         raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
@@ -190,8 +197,24 @@ def _choose(
         route.strategy if route is not None else "",
         plan.view.table.default_strategy,
     )
+    if strategy in _BY_POLICY:
+        plan.ask = ask = _by_policy(head, ask)
     choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=plane.clock_s())
     plan.left = Order(choice, len(candidates))
+
+
+def _by_policy(head: Head, ask: Ask) -> Ask:
+    """``ask`` with its part of a batch, and the nodes that the client prefers."""
+    shard = head.option(b"x-swarm-shard")
+    if shard and not (shard.isascii() and shard.isdigit() and len(shard) <= _DIGITS):
+        raise InvalidRequestError("x-swarm-shard must be the index of the request in its batch")
+    prefer = head.option(b"x-swarm-prefer")
+    return replace(
+        ask,
+        shard=int(shard) if shard else -1,
+        batch=head.option(b"x-swarm-batch")[:_LONGEST_NAME],
+        preferred=tuple(node.strip() for node in prefer.split(",")[:_MOST_PREFERRED] if node.strip()),
+    )
 
 
 def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sidecar.core import overlay as overlays
+from sidecar.core.breaker_group import Admission
 from sidecar.core.candidate import Candidate
+from sidecar.core.candidates import Candidates
+from sidecar.core.choosing import FULL_SCAN
 from sidecar.core.load import EndpointLoad, Seen, estimate
 from sidecar.core.overlay import Overlay
 from sidecar.core.prefix import unpack_digest
@@ -318,7 +321,7 @@ class CurrentRoutes:
             return Resolution(route, self._candidates(ready, now_s), "ready")
         return _unready(route, waits, loading=loading, draining=draining)
 
-    def _candidates(self, ready: list[Endpoint], now_s: float) -> tuple[Candidate, ...]:
+    def _candidates(self, ready: list[Endpoint], now_s: float) -> Sequence[Candidate]:
         if len(ready) == 1:
             return (self.candidate(ready[0], now_s),)
         overlay, balancer, left = self._overlay, self.balancer, ready
@@ -326,6 +329,8 @@ class CurrentRoutes:
             left = [e for e in ready if overlay.admits(e.id, now_s) and overlay.admits(e.node, now_s)]
         # Never the last candidates: a wrong belief about all of them must not become an outage.
         admission = balancer.admitted(left or ready, now_s)
+        if len(admission.endpoints) > FULL_SCAN:
+            return self._many(admission, now_s)
         found = [self.candidate(endpoint, now_s) for endpoint in admission.endpoints]
         if admission.doubted:
             doubted = admission.doubted
@@ -333,6 +338,18 @@ class CurrentRoutes:
         if balancer.returned:
             found = [balancer.started(candidate, now_s) for candidate in found]
         return tuple(found)
+
+    def _many(self, admission: Admission, now_s: float) -> Candidates:
+        """So many that a request looks at a few of them only."""
+        balancer = self.balancer
+
+        def make(endpoint: Endpoint) -> Candidate:
+            found = self.candidate(endpoint, now_s)
+            if endpoint.id in admission.doubted:
+                found = replace(found, suspect=True)
+            return balancer.started(found, now_s) if balancer.returned else found
+
+        return Candidates(admission.endpoints, self._node, make)
 
     def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
         """``endpoint`` of the present view with what is known of it at ``now_s``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -26,7 +27,7 @@ class Resolution:
 
     route: ModelRoute | None
     """None: nobody knows the name."""
-    candidates: tuple[Candidate, ...] = ()
+    candidates: Sequence[Candidate] = ()
     state: State = "absent"
     wait_s: float = 0.0
     """With ``saturated``: the least time until an endpoint may be asked again."""

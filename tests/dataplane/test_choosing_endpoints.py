@@ -15,6 +15,7 @@ from typing import Any
 
 from sidecar.core.breaker import Phase
 from sidecar.core.cost import Excluded
+from sidecar.core.deadlines import FirstBytePolicy
 from sidecar.routing.explaining import explain
 from swarmplane.ids import EndpointId
 from tests.fakes.backend import Behaviour, FakeBackend, Seen, running_backend
@@ -333,3 +334,74 @@ async def test_one_endpoint_records_nothing() -> None:
         assert not len(balancer.sessions)
         assert not balancer.last
         assert not balancer.breakers.items()
+
+
+async def test_parts_of_a_batch_go_where_the_client_says() -> None:
+    """Kills: shards not read, batches not read, a bad index passed on."""
+    async with AsyncExitStack() as stack:
+        fakes = [await stack.enter_async_context(running_backend()) for _ in range(3)]
+        served = {f"b{place}": Served(fake) for place, fake in enumerate(fakes)}
+        node = await stack.enter_async_context(running_node(served=served, draw=seeded()))
+        user = await stack.enter_async_context(client(node))
+        how = {"x_swarm_strategy": "batch_shard"}
+        order = []
+        for shard in range(6):
+            answer = await user.ask(CHAT, x_swarm_shard=str(shard), **how)
+            order.append(answer.headers["x-swarm-backend"])
+        assert order == ["b0", "b1", "b2"] * 2
+        for batch in ("monday", "tuesday"):
+            by_batch = {
+                (await user.ask(CHAT, x_swarm_batch=batch, **how)).headers["x-swarm-backend"]
+                for _ in range(4)
+            }
+            assert len(by_batch) == 1
+        wrong = await user.ask(CHAT, x_swarm_shard="first", **how)
+        assert (wrong.status, wrong.code) == (400, "invalid_request")
+
+
+async def test_failover_prefers_the_nodes_that_the_client_names(tmp_path: Path) -> None:
+    swarm = TestSwarm(tmp_path)
+    async with (
+        running_backend() as near,
+        running_backend() as far,
+        running_node("a", {"srv": Served(near)}, swarm=swarm, draw=seeded()) as entry,
+        running_node("b", {"srv": Served(far)}, swarm=swarm, draw=seeded()),
+        client(entry) as user,
+    ):
+        swarm.connect(strategy="failover")
+        assert (await user.ask(CHAT)).headers["x-swarm-node"] == "a"
+        assert (await user.ask(CHAT, x_swarm_prefer="nobody, b")).headers["x-swarm-node"] == "b"
+
+
+async def test_a_node_that_hangs_costs_its_deadline_once_and_fails_nothing() -> None:
+    """Kills: silence waited for beside an idle endpoint; a hung endpoint asked by everybody."""
+    hang, usual_s, deadline_s = Behaviour(hang=True), 0.02, 0.3
+    async with (
+        running_backend(default=Behaviour(delay_s=usual_s)) as well,
+        running_backend(default=Behaviour(delay_s=usual_s)) as ill,
+        running_node(
+            served={"well": Served(well, slots=8), "ill": Served(ill, slots=8)},
+            draw=seeded(),
+            first_byte=FirstBytePolicy(floor_s=deadline_s),
+        ) as node,
+    ):
+        _, answers = await load(node, 60, 3, **COSTS)
+        assert {answer.status for answer in answers} == {200}
+        asked = len(ill.asked)
+        assert asked
+        ill.default = hang
+        took_s: list[float] = []
+
+        async def worker() -> None:
+            async with client(node) as one:
+                for _ in range(10):
+                    began_s = time.monotonic()
+                    assert (await one.ask(CHAT, **COSTS)).status == 200
+                    took_s.append(time.monotonic() - began_s)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(worker())
+        # The deadline, its usual time, and what a busy machine adds; the hard limit is a minute and more.
+        assert max(took_s) < 20 * deadline_s, sorted(took_s)[-5:]
+        assert len(ill.asked) - asked <= 10, "few found out for all"

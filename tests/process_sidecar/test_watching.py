@@ -10,7 +10,7 @@ from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import SystemClock
 from swarmplane.ids import EndpointId, ModelName, NodeId
-from tests.fakes.control import inventory
+from tests.fakes.inventories import inventory
 
 
 async def test_what_is_read_is_told_and_priced() -> None:

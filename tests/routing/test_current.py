@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 import pytest
 
+from sidecar.core.candidates import Candidates
+from sidecar.core.cost import Ask
 from sidecar.core.load import EndpointLoad
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
@@ -388,3 +390,22 @@ def test_what_was_learned_of_an_endpoint_survives_news_about_another(routes: Cur
     changed = own(ModelState.LOADED, ModelState.COLD)
     routes.set_own(changed)
     assert [c.endpoint.backend for c in routes.resolve("tiny", NOW_S).candidates] == ["own1"]
+
+
+def test_of_a_hundred_endpoints_a_request_looks_at_a_few() -> None:
+    """Kills: a candidate made for every endpoint of the table, doubt and slow start lost on the way."""
+    endpoints = tuple(
+        Endpoint(EndpointId(f"n{n:03}/b/m"), NodeId(f"n{n:03}"), BackendName("b"), "m", slots=2)
+        for n in range(100)
+    )
+    name = ModelName("m")
+    routes = CurrentRoutes(NodeId("me"))
+    nodes = {e.node: NodeEntry(e.node, e.node, ("h:1",)) for e in endpoints}
+    routes.install(RouteTable(SwarmId("s"), Version(1, 1), {name: ModelRoute(name, endpoints)}, nodes))
+    found = routes.resolve("m", 0.0).candidates
+    assert isinstance(found, Candidates)
+    next(routes.balancer.choose(found, Ask("m"), strategy="least_cost", draw=0.4, now_s=0.0))
+    assert found.made <= 4
+    routes.balancer.returned[endpoints[0].id] = 0.0
+    started = routes.resolve("m", 0.0).candidates[0]
+    assert started.slots == 1, "it starts slowly"

@@ -18,7 +18,7 @@ from sidecar.routing.history_file import HistoryKeeper, load_history
 from sidecar.routing.view import own_endpoints
 from swarmplane.ids import EndpointId, ModelName, NodeId
 from tests.fakes.clock import FakeClock
-from tests.fakes.control import inventory
+from tests.fakes.inventories import inventory
 
 M, FAST, SLOW = ModelName("m"), EndpointId("a/b/m"), EndpointId("b/b/m")
 UNIX_S = 1.7e9
