@@ -34,6 +34,17 @@ class Counts:
         origins[origin] = origins.get(origin, 0) + 1
         self.revision += 1
 
+    def begin_within(self, endpoint: EndpointId, origin: str, limit: int) -> bool:
+        """One more, if fewer than ``limit`` are in flight."""
+        origins = self._by_origin.get(endpoint)
+        if origins is None:
+            origins = self._by_origin[endpoint] = {}
+        if sum(origins.values()) >= limit:
+            return False
+        origins[origin] = origins.get(origin, 0) + 1
+        self.revision += 1
+        return True
+
     def end(self, endpoint: EndpointId, origin: str) -> None:
         """One fewer; nothing where none was begun."""
         origins = self._by_origin.get(endpoint)

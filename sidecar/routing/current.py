@@ -230,6 +230,10 @@ class CurrentRoutes:
         self.balancer.housekeep(now_s, lambda key: key.partition("/")[0] in nodes or key in self._view.own)
         self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
 
+    def begin_within(self, endpoint: EndpointId, origin: str, limit: int) -> bool:
+        """:meth:`begin`, if fewer than ``limit`` are with it."""
+        return self._counts.begin_within(endpoint, origin, limit)
+
     # -- counting -----------------------------------------------------------------------------------------
 
     def begin(self, endpoint: EndpointId, origin: str) -> None:
