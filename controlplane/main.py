@@ -6,14 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-import structlog
 
 from swarmplane import logs
 from swarmplane.entry import USAGE, run_to_end, say
-from swarmplane.errors import InvalidRequestError, SwarmError
+from swarmplane.errors import InvalidRequestError
 from swarmplane.settings.directories import default_data_dir
 from swarmplane.settings.load import load
 
@@ -34,8 +31,6 @@ _SHORTHANDS = {
     "--log-level": ("log.level", "LEVEL", "debug, info, warning or error"),
     "--log-format": ("log.format", "FORMAT", "text or json"),
 }
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +76,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return say(PROGRAM, error.message, USAGE)
     logs.configure(settings.log.level, settings.log.format)
     from controlplane.process.life import live
+    from controlplane.process.reload import Reloader
 
+    reloader = Reloader(settings, lambda: load(given.data_dir, given.overrides))
     return run_to_end(
-        PROGRAM, live(settings, given.data_dir, lifeline_fd=given.lifeline_fd, reload=partial(reload, given))
+        PROGRAM, live(settings, given.data_dir, lifeline_fd=given.lifeline_fd, reloader=reloader)
     )
-
-
-def reload(given: Arguments) -> None:
-    """Take ``log.*`` of the settings as they stand now into use; the rest needs a restart. It blocks."""
-    try:
-        settings = load(given.data_dir, given.overrides)
-    except (SwarmError, OSError) as error:
-        log.warning("settings.refused", reason=str(error))
-        return
-    logs.configure(settings.log.level, settings.log.format)
-    log.info("settings.reloaded", applied=("log.level", "log.format"))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from cli.lazy import Group
 from cli.output import emit, print_document, say, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from swarmplane.settings.load import Loaded
 
 
@@ -114,14 +116,28 @@ def reload() -> None:
     admin = running.urls.get("admin", "") if running is not None else ""
     if not admin:
         raise UnavailableError("this host does not run; it reads its settings at its start: swarmctl up")
-    answer = post_json(admin, "/reload")
+    console = running.urls.get("console", "") if running is not None else ""
+    document = _merged(post_json(admin, "/reload"), post_json(console, "/reload") if console else {})
     lines = [
         f"{words}: {', '.join(keys)}"
-        for words, name in (("applied", "applied"), ("need a restart", "restart_needed"))
-        if isinstance(keys := answer.get(name), list) and keys
+        for words, name in (("applied", "applied"), ("need a restart (swarmctl restart)", "restart_needed"))
+        if (keys := document[name])
     ]
-    document = {"applied": answer.get("applied", []), "restart_needed": answer.get("restart_needed", [])}
     emit("config-reload", document, "\n".join(lines) or "nothing changed")
+
+
+def _merged(sidecar: Mapping[str, object], control: Mapping[str, object]) -> dict[str, list[str]]:
+    """What both processes of a host did; the control plane, where it runs, speaks for its own sections."""
+
+    def keys(answer: Mapping[str, object], name: str) -> list[str]:
+        found = answer.get(name)
+        return [str(key) for key in found] if isinstance(found, list) else []
+
+    own = ("control.", "etcd.", "swarm.") if control else ()
+    restart = [key for key in keys(sidecar, "restart_needed") if not key.startswith(own)]
+    restart += [key for key in keys(control, "restart_needed") if key not in restart]
+    applied = dict.fromkeys([*keys(sidecar, "applied"), *keys(control, "applied")])
+    return {"applied": [key for key in applied if key not in restart], "restart_needed": restart}
 
 
 def _loaded() -> Loaded:

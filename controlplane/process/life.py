@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,9 +15,11 @@ from typing import Final
 import structlog
 
 from controlplane.process.parts import Parts, build
+from controlplane.process.reload import Reloader
 from controlplane.process.storing import open_store
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
+from controlplane.services.control import ControlPolicy
 from controlplane.services.founding import ADMIN_NAME, open_or_found, secret_is_private, secret_path
 from controlplane.services.own_credentials import (
     FOUNDER_CONTEXT,
@@ -57,9 +58,9 @@ async def live(
     root: Path,
     *,
     lifeline_fd: int | None = None,
-    reload: Callable[[], None] | None = None,
+    reloader: Reloader | None = None,
 ) -> None:
-    """Run an instance until a signal or the end of the lifeline. ``reload`` is called at SIGHUP, in a thread.
+    """Run an instance until a signal or the end of the lifeline. ``reloader`` acts at SIGHUP, in a thread.
 
     Raises:
         SwarmError: It could not start; the message says what to do.
@@ -68,7 +69,8 @@ async def live(
     data_dir, clock, stop = DataDir(root), SystemClock(), asyncio.Event()
     loop = asyncio.get_running_loop()
     on_signals(loop, stop.set)
-    on_hangup(loop, reload or _nothing)
+    reloader = reloader or Reloader(settings, lambda: settings)
+    on_hangup(loop, reloader.hung_up)
     if lifeline_fd is not None:
         watch_lifeline(loop, lifeline_fd, stop.set)
     async with AsyncExitStack() as closing:
@@ -95,15 +97,13 @@ async def live(
             metrics = listening_socket(listening.metrics, flag="--control-metrics-listen")
             closing.callback(metrics.close)
         parts = build(settings, listening, data_dir, opened, authority, credential, clock)
+        reloader.subscribe(lambda now: parts.control.adopt(ControlPolicy.of(now)))
+        parts.console.reload_by(reloader.reload)
         closing.callback(remove_ready, data_dir, "controlplane")
         if metrics is not None:
             await closing.enter_async_context(parts.console.serving_metrics(metrics))
         await _serve(parts, data_dir, Bound(console, metrics), stop)
     log.info("controlplane.stopped")
-
-
-def _nothing() -> None:
-    """A hangup is no reason to die, even where nothing is read again."""
 
 
 async def _restore_admin(store: Store, authority: SwarmAuthority, data_dir: DataDir) -> None:

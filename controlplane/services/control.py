@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -241,6 +241,11 @@ class ControlService:
         """A sidecar keeps its last good table."""
         self.nacks += 1
         log.warning("update.refused", node=session.node, name=session.name, reason=reason)
+
+    def adopt(self, policy: ControlPolicy) -> None:
+        """Go by what of ``policy`` may change while running. From any thread."""
+        self._policy = replace(self._policy, heartbeat_s=policy.heartbeat_s, debounce_s=policy.debounce_s)
+        self.pushes.gather_for(policy.debounce_s)
 
     def acknowledged(self, session: Session, version: Version, nonce: int) -> None:
         """A sidecar uses the table of ``version`` now, or took what else ``nonce`` stands for."""

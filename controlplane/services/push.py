@@ -89,6 +89,10 @@ class Pushes:
         membership.subscribe(lambda _: self._mark(suspects=True))
         mirror.subscribe(self._turn)
 
+    def gather_for(self, debounce_s: float) -> None:
+        """Gather route pushes for so long from now on."""
+        self._debounce_s = debounce_s
+
     async def run(self) -> None:
         """Gather what is not urgent, until cancelled."""
         async with asyncio.TaskGroup() as group:

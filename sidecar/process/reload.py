@@ -15,6 +15,7 @@ from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import LIVE
 from swarmplane import logs
 from swarmplane.errors import InvalidRequestError, SwarmError
+from swarmplane.settings.changes import changed
 from swarmplane.settings.schema import Settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -34,21 +35,10 @@ class Reloaded:
 
 def changed_keys(before: Settings, after: Settings) -> Reloaded:
     """Which settings differ, and which of them a running sidecar takes into use."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
-    changed = [key for key in new if old.get(key) != new[key]]
+    found = changed(before, after)
     return Reloaded(
-        tuple(key for key in changed if key in _APPLIED), tuple(key for key in changed if key not in _APPLIED)
+        tuple(key for key in found if key in _APPLIED), tuple(key for key in found if key not in _APPLIED)
     )
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Mapping[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def set_log_level(level: str, style: str) -> None:

@@ -140,6 +140,41 @@ def test_metrics_stand_on_a_listener_of_their_own(start: Callable[..., Process])
     assert (answer_of(own, "/other", "GET"), answer_of(own, "/metrics", "POST")) == (404, 405)
 
 
+def posted(address: str, path: str, **headers: str) -> tuple[int, Any]:
+    """Status and JSON of a POST."""
+    connection = http.client.HTTPConnection(address, timeout=CALL_S)
+    try:
+        connection.request("POST", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_a_reload_says_what_it_took_and_what_needs_a_restart(start: Callable[..., Process]) -> None:
+    process = start()
+    console = process.ready()["console"]
+    nothing = {"schema": "controlplane.reload/v1", "applied": [], "restart_needed": []}
+    assert posted(console, "/reload") == (200, nothing)
+    config = process.data_dir / "config.toml"
+    config.write_text(
+        "[control]\ndebounce_s = 0.3\nheartbeat_s = 1.0\nlease_ttl_s = 12.0\n"
+        '[log]\nlevel = "debug"\n[client]\nmax_json_bytes = 5\n'
+    )
+    status, document = posted(console, "/reload")
+    assert (status, set(document["applied"]), document["restart_needed"]) == (
+        200,
+        {"control.debounce_s", "control.heartbeat_s", "log.level"},
+        ["control.lease_ttl_s"],
+    )
+    assert posted(console, "/reload")[1] == {**nothing, "restart_needed": ["control.lease_ttl_s"]}
+    config.write_text("[control]\ndebounce_s = -1\n")
+    status, document = posted(console, "/reload")
+    assert (status, document["error"]["code"]) == (400, "invalid_request")
+    for headers in ({"Origin": "http://127.0.0.1:3000"}, {"X-Forwarded-For": "10.0.0.1"}):
+        assert posted(console, "/reload", **headers)[0] == 403
+
+
 async def tokens_of(facts: dict[str, Any], credential: Credential, *, make: bool = False) -> Any:
     async with await control_channel(facts["control"], credential) as channel:
         stub: Any = token_pb2_grpc.TokenServiceStub(channel)
@@ -152,7 +187,10 @@ async def tokens_of(facts: dict[str, Any], credential: Credential, *, make: bool
 async def test_it_founds_serves_and_stops_cleanly(start: Callable[..., Process]) -> None:
     process = start()
     facts = process.ready()
-    assert set(facts) == {"pid", "instance_id", "swarm", "swarm_name", "control", "join", "console"}
+    assert set(facts) == {
+        *("pid", "instance_id", "swarm", "swarm_name"),
+        *("control", "join", "console", "metrics"),
+    }
     assert get(facts["console"], "/healthz")[0] == 200
     assert json.loads(get(facts["console"], "/readyz")[1])["status"] == "ready"
     status, metrics = get(facts["console"], "/metrics")
