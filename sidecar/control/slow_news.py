@@ -39,6 +39,8 @@ class SlowNews:
 
     def next(self, now_s: float) -> pb.SidecarMessage | None:
         """What to send; None: nothing now."""
+        if self._routes.balancer.agreed:
+            self._routes.balancer.read_prompts()
         return self._condition_message(now_s) or self._prefix_message(now_s)
 
     def _condition_message(self, now_s: float) -> pb.SidecarMessage | None:

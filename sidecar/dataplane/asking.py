@@ -36,8 +36,7 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
     members, spans = content.members, content.spans
     if members is None:
         return Ask(model, session=session_key(model, header=session))
-    leading = [spans[name][1:] if name in spans else _NOWHERE for name in _PROMPT]
-    leading += [spans[name][1:] for name in _OTHER_PROMPTS if name in spans]
+    leading = prompt_spans(spans)
     size = sum(end - start for start, end in leading)
     return Ask(
         model,
@@ -52,6 +51,12 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
             user=_name(members, "user"),
         ),
     )
+
+
+def prompt_spans(spans: Mapping[str, tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Where the parts of a prompt stand, in the order in which caches see them."""
+    leading = [spans[name][1:] if name in spans else _NOWHERE for name in _PROMPT]
+    return leading + [spans[name][1:] for name in _OTHER_PROMPTS if name in spans]
 
 
 def _limit(members: Mapping[str, msgspec.Raw]) -> int:

@@ -11,7 +11,7 @@ from sidecar.core.candidate import Candidate, permitted
 from sidecar.core.cost import Ask
 from sidecar.core.overlay import Overlay
 from sidecar.core.strategies import effective, order
-from sidecar.dataplane.asking import Order, read_ask
+from sidecar.dataplane.asking import Order, prompt_spans, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
@@ -131,6 +131,8 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
         if head.hop is None:
             head.hop = read_hop(head.options, peer.node)
         _plan_owner(plane, plan, head.hop, now_s)
+        if plane.routes.balancer.prompts.room:
+            _keep_prompt(plane, request, plan)
     elif head.plain:
         _plan_plain(plane, request, plan)
     else:
@@ -148,6 +150,8 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     if known is not None:
         plan.model, candidate = known
         plan.left = [candidate]
+        if candidate.local and plane.routes.balancer.prompts.room:
+            _keep_prompt(plane, request, plan)
         return
     resolution = plane.routes.resolve(plan.asked, plane.clock_s())
     _choose(plane, request, plan, resolution, resolution.candidates)
@@ -201,6 +205,14 @@ def _choose(
         plan.ask = ask = _by_policy(head, ask)
     choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=plane.clock_s())
     plan.left = Order(choice, len(candidates))
+
+
+def _keep_prompt(plane: DataPlane, request: Request, plan: Plan) -> None:
+    """One of a few prompts that tell others what is cached here; which of our endpoints is a good guess."""
+    content, left = plan.content, plan.left
+    if content.members is not None and isinstance(left, list):
+        spans = prompt_spans(content.spans)
+        plane.routes.balancer.prompts.keep(plan.model, left[-1].endpoint, request.body, spans)
 
 
 def _by_policy(head: Head, ask: Ask) -> Ask:

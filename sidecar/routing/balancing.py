@@ -22,6 +22,7 @@ from sidecar.core.prefix_index import REPLICA_BLOCKS, PrefixIndex
 from sidecar.core.session import Sessions
 from sidecar.core.slow_start import SlowStart, usable_slots, weight
 from sidecar.core.stalls import Gaps
+from sidecar.routing.prompts import Prompts
 from swarmplane.ids import EndpointId, ModelName
 from swarmplane.routes import Endpoint
 
@@ -48,6 +49,7 @@ class Balancer:
         "key",
         "last",
         "prefixes",
+        "prompts",
         "returned",
         "sessions",
     )
@@ -57,6 +59,7 @@ class Balancer:
         self.gaps = Gaps()
         """How often streamed answers come: what is a stall."""
         self.prefixes = PrefixIndex()
+        self.prompts = Prompts()
         self.sessions = Sessions()
         self.breakers = Breakers(policy or Policy())
         self.key = secrets.token_bytes(32)
@@ -81,6 +84,10 @@ class Balancer:
         """Go by these from now on."""
         self.breakers.adopt(policy)
         self._slow = slow_start
+
+    def read_prompts(self) -> None:
+        """Learn from prompts that were served without a choice; at most 2 ms."""
+        self.prompts.read(self.prefixes, self.key, cache_blocks)
 
     # -- choosing -----------------------------------------------------------------------------------------
 
