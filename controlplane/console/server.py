@@ -38,7 +38,7 @@ class Console:
         self,
         figures: Callable[[], Awaitable[Figures]],
         unready: Callable[[], Awaitable[str]],
-        store: Callable[[], Awaitable[Mapping[str, object]]],
+        store: Callable[[], Awaitable[Mapping[str, object]]] | None = None,
     ) -> None:
         self._figures = figures
         self._store = store
@@ -65,6 +65,8 @@ class Console:
         return [web.get("/store", self._store_page), web.post("/reload", self._reload_now)]
 
     async def _store_page(self, _request: web.Request) -> web.Response:
+        if self._store is None:
+            raise web.HTTPNotFound
         return web.json_response({"schema": "controlplane.store/v1", **await self._store()})
 
     def _open_routes(self) -> list[web.RouteDef]:

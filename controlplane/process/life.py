@@ -52,6 +52,19 @@ class Bound:
     metrics: socket.socket | None
     """For metrics alone, where one is wanted."""
 
+    @classmethod
+    def of(cls, listening: ListenPolicy, closing: AsyncExitStack) -> Bound:
+        """Listen until ``closing`` is closed.
+
+        Raises:
+            UnavailableError: A port is busy; says by whom and which flag chooses another.
+        """
+        console = closing.enter_context(listening_socket(listening.console, flag="--console-listen"))
+        if listening.metrics is None:
+            return cls(console, None)
+        flag = "--control-metrics-listen"
+        return cls(console, closing.enter_context(listening_socket(listening.metrics, flag=flag)))
+
 
 async def live(
     settings: Settings,
@@ -90,19 +103,14 @@ async def live(
             log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
         credential = await asyncio.to_thread(own_credential, authority, data_dir, time.time())
         await _restore_admin(store, authority, data_dir)
-        console = listening_socket(listening.console, flag="--console-listen")
-        closing.callback(console.close)
-        metrics = None
-        if listening.metrics is not None:
-            metrics = listening_socket(listening.metrics, flag="--control-metrics-listen")
-            closing.callback(metrics.close)
+        bound = Bound.of(listening, closing)
         parts = build(settings, listening, data_dir, opened, authority, credential, clock)
         reloader.subscribe(lambda now: parts.control.adopt(ControlPolicy.of(now)))
         parts.console.reload_by(reloader.reload)
         closing.callback(remove_ready, data_dir, "controlplane")
-        if metrics is not None:
-            await closing.enter_async_context(parts.console.serving_metrics(metrics))
-        await _serve(parts, data_dir, Bound(console, metrics), stop)
+        if bound.metrics is not None:
+            await closing.enter_async_context(parts.console.serving_metrics(bound.metrics))
+        await _serve(parts, data_dir, bound, stop)
     log.info("controlplane.stopped")
 
 
