@@ -28,6 +28,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 ERROR_DOMAIN: Final = "swarmplane"
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
+STALE_KEY: Final = "x-swarm-stale-s"
+"""Trailing metadata of an answer that is not fresh, because the store is out of reach: its age in seconds."""
 # `grpc.keepalive_timeout_ms` does nothing in any version that was measured; the HTTP/2 ping time-out works.
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
@@ -151,6 +153,10 @@ _CLASSES: Final = {
         errors.UnavailableError,
     )
 }
+_CLASSES_BY_STATUS: Final = {
+    code.grpc_status: kind for code, kind in _CLASSES.items() if kind is not errors.StaleEpochError
+}
+"""For codes without a class of their own, as `model_not_found`: who catches the wider one gets it."""
 STREAM_RESET: Final = "the stream was reset"
 _CORE: Final = "Internal error from Core"
 """What grpcio says of a write to a stream that has ended, in place of the reason."""
@@ -193,7 +199,7 @@ def rpc_error_to_swarm_error(error: grpc.aio.AioRpcError, address: str | Address
 
 
 def _swarm_error(code: Code, message: str, details: dict[str, str]) -> SwarmError:
-    kind = _CLASSES.get(code, SwarmError)
+    kind = _CLASSES.get(code) or _CLASSES_BY_STATUS.get(code.grpc_status, SwarmError)
     reserved = {"message", "code", "self"}
     return kind(message, code=code, **{k: v for k, v in details.items() if k not in reserved})
 

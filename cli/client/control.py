@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import grpc
 
 from cli.client import documents
 from cli.client.documents import Document
-from swarmplane.channels import swarm_errors
+from cli.output import say
+from swarmplane.channels import STALE_KEY, swarm_errors
 from swarmplane.ids import random_id
 from swarmplane.v1 import (
     certificate_pb2,
@@ -39,6 +40,7 @@ class ControlClient:
 
     def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
         self.address = address
+        self._told = False
         # Generated stubs carry no types.
         self._nodes: Any = node_pb2_grpc.NodeServiceStub(channel)
         self._models: Any = model_pb2_grpc.ModelServiceStub(channel)
@@ -191,7 +193,16 @@ class ControlClient:
 
     async def _call(self, method: Any, request: Any) -> Any:  # noqa: ANN401 - generated stubs carry no types
         with swarm_errors(self.address):
-            return await method(request, timeout=CALL_S)
+            call = method(request, timeout=CALL_S)
+            answer = await call
+            self._note_age(dict(await call.trailing_metadata() or ()))
+            return answer
+
+    def _note_age(self, metadata: Mapping[str, Any]) -> None:
+        """Say once that what is told is not fresh."""
+        if STALE_KEY in metadata and not self._told:
+            self._told = True
+            say(f"note: the store is out of reach; this is {metadata[STALE_KEY]} s old")
 
     async def _pages(
         self,

@@ -42,6 +42,7 @@ def status() -> None:
         "swarm": {"id": record.swarm_id, "name": record.swarm_name} if record is not None else None,
         "node": {"id": record.node_id, "name": record.node_name} if record is not None else None,
         "control": _control(runtime),
+        "store": _store(runtime),
     }
     document |= wait_for(_swarm(called)) if running and record is not None else _nothing("")
     if called.as_json:
@@ -78,6 +79,36 @@ def _control(runtime: Runtime | None) -> Document | None:
     return {name: value for name, value in document.items() if name != "schema"}
 
 
+def _store(runtime: Runtime | None) -> Document | None:
+    """How the store is, where this host runs a control plane."""
+    from cli.client.local import get_json
+
+    if runtime is None or not runtime.urls.get("console"):
+        return None
+    try:
+        document = get_json(runtime.urls["console"], "/store")
+    except SwarmError:
+        return None
+    return {name: value for name, value in document.items() if name != "schema"}
+
+
+def _store_words(store: object) -> list[str]:
+    if not isinstance(store, dict) or store.get("kind") != "etcd":
+        return []
+    members = store["members"]
+    answering = [one for one in members if one["answers"]]
+    leader = next((f"{one['endpoint']} leads" for one in members if one["leader"]), "nobody leads")
+    words = f"store    etcd, {len(answering)} of {len(members)} members answer, {leader}"
+    if answering:
+        slowest = max(one["latency_ms"] for one in answering)
+        largest = max(one["bytes"] for one in answering) / 2**20
+        versions = ", ".join(sorted({one["version"] for one in answering if one["version"]}))
+        words += f"; {versions}, {slowest:.1f} ms, {largest:.1f} MiB"
+    if not store["quorum"]:
+        words += f"; what is shown is {store['age_s']:.0f} s old, and nothing can be changed"
+    return [words, *(f"warning  {warning}" for warning in store["warnings"])]
+
+
 def _words(document: Document, up: str) -> str:
     swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
     lines = []
@@ -95,6 +126,7 @@ def _words(document: Document, up: str) -> str:
         lines.append("host     draining: it stops once its requests are done")
     if document["problem"]:
         lines.append(f"problem  {document['problem']}")
+    lines += _store_words(document["store"])
     for what, columns in (
         ("nodes", ("name", "state", "models", "unreachable_reason")),
         ("models", ("name", "state", "context_length")),

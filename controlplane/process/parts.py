@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from controlplane.console.metrics import Figures
 from controlplane.console.server import Console
+from controlplane.process.store_page import store_page
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
 from controlplane.rpc.peer import PeerLinks
@@ -27,8 +28,10 @@ from controlplane.services.control import ControlPolicy, ControlService
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.instances import InstanceFacts
+from controlplane.services.known import KnownStore
 from controlplane.services.leadership import Leadership
 from controlplane.services.measured_store import MeasuredStore
+from controlplane.services.mirror import Mirror
 from controlplane.services.mutations import Mutations
 from controlplane.services.policies import Policies
 from controlplane.services.renewal import Renewal
@@ -79,7 +82,9 @@ def build(
         UnavailableError: A port is taken.
     """
     measured = MeasuredStore(opened.store)
-    callers, denials = Callers(measured, authority.swarm), Denials(measured, clock)
+    mirror = Mirror(measured, clock)
+    callers = Callers(KnownStore(measured, mirror, clock), authority.swarm)
+    denials = Denials(measured, clock)
     mutations = Mutations(measured, authority.secret, time.time)
     tokens = Tokens(measured, authority, mutations, time.time)
     certificate = LiveCertificate(credential)
@@ -87,7 +92,7 @@ def build(
     servers.bind(listening.control, listening.join)
     instance = _facts(authority, servers, listening, alone=opened.etcd is None)
     control = ControlService(
-        measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time
+        measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time, mirror=mirror
     )
     services = register_authority(
         servers,
@@ -109,7 +114,9 @@ def build(
         denials,
         servers,
         services,
-        Console(lambda: _figures(instance, control, measured), _unready(measured)),
+        Console(
+            lambda: _figures(instance, control, measured), _unready(measured), store_page(opened, control)
+        ),
         control,
         runs,
     )

@@ -17,7 +17,8 @@ from controlplane.rpc.caller import CALLER
 from controlplane.rpc.wrapping import Handler, wrapped
 from controlplane.services.callers import Callers
 from controlplane.services.denials import Denials
-from swarmplane.channels import ERROR_DOMAIN, STATUS_DETAILS_KEY
+from controlplane.services.known import FRESHNESS, Freshness
+from swarmplane.channels import ERROR_DOMAIN, STALE_KEY, STATUS_DETAILS_KEY
 from swarmplane.credentials.certificate import subject_of_names
 from swarmplane.credentials.names import Subject
 from swarmplane.errors import SwarmError, UnauthenticatedError
@@ -107,17 +108,22 @@ class AuthorizationInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _admitted(self, method: str, context: Context, denials: Denials | None) -> AsyncIterator[None]:
+        freshness = Freshness()
+        told = FRESHNESS.set(freshness)
         caller = await self._callers.identify(subject_of_call(context))
         check_allowed(caller, method)
         reset = CALLER.set(caller)
         try:
             if denials is None:
                 yield
-                return
-            async with _ended_when_denied(denials, caller.subject):
-                yield
+            else:
+                async with _ended_when_denied(denials, caller.subject):
+                    yield
+            if freshness.age_s:
+                context.set_trailing_metadata(((STALE_KEY, f"{freshness.age_s:.1f}"),))
         finally:
             CALLER.reset(reset)
+            FRESHNESS.reset(told)
 
 
 def subject_of_call(context: Context) -> Subject:

@@ -20,6 +20,7 @@ from controlplane.services.events import Events
 from controlplane.services.exchange import Exchange
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.instances import InstanceFacts, Instances
+from controlplane.services.known import KnownStore
 from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
 from controlplane.services.measured_store import Durations
@@ -85,12 +86,14 @@ class ControlService:
         mutations: Mutations,
         *,
         unix_s: Callable[[], float],
+        mirror: Mirror | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._policy = policy
         self._instance = instance
-        self.mirror = mirror = Mirror(store, clock)
+        self.mirror = mirror = mirror or Mirror(store, clock)
+        known = KnownStore(store, mirror, clock)
         self.table = LiveTable(mirror, instance.swarm)
         figures, own = policy.membership, instance.id
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
@@ -139,13 +142,13 @@ class ControlService:
             instance=own,
             interval_s=policy.load_interval_s,
         )
-        self.elections = Elections(store, mirror)
+        self.elections = Elections(known, mirror)
         self.reachability = Reachability()
         self.events = Events(store, mirror, self.membership)
-        self.catalog = Catalog(store, mirror, self.table)
+        self.catalog = Catalog(known, mirror, self.table)
         self.operations = Operations(store, mutations, unix_s=unix_s)
         seen = (mirror, self.sessions, self.membership, self.reachability)
-        self.nodes = Nodes(store, *seen, mutations, unix_s=unix_s)
+        self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s)
         self.drains = Drains(
             self.nodes, self.operations, self.pushes.in_flight, clock, mirror, self.leadership
         )

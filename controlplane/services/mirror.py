@@ -39,6 +39,7 @@ _KEPT: Final = (
     keyspace.MODELS,
     keyspace.INSTANCES,
     keyspace.ELECTIONS,
+    keyspace.EPOCHS,
     keyspace.OPERATIONS,
     keyspace.PEOPLE,
 )
@@ -197,7 +198,7 @@ class Mirror:
                 if batch.revision > end:
                     break
                 for event in batch.events:
-                    place = _place(event.kv.key)
+                    place = place_of(event.kv.key)
                     if place is not None and event.kind is EventKind.DELETE:
                         deleted[place] = batch.revision
                 if batch.revision == end:
@@ -215,7 +216,7 @@ class Mirror:
             kv = event.kv if event.kind is EventKind.PUT else None
             if event.kv.key == keyspace.GENERATION:
                 self._set_generation(kv)
-            place = _place(event.kv.key)
+            place = place_of(event.kv.key)
             if place is None:
                 continue
             prefix, name = place
@@ -238,6 +239,7 @@ class Mirror:
         moved.set()
 
 
-def _place(key: str) -> tuple[str, str] | None:
+def place_of(key: str) -> tuple[str, str] | None:
+    """The kept prefix that ``key`` is below, and the rest of it; None: it is not kept."""
     prefix = next((prefix for prefix in _KEPT if key.startswith(prefix)), None)
     return None if prefix is None else (prefix, key[len(prefix) :])

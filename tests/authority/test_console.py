@@ -104,7 +104,12 @@ async def test_readiness_gives_its_reason(reason: str, status: int) -> None:
     async def figures() -> Figures:
         return Figures("1")
 
-    async with Console(figures, unready).serving(bound):
+    async def store() -> dict[str, object]:
+        return {"kind": "embedded"}
+
+    async with Console(figures, unready, store).serving(bound):
+        shown, page = await asyncio.to_thread(_get, port, "/store")
+        assert (shown, json.loads(page)) == (200, {"schema": "controlplane.store/v1", "kind": "embedded"})
         got, body = await asyncio.to_thread(_get, port, "/readyz")
         assert (got, json.loads(body).get("reason", "")) == (status, reason)
         assert await asyncio.to_thread(_get, port, "/healthz") == (200, b'{"status": "ok"}')

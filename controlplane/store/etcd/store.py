@@ -13,6 +13,7 @@ from controlplane.store.etcd.calls import COMPACT, WATCH
 from controlplane.store.etcd.client import Effect, EtcdClient
 from controlplane.store.etcd.failures import Failure, RefusedError
 from controlplane.store.etcd.following import Follower
+from controlplane.store.etcd.health import ClusterHealth, cluster_health
 from controlplane.store.etcd.keyspace import Keyspace
 from controlplane.store.etcd.leases import KeepAlives, Leases
 from controlplane.store.etcd.ranges import Ranges
@@ -182,6 +183,10 @@ class EtcdStore:
     async def revision(self) -> int:
         """See :class:`controlplane.store.port.Store`."""
         return await self._client.revision()
+
+    async def health(self) -> ClusterHealth:
+        """How the members are, for people; takes a second at most."""
+        return await cluster_health(self._client)
 
     async def _compacted(self) -> CompactedError:
         """From where on the history is kept. Only a watch that is refused tells; 0 if none is."""
