@@ -65,6 +65,7 @@ class Attempts(Sink):
         "_pace",
         "_paused_s",
         "_place",
+        "_plan",
         "_plane",
         "_planned_s",
         "_progress",
@@ -82,6 +83,9 @@ class Attempts(Sink):
         "rename",
         "request",
     )
+
+    _plan: Plan
+    """:attr:`plan`, once there is one: what runs has one."""
 
     def __init__(self, plane: DataPlane, connection: ClientConnection, request: Request) -> None:
         self._plane = plane
@@ -129,7 +133,7 @@ class Attempts(Sink):
         request = self.request
         self._started_s = now_s = time.monotonic()
         try:
-            self.plan = plan = plan_request(plane, request, self.connection.peer, now_s)
+            self.plan = self._plan = plan = plan_request(plane, request, self.connection.peer, now_s)
         except SwarmError as error:
             self._refuse(error)
             return
@@ -181,12 +185,6 @@ class Attempts(Sink):
     def _first_byte_limit_s(self) -> float:
         """How long the present attempt may run without a byte of an answer."""
 
-    @property
-    def _plan(self) -> Plan:
-        if self.plan is None:
-            raise RuntimeError("no plan yet")
-        return self.plan
-
     def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
         plane = self._plane
         plane.counters.attempts += 1
@@ -195,7 +193,8 @@ class Attempts(Sink):
             plane.routes.begin(candidate.endpoint.id, self._plan.origin)
             self._counting = True
         noted = self.noted
-        noted.context = context_lines(self.request, noted.trace, candidate, plane.node_name)
+        if noted.trace is not None or self.request.traceparent:
+            noted.context = context_lines(self.request, noted.trace, candidate, plane.node_name)
         destination = plane.upstreams.destination(candidate)
         if destination is None:
             self._outcome(Outcome.CONNECT_FAILED, written=False)
@@ -236,15 +235,9 @@ class Attempts(Sink):
         self._first_byte_by_s = now_s + self._first_byte_limit_s()
         body, self.rename = plane.writer.body(self.request, self._plan, candidate)
         attempt = self._progress.attempts + 1
+        queued = b"" if self._queued_since_s == _NEVER else queued_line(now_s - self._queued_since_s)
         head = plane.writer.head(
-            self.request,
-            self._plan,
-            candidate,
-            len(body),
-            attempt=attempt,
-            now_s=now_s,
-            context=self.noted.context,
-            queued=b"" if self._queued_since_s == _NEVER else queued_line(now_s - self._queued_since_s),
+            self.request, self._plan, candidate, len(body), attempt, now_s, self.noted.context, queued
         )
         withhold = not candidate.local and len(body) > plane.policy.expect_bytes
         upstream.send(self, head, body, withhold=withhold)
@@ -377,11 +370,13 @@ class Attempts(Sink):
         self._plane.recorder.ended(self, outcome, self._candidate, times_s, error)
 
     def _let_go(self) -> None:
+        plane = self._plane
         self._finished = True
-        self._plane.retry_line.pop(self, None)
+        if plane.retry_line:
+            plane.retry_line.pop(self, None)
         if self._queued_since_s != _NEVER:
-            self._plane.moving.discard(self)
-            self._plane.recorder.waited(self.request, self._waited_s())
+            plane.moving.discard(self)
+            plane.recorder.waited(self.request, self._waited_s())
         self._end_attempt()
         self._relay = None
         if self._copy is not None:
@@ -390,8 +385,11 @@ class Attempts(Sink):
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        self._plane.release_body(self.request)
-        self._plane.ended(self)
+        if self.request.size:
+            plane.release_body(self.request)
+        plane.active.discard(self)
+        if plane.draining:
+            plane.ended(self)
 
     def _finish(self, *, close: bool) -> None:
         if self._finished:

@@ -13,13 +13,13 @@ from sidecar.core.stalls import Pace, StallPolicy, silence_s, stall_limit_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.hedging import Hedges
+from sidecar.dataplane.loading import Loads
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
 from sidecar.telemetry import record as records
-from sidecar.telemetry.usage import Tail, last_of
+from sidecar.telemetry.usage import KEPT_BYTES, Tail, last_of
 from swarmplane.errors import Code
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ERRORS_FROM: Final = 400
 
 
-class Exchange(Hedges):
+class Exchange(Loads):
     """From a whole request to the last byte of its answer."""
 
     __slots__ = ()
@@ -59,7 +59,7 @@ class Exchange(Hedges):
             self._stake.first_byte(self._plane.clock_s())
         if self.rename:
             body = rename_answer(body, self.rename)
-        self.noted.whole = last_of(body)
+        self.noted.whole = body if len(body) <= KEPT_BYTES else last_of(body)
         head = self.answer_head(200, answer.lines, b"content-length: %d\r\n" % len(body), answer.headers)
         self.connection.write(head + body)
         self.relayed(close=False)
@@ -211,10 +211,10 @@ class Exchange(Hedges):
             lines,
             framing,
             headers,
-            attempts=self._progress.attempts + 1,
-            queue_s=dispatched_s - planned_s,
-            route_s=planned_s - self._started_s,
-            upstream_s=now_s - dispatched_s,
+            self._progress.attempts + 1,
+            dispatched_s - planned_s,
+            planned_s - self._started_s,
+            now_s - dispatched_s,
         )
 
     def relayed(self, *, close: bool) -> None:

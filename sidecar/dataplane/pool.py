@@ -84,7 +84,8 @@ class Destination:
         idle = self._idle
         while idle:
             upstream = idle.pop()
-            if upstream.usable and now_s < upstream.idle_until_s:
+            # What ``usable`` says; it is asked for every request.
+            if now_s < upstream.idle_until_s and not upstream.lost and not upstream.transport.is_closing():
                 upstream.reused = True
                 return upstream
             upstream.abort()

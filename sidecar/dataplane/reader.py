@@ -176,8 +176,8 @@ class RequestReader(asyncio.Protocol):
 
     def _again(self, head: Head, body: bytes, request_id: bytes, traceparent: bytes) -> bool:
         """Take a request whose head equals the last one's; False: it must be read."""
-        size = len(body)
-        if self._queue or size > body_limit(head, self._plane.policy) or not self._plane.hold_body(size):
+        size, plane = len(body), self._plane
+        if self._queue or size > body_limit(head, plane.policy) or not plane.hold_body(size):
             return False
         request = Request(head)
         request.body = body

@@ -161,7 +161,10 @@ class Recorder:
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
         row.attempts = noted.asked
         row.planned_s, row.sent_s, row.first_byte_s = row_planned_s, sent_s, noted.first_byte_s
-        self._whose(row, connection, head)
+        if connection.peer is None:
+            row.client = connection.client
+        else:
+            self._whose(row, connection, head)
         if _PRIORITY in head.options:
             row.priority = _PRIORITIES.get(head.options[_PRIORITY].strip().lower(), "")
         if plan is not None:

@@ -66,7 +66,6 @@ class Upstream(asyncio.Protocol):
         "_head_ready",
         "_head_sent",
         "_informational",
-        "_lost",
         "_parser",
         "_parts",
         "_repeat",
@@ -77,6 +76,7 @@ class Upstream(asyncio.Protocol):
         "headers",
         "idle_until_s",
         "length",
+        "lost",
         "reused",
         "status",
         "transport",
@@ -91,7 +91,8 @@ class Upstream(asyncio.Protocol):
         self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._withheld: bytes | bytearray | None = None
-        self._lost = False
+        self.lost = False
+        """Whether it ended, or is not to be used any more."""
         self._fed = 0
         self._repeat: Repeat[Whole] | None = None
         """The last plain answer's head."""
@@ -121,7 +122,7 @@ class Upstream(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
-        return not self._lost and self._sink is None and not self.transport.is_closing()
+        return not self.lost and self._sink is None and not self.transport.is_closing()
 
     def send(self, sink: Sink, head: bytes, body: bytes | bytearray, *, withhold: bool = False) -> None:
         """Begin an exchange. ``withhold``: the body waits for ``100 Continue``."""
@@ -143,17 +144,17 @@ class Upstream(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection now; nobody is told."""
         self._sink = None
-        self._lost = True
+        self.lost = True
         self.transport.abort()
 
     def pause(self) -> None:
         """Stop reading: whoever gets the answer is slower."""
-        if not self._lost:
+        if not self.lost:
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if not self._lost:
+        if not self.lost:
             self.transport.resume_reading()
 
     # -- events of the connection -------------------------------------------------------------------------
@@ -170,8 +171,12 @@ class Upstream(asyncio.Protocol):
             self.answered = True
             repeat = self._repeat
             if repeat is not None and (found := repeat.match(data)) is not None:
-                self._reusable = True
-                self._release()
+                self._sink = None
+                if self._withheld is None and not self.transport.get_write_buffer_size():
+                    self._destination.put(self)
+                else:
+                    self._withheld = None
+                    self._drop()
                 sink.upstream_whole(repeat.meaning, *found)
                 return
         if not self._head_ready:
@@ -214,7 +219,7 @@ class Upstream(asyncio.Protocol):
 
     def _drop(self) -> None:
         self._destination.remove(self)
-        self._lost = True
+        self.lost = True
         self.transport.abort()
 
     def eof_received(self) -> bool | None:
@@ -227,7 +232,7 @@ class Upstream(asyncio.Protocol):
         self._ended(clean=exc is None)
 
     def _ended(self, *, clean: bool) -> None:
-        self._lost = True
+        self.lost = True
         self._destination.remove(self)
         sink, self._sink = self._sink, None
         if sink is not None:

@@ -57,7 +57,6 @@ class Writer:
         plan: Plan,
         candidate: Candidate,
         length: int,
-        *,
         attempt: int,
         now_s: float,
         context: bytes = b"",
@@ -135,7 +134,6 @@ class Writer:
         lines: bytes,
         framing: bytes,
         headers: list[Header],
-        *,
         attempts: int,
         queue_s: float,
         route_s: float,
@@ -157,7 +155,11 @@ class Writer:
             upstream_s: Seconds that the upstream took.
         """
         start = _OK if status == 200 else status_line(status)  # noqa: PLR2004
-        served = self._served_by(plan, candidate, headers)
+        served = None
+        if candidate.local and plan.view is self._served_view:
+            served = self._served.get(candidate.endpoint.id)
+        if served is None:
+            served = self._served_by(plan, candidate, headers)
         if plan.hop is not None:
             # The sender tells its client the rest; what varies stands last, see :mod:`.repeat`.
             load = self._plane.upstreams.load_line(candidate)
@@ -165,12 +167,12 @@ class Writer:
             return b"%b%b%bx-swarm-attempts: %d\r\n%b%b%b\r\n" % (
                 start, lines, served, attempts, close, load, framing,
             )  # fmt: skip
-        times = (queue_s * 1e3, route_s * 1e3, upstream_s * 1e3)
         return (
             b"%b%b%b%bx-swarm-attempts: %d\r\nx-request-id: %b\r\n"
             b"server-timing: queue;dur=%.1f, route;dur=%.2f, upstream;dur=%.2f\r\n%b\r\n"
         ) % (
-            start, lines, framing, served, attempts, request.request_id, *times, self._last_lines(request),
+            start, lines, framing, served, attempts, request.request_id,
+            queue_s * 1e3, route_s * 1e3, upstream_s * 1e3, self._last_lines(request),
         )  # fmt: skip
 
     def _last_lines(self, request: Request) -> bytes:

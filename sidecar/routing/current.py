@@ -44,7 +44,11 @@ class CurrentRoutes:
         self._node = node_id or LONE
         self._clock_s = clock
         self.balancer = Balancer()
-        self._view = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
+        self.node_id = self._node
+        """This node; ``local`` on a lone host. Our own requests are counted under it."""
+        self.view: View = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
+        """The present picture, replaced whole and by nobody else. Take it once per request."""
+        self._view = self.view
         self._name = self._view.node_name(self._node)
         self._overlay = Overlay()
         self._counts = Counts()
@@ -52,18 +56,8 @@ class CurrentRoutes:
         self._conditions = Conditions()
         self.own_condition: Condition | None = None
         """What this host tells of itself; None: not known yet."""
-        self._subscribers: list[Callable[[], None]] = []
-
-    @property
-    def view(self) -> View:
-        """The present picture. Take it once per request."""
-        return self._view
         self._learned_slots: Mapping[EndpointId, int] = {}
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node; ``local`` on a lone host. Our own requests are counted under it."""
-        return self._node
+        self._subscribers: list[Callable[[], None]] = []
 
     @property
     def overlay(self) -> Overlay:
@@ -191,7 +185,7 @@ class CurrentRoutes:
                 draining=view.draining,
                 own_name=view.own_name,
             )
-        self._view = view
+        self.view = self._view = view
         self._name = view.node_name(self._node)
         for callback in self._subscribers:
             callback()
@@ -230,15 +224,15 @@ class CurrentRoutes:
         self.balancer.housekeep(now_s, lambda key: key.partition("/")[0] in nodes or key in self._view.own)
         self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
 
-    def begin_within(self, endpoint: EndpointId, origin: str, limit: int) -> bool:
-        """:meth:`begin`, if fewer than ``limit`` are with it."""
-        return self._counts.begin_within(endpoint, origin, limit)
-
     # -- counting -----------------------------------------------------------------------------------------
 
     def begin(self, endpoint: EndpointId, origin: str) -> None:
         """A request that entered at node ``origin`` is now with ``endpoint``."""
         self._counts.begin(endpoint, origin)
+
+    def begin_within(self, endpoint: EndpointId, origin: str, limit: int) -> bool:
+        """:meth:`begin`, if fewer than ``limit`` are with it."""
+        return self._counts.begin_within(endpoint, origin, limit)
 
     def end(self, endpoint: EndpointId, origin: str) -> None:
         """It is not any more: the backend is idle again."""
