@@ -14,13 +14,15 @@ from swarmplane.errors import Code
 class ClientConnection(RequestReader):
     """One accepted connection, of a client or of a peer."""
 
-    __slots__ = ()
+    __slots__ = ("_stalled_at_s",)
 
     # -- life ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`."""
         self.transport = transport  # type: ignore[assignment]
+        self._stalled_at_s = math.inf
+        """When a client is given up that does not read what it asked for."""
         if not self._plane.admit(self, self._listener):
             self._deaf = True
             self.transport.abort()
@@ -56,14 +58,18 @@ class ClientConnection(RequestReader):
     def pause_writing(self) -> None:
         """The client reads more slowly than the answer comes."""
         self.paused = True
+        self._stalled_at_s = time.monotonic() + self._plane.policy.stall_timeout_s
         if self._active is not None:
             self._active.client_paused()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.paused = False
+        self._stalled_at_s = math.inf
         if self._active is not None:
             self._active.client_resumed()
+        else:
+            self._pump()
 
     @property
     def idle(self) -> bool:
@@ -78,13 +84,17 @@ class ClientConnection(RequestReader):
     # -- answering ----------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        while self._queue and self._active is None:
+        while self._queue and self._active is None and not self.paused:
             request = self._queue.popleft()
             if not self._queue:
                 self._queued_bytes = 0
             self._begin(request)
 
     def _begin(self, request: Request) -> None:
+        if self.paused:
+            # Else whoever asks and never reads has its answers pile up here.
+            self._queue.append(request)
+            return
         exchange = self._plane.begin(self, request)
         if exchange is not None:
             # It may end before start returns, and the next begin within its end.
@@ -161,11 +171,16 @@ class ClientConnection(RequestReader):
 
     def check(self, now_s: float) -> None:
         """Housekeeping: act on what took too long."""
+        if now_s >= self._stalled_at_s and self._active is None:
+            self.transport.abort()
+            return
         if now_s < self._deadline_s:
             return
         self._deadline_s = math.inf
         if self._deaf or (self._reading == IDLE and self.idle):
-            self.transport.abort() if self._deaf else self.transport.close()
+            # A close would wait for ever until the client reads what is left.
+            unread = self._deaf or self.transport.get_write_buffer_size()
+            self.transport.abort() if unread else self.transport.close()
             return
         if self._reading == IDLE:
             return
