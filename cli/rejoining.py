@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cli.client.connection import connected_to, node_target
+from cli.client.connection import connected_to
 from swarmplane.addresses import Address
+from swarmplane.client.targets import node_target
 from swarmplane.datadir import DataDir
 from swarmplane.errors import Code, SwarmError
 from swarmplane.identity import NodeRecord, write_record

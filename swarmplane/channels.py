@@ -11,8 +11,8 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -61,6 +61,21 @@ async def control_channel(
     return _channel(await _target(address, timeout_s), credentials, CONTROL_NAME)
 
 
+def blocking_control_channel(
+    address: str | Address, credential: Credential, *, timeout_s: float = CONNECT_TIMEOUT_S
+) -> grpc.Channel:
+    """As :func:`control_channel`, for threads. It blocks while the name is resolved.
+
+    Raises:
+        UnavailableError: The name has no address, or none of its addresses answers.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        credential.ca_pem, credential.key_pem, credential.certificate_pem
+    )
+    target = _blocking_target(address, timeout_s)
+    return grpc.secure_channel(target, credentials, options=_options(CONTROL_NAME))
+
+
 async def enrollment_channel(
     address: str | Address, root_pem: bytes, *, timeout_s: float = CONNECT_TIMEOUT_S
 ) -> grpc.aio.Channel:
@@ -95,12 +110,15 @@ async def presented_certificate(address: str | Address, *, timeout_s: float = CO
 
 
 def _channel(target: str, credentials: grpc.ChannelCredentials, verified_name: str) -> grpc.aio.Channel:
-    options = (
+    return grpc.aio.secure_channel(target, credentials, options=_options(verified_name))
+
+
+def _options(verified_name: str) -> tuple[tuple[str, int | str], ...]:
+    return (
         *_OPTIONS,
         ("grpc.ssl_target_name_override", verified_name),
         ("grpc.default_authority", verified_name),
     )
-    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 async def _target(address: str | Address, timeout_s: float) -> str:
@@ -125,6 +143,24 @@ async def _target(address: str | Address, timeout_s: float) -> str:
     return _numeric(hosts[0], where.port)
 
 
+def _blocking_target(address: str | Address, timeout_s: float) -> str:
+    where = _parsed(address)
+    with contextlib.suppress(ValueError):
+        return _numeric(str(ipaddress.ip_address(where.host)), where.port)
+    try:
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+        hosts = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if len(hosts) > 1:
+            # A gRPC target has one family: find out which address answers.
+            with socket.create_connection((where.host, where.port), timeout=timeout_s) as connection:
+                hosts = [str(connection.getpeername()[0])]
+    except TimeoutError as error:
+        raise UnavailableError(f"nobody answers at {where} within {timeout_s:g} s") from error
+    except OSError as error:
+        raise UnavailableError(f"nobody answers at {where}: {_reason(error)}") from error
+    return _numeric(hosts[0], where.port)
+
+
 def _parsed(address: str | Address) -> Address:
     return address if isinstance(address, Address) else parse_address(address)
 
@@ -139,7 +175,7 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
-_CLASSES: Final = {
+_CLASSES: Final[dict[Code, type[SwarmError]]] = {
     kind.default_code: kind
     for kind in (
         errors.InvalidRequestError,
@@ -177,7 +213,23 @@ _BARE_STATUS: Final = {
 }
 
 
-def rpc_error_to_swarm_error(error: grpc.aio.AioRpcError, address: str | Address = "") -> SwarmError:
+class FailedCall(Protocol):
+    """What both of gRPC's interfaces tell of a call that failed."""
+
+    def code(self) -> grpc.StatusCode:
+        """The status."""
+        ...
+
+    def details(self) -> str | None:
+        """The server's words, or gRPC's."""
+        ...
+
+    def trailing_metadata(self) -> Iterable[tuple[str, str | bytes]] | None:
+        """What came with the status."""
+        ...
+
+
+def rpc_error_to_swarm_error(error: FailedCall, address: str | Address = "") -> SwarmError:
     """What a failed call means: the server's own reason and details, else the plain status.
 
     Args:
@@ -212,7 +264,7 @@ def _unreachable(details: str, address: str) -> str:
     return f"the control plane{where} can't be reached: {reason}"
 
 
-def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
+def _error_info(error: FailedCall) -> error_details_pb2.ErrorInfo | None:
     for key, value in error.trailing_metadata() or ():
         if key != STATUS_DETAILS_KEY or not isinstance(value, bytes):
             continue
@@ -233,5 +285,6 @@ def swarm_errors(address: str | Address = "") -> Iterator[None]:
     """
     try:
         yield
-    except grpc.aio.AioRpcError as error:
-        raise rpc_error_to_swarm_error(error, address) from error
+    except grpc.RpcError as error:
+        # Both interfaces raise what is a call as well; the base class alone says nothing of that.
+        raise rpc_error_to_swarm_error(cast("FailedCall", error), address) from error

@@ -1,4 +1,4 @@
-"""Messages of the control plane as the JSON documents that ``swarmctl`` prints."""
+"""What the control plane tells as the JSON documents that ``swarmctl`` prints."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from swarmplane.v1 import (
-    common_pb2,
-    election_pb2,
-    model_pb2,
-    node_pb2,
-    operation_pb2,
-    policy_pb2,
-    route_pb2,
-    token_pb2,
+from swarmplane.client import (
+    Change,
+    Election,
+    Model,
+    ModelRoute,
+    Node,
+    Operation,
+    Policy,
+    RouteExplanation,
+    Token,
 )
 
 Document: TypeAlias = dict[str, object]
 
 
-def node(message: node_pb2.Node) -> Document:
+def node(found: Node) -> Document:
     """A node."""
     return {
-        "id": message.id,
-        "name": message.name,
-        "state": message.state,
-        "cordoned": message.cordoned,
-        "founder": message.founder,
-        "models": list(message.models),
-        "labels": {label.key: label.value for label in message.labels},
-        "peer_addresses": list(message.peer_addresses),
-        "unreachable_reason": message.unreachable_reason,
-        "client_url": message.client_url,
+        "id": found.id,
+        "name": found.name,
+        "state": found.state,
+        "cordoned": found.cordoned,
+        "founder": found.founder,
+        "models": list(found.models),
+        "labels": dict(found.labels),
+        "peer_addresses": list(found.peer_addresses),
+        "unreachable_reason": found.unreachable_reason,
+        "client_url": found.client_url,
         "backends": [
             {
                 "name": backend.name,
@@ -41,47 +42,47 @@ def node(message: node_pb2.Node) -> Document:
                 "reason": backend.reason,
                 "models": list(backend.models),
             }
-            for backend in message.backends
+            for backend in found.backends
         ],
-        "software_version": message.software_version,
-        "platform": message.platform,
-        "memory_bytes": message.memory_bytes,
-        "session": message.session,
-        "instance_id": message.instance_id,
-        "silent_s": round(message.silent_s, 3) if message.silent_s >= 0 else None,
+        "software_version": found.software_version,
+        "platform": found.platform,
+        "memory_bytes": found.memory_bytes,
+        "session": found.session,
+        "instance_id": found.instance_id,
+        "silent_s": round(found.silent_s, 3) if found.silent_s is not None else None,
         "push": {
-            "sent": version(message.push.sent),
-            "acked": version(message.push.acked),
-            "nacked": version(message.push.nacked),
-            "nack_reason": message.push.nack_reason,
+            "sent": str(found.push.sent),
+            "acked": str(found.push.acked),
+            "nacked": str(found.push.nacked),
+            "nack_reason": found.push.nack_reason,
         },
-        "revision": message.revision,
+        "revision": found.revision,
     }
 
 
-def operation(message: operation_pb2.Operation) -> Document:
+def operation(found: Operation) -> Document:
     """An act that takes longer than a call."""
     return {
-        "id": message.id,
-        "name": message.id,
-        "kind": message.kind,
-        "subject": message.subject,
-        "state": message.state,
-        "progress": round(message.progress, 3),
-        "eta_s": message.eta_s,
-        "code": message.code,
-        "message": message.message,
+        "id": found.id,
+        "name": found.id,
+        "kind": found.kind,
+        "subject": found.subject,
+        "state": found.state,
+        "progress": round(found.progress, 3),
+        "eta_s": found.eta_s,
+        "code": found.code,
+        "message": found.message,
     }
 
 
-def model(message: model_pb2.Model) -> Document:
+def model(found: Model) -> Document:
     """A language model."""
     return {
-        "name": message.name,
-        "state": message.state,
-        "aliases": list(message.aliases),
-        "context_length": message.context_length,
-        "size_bytes": message.size_bytes,
+        "name": found.name,
+        "state": found.state,
+        "aliases": list(found.aliases),
+        "context_length": found.context_length,
+        "size_bytes": found.size_bytes,
         "replicas": [
             {
                 "node_id": replica.node_id,
@@ -90,22 +91,22 @@ def model(message: model_pb2.Model) -> Document:
                 "state": replica.state,
                 "slots": replica.slots,
             }
-            for replica in message.replicas
+            for replica in found.replicas
         ],
-        "revision": message.revision,
+        "revision": found.revision,
     }
 
 
-def route(message: route_pb2.ModelRoute) -> Document:
+def route(found: ModelRoute) -> Document:
     """A compiled route."""
     return {
-        "name": message.name,
-        "aliases": list(message.aliases),
-        "strategy": message.strategy,
+        "name": found.name,
+        "aliases": list(found.aliases),
+        "strategy": found.strategy,
         "endpoints": [
             {
                 "id": endpoint.id,
-                "node_id": endpoint.node_id,
+                "node_id": endpoint.node,
                 "backend": endpoint.backend,
                 "model": endpoint.model,
                 "ready": endpoint.ready,
@@ -113,69 +114,71 @@ def route(message: route_pb2.ModelRoute) -> Document:
                 "slots": endpoint.slots,
                 "context_length": endpoint.context_length,
             }
-            for endpoint in message.endpoints
+            for endpoint in found.endpoints
         ],
-        "revision": message.revision,
+        "revision": found.revision,
     }
 
 
-def route_change(message: route_pb2.WatchRoutesResponse) -> Document:
+def route_change(change: Change[ModelRoute]) -> Document:
     """One change of a watch: ``kind`` is ``put``, ``removed`` or ``bookmark``."""
-    kind = message.WhichOneof("kind") or "bookmark"
-    document: Document = {"kind": kind, "revision": message.revision}
-    if kind == "put":
-        document |= {"name": message.put.name, "route": route(message.put)}
-    elif kind == "removed":
-        document["name"] = message.removed
+    document: Document = {"kind": change.kind, "revision": change.revision}
+    if change.kind != "bookmark":
+        document["name"] = change.name
+    if change.item is not None:
+        document["route"] = route(change.item)
     return document
 
 
-def election(message: election_pb2.Election) -> Document:
+def election(found: Election) -> Document:
     """Who holds what; ``holder`` is empty while nobody does."""
     return {
-        "name": message.name,
-        "holder": message.holder,
-        "epoch": message.epoch,
-        "holder_addresses": list(message.holder_addresses),
-        "elected_at": moment(message.elected_at_s),
-        "candidates": list(message.candidates),
-        "revision": message.revision,
+        "name": found.name,
+        "holder": found.holder,
+        "epoch": found.epoch,
+        "holder_addresses": list(found.holder_addresses),
+        "elected_at": moment(found.elected_at_s),
+        "candidates": list(found.candidates),
+        "revision": found.revision,
     }
 
 
-def election_change(message: election_pb2.WatchElectionsResponse) -> Document:
+def election_change(change: Change[Election]) -> Document:
     """One change of a watch: ``kind`` is ``changed`` or ``bookmark``."""
-    kind = message.WhichOneof("kind") or "bookmark"
-    document: Document = {"kind": kind, "revision": message.revision}
-    if kind == "changed":
-        document |= {"name": message.changed.name, "election": election(message.changed)}
-    return document
+    if change.item is None:
+        return {"kind": "bookmark", "revision": change.revision}
+    return {
+        "kind": "changed",
+        "revision": change.revision,
+        "name": change.name,
+        "election": election(change.item),
+    }
 
 
-def policy(message: policy_pb2.Policy) -> Document:
+def policy(found: Policy) -> Document:
     """What is set for a model, or for the swarm."""
     return {
-        "name": message.model or "swarm",
-        "model": message.model or None,
-        "strategy": message.strategy or None,
-        "revision": message.revision,
+        "name": found.model or "swarm",
+        "model": found.model or None,
+        "strategy": found.strategy or None,
+        "revision": found.revision,
     }
 
 
-def explanation(message: route_pb2.RouteExplanation) -> Document:
+def explanation(found: RouteExplanation) -> Document:
     """Whom a node would ask; items as the sidecar's own ``/explain`` has them, as far as they travel."""
-    places = [one.id for one in message.endpoints if not one.excluded]
+    places = [one.id for one in found.endpoints if not one.excluded]
     return {
-        "model": message.model,
-        "strategy": message.strategy,
-        "prompt_tokens": message.prompt_tokens,
-        "asked_node": message.node_name,
+        "model": found.model,
+        "strategy": found.strategy,
+        "prompt_tokens": found.prompt_tokens,
+        "asked_node": found.node_name,
         "items": [
             {
                 "name": one.id,
                 "id": one.id,
                 "node": one.node_name,
-                "node_id": one.node_id,
+                "node_id": one.node,
                 "backend": one.backend,
                 "excluded": one.excluded or None,
                 "phase": one.phase,
@@ -185,10 +188,10 @@ def explanation(message: route_pb2.RouteExplanation) -> Document:
                 "slots": one.slots,
                 "load_known": one.load_known,
                 "ewma_ttft_s": None,
-                "cost": {"total_s": round(one.cost_s, 4), **_rounded(one.terms)},
+                "cost": {"total_s": round(one.cost_s, 4), **_rounded(one.terms or {})},
                 "place": None if one.excluded else places.index(one.id) + 1,
             }
-            for one in message.endpoints
+            for one in found.endpoints
         ],
         "last": {"strategy": "", "items": []},
     }
@@ -198,25 +201,20 @@ def _rounded(terms: Mapping[str, float]) -> dict[str, float]:
     return {name: round(seconds, 4) for name, seconds in terms.items()}
 
 
-def token(message: token_pb2.Token) -> Document:
+def token(found: Token) -> Document:
     """A join token's facts, without its secret."""
     return {
-        "id": message.id,
-        "name": message.id,
-        "role": message.role,
-        "uses": message.uses,
-        "used": message.used,
-        "state": message.state,
-        "created_at": moment(message.created_at_s),
-        "created_by": message.created_by,
-        "expires_at": moment(message.expires_at_s),
-        "revision": message.revision,
+        "id": found.id,
+        "name": found.id,
+        "role": found.role,
+        "uses": found.uses,
+        "used": found.used,
+        "state": found.state,
+        "created_at": moment(found.created_at_s),
+        "created_by": found.created_by,
+        "expires_at": moment(found.expires_at_s),
+        "revision": found.revision,
     }
-
-
-def version(message: common_pb2.Version) -> str:
-    """``generation.revision``."""
-    return f"{message.generation}.{message.revision}"
 
 
 def moment(unix_s: int) -> str | None:

@@ -17,7 +17,7 @@ def context() -> None:
 @context.command("list")
 def list_contexts() -> None:
     """List contexts; the one in use is marked."""
-    from cli.client.contexts import context_names, current_name, read_context
+    from swarmplane.contexts import context_names, current_name, read_context
 
     data_dir = invocation().data_dir
     current = current_name(data_dir)
@@ -44,7 +44,7 @@ def list_contexts() -> None:
 @click.argument("name")
 def use(name: str) -> None:
     """Act with the context NAME from now on."""
-    from cli.client.contexts import use_context
+    from swarmplane.contexts import use_context
 
     use_context(invocation().data_dir, name)
     emit("context", {"name": name, "current": True}, f"using {name}")

@@ -52,8 +52,9 @@ def leave(purge: bool, force: bool) -> None:
 async def _leave(
     data_dir: DataDir, record: NodeRecord, drain_s: float, *, founder: bool, force: bool
 ) -> None:
-    from cli.client.connection import connected_to, node_target
+    from cli.client.connection import connected_to
     from cli.rejoining import means_removed
+    from swarmplane.client.targets import node_target
 
     if founder and not await _others_keep_it(data_dir):
         others = [] if force else await _others(data_dir, record)
@@ -87,7 +88,8 @@ async def _leave(
 
 async def _others_keep_it(data_dir: DataDir) -> bool:
     """Whether other instances keep the swarm when this host's is gone."""
-    from cli.client.connection import connected_to, node_target
+    from cli.client.connection import connected_to
+    from swarmplane.client.targets import node_target
     from swarmplane.settings.load import load
 
     if not load(data_dir.root).etcd.endpoints:
@@ -101,7 +103,8 @@ async def _others_keep_it(data_dir: DataDir) -> bool:
 
 
 async def _others(data_dir: DataDir, record: NodeRecord) -> list[str]:
-    from cli.client.connection import connected_to, node_target
+    from cli.client.connection import connected_to
+    from swarmplane.client.targets import node_target
 
     try:
         async with connected_to(node_target(data_dir)) as client:
@@ -119,7 +122,7 @@ async def _stop(data_dir: DataDir, drain_s: float) -> None:
 
 
 def _forget(data_dir: DataDir, record: NodeRecord | None, *, purge: bool) -> None:
-    from cli.client.contexts import context_names, read_context, remove_context
+    from swarmplane.contexts import context_names, read_context, remove_context
     from swarmplane.identity import forget_identity
     from swarmplane.settings.directories import config_file
 

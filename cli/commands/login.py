@@ -23,8 +23,8 @@ def login(address: str, token_file: str | None, token: str | None, name: str | N
     """
     import getpass
 
-    from cli.client.contexts import Context, use_context, write_context
     from cli.supervise.founding import label_of
+    from swarmplane.contexts import Context, use_context, write_context
     from swarmplane.credentials.join_token import parse_join_token
     from swarmplane.enrollment import enroll
 
@@ -64,7 +64,7 @@ def login(address: str, token_file: str | None, token: str | None, name: str | N
 @click.command(cls=Everywhere)
 def logout() -> None:
     """Delete the certificate in use, or that of --context."""
-    from cli.client.contexts import current_name, remove_context
+    from swarmplane.contexts import current_name, remove_context
 
     called = invocation()
     name = called.context or current_name(called.data_dir)

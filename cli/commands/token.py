@@ -30,8 +30,9 @@ def token() -> None:
 @click.option("--ttl", type=Duration(), default="24h", show_default=True, help="0: until revoked.")
 def create(role: str, uses: int, ttl: int) -> None:
     """Make a join token. It is shown once."""
-    from cli.client.connection import chosen_target, connected_to
+    from cli.client.connection import connected_to
     from cli.client.joining import join_command
+    from swarmplane.client.targets import chosen_target
     from swarmplane.runtime import read_runtime
 
     called = invocation()

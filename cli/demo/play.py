@@ -15,13 +15,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from cli.client.connection import chosen_target, connected_to
-from cli.client.contexts import DEFAULT
+from cli.client.connection import connected_to
 from cli.client.local import get_json
 from cli.demo.node import DemoNode
 from cli.demo.question import Answer, ask
 from cli.output import print_document, say
 from swarmplane import models
+from swarmplane.client.targets import chosen_target
+from swarmplane.contexts import DEFAULT
 from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.errors import SwarmError, UnavailableError
 

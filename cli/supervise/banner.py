@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cli.client.connection import chosen_target, connected_to, node_target
-from cli.client.contexts import DEFAULT
+from cli.client.connection import connected_to
 from cli.client.joining import join_command, own_join_addresses
 from cli.client.local import get_json
 from cli.output import say
 from swarmplane.addresses import parse_address
+from swarmplane.client.targets import chosen_target, node_target
+from swarmplane.contexts import DEFAULT
 from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.errors import SwarmError
 from swarmplane.runtime import Runtime

@@ -8,9 +8,10 @@ import socket
 from dataclasses import replace
 from typing import Final
 
-from cli.client.connection import chosen_target, connected_to
-from cli.client.contexts import DEFAULT, read_context
+from cli.client.connection import connected_to
 from swarmplane.addresses import Address, parse_address
+from swarmplane.client.targets import chosen_target
+from swarmplane.contexts import DEFAULT, read_context
 from swarmplane.credentials.files import load_credential, save_credential
 from swarmplane.credentials.join_token import JoinToken, parse_join_token
 from swarmplane.datadir import DataDir, write_atomically

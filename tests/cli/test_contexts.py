@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.client.connection import chosen_target, node_target
-from cli.client.contexts import (
+from swarmplane.client.targets import chosen_target, node_target
+from swarmplane.contexts import (
     Context,
     context_names,
     current_name,

@@ -98,10 +98,11 @@ def test_the_version_as_a_flag(swarmctl: Callable[..., Any]) -> None:
 
 def test_silence_that_is_unknown_is_null() -> None:
     from cli.client.documents import node
+    from swarmplane.client import decoding
     from swarmplane.v1 import node_pb2
 
-    assert node(node_pb2.Node(silent_s=-1.0))["silent_s"] is None
-    assert node(node_pb2.Node(silent_s=0.5))["silent_s"] == 0.5
+    assert node(decoding.node(node_pb2.Node(silent_s=-1.0)))["silent_s"] is None
+    assert node(decoding.node(node_pb2.Node(silent_s=0.5)))["silent_s"] == 0.5
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")

@@ -1,0 +1,49 @@
+"""A typed client of a swarm's control planes, for programs: what ``swarmctl`` is built on.
+
+:class:`AsyncClient` is for asyncio, :class:`Client` for everything else; they have the same methods. See
+``docs/how-to/automate.md``.
+"""
+
+from swarmplane.client.clients import AsyncClient, Client
+from swarmplane.client.retrying import Retry
+from swarmplane.client.values import (
+    Change,
+    Election,
+    Event,
+    Model,
+    NewToken,
+    Node,
+    NodeBackend,
+    Policy,
+    PushState,
+    Replica,
+    Token,
+)
+from swarmplane.credentials.files import Credential
+from swarmplane.explanation import ExplainedEndpoint, RouteExplanation
+from swarmplane.operation import Operation
+from swarmplane.routes import Endpoint, ModelRoute, Version
+
+__all__ = [
+    "AsyncClient",
+    "Change",
+    "Client",
+    "Credential",
+    "Election",
+    "Endpoint",
+    "Event",
+    "ExplainedEndpoint",
+    "Model",
+    "ModelRoute",
+    "NewToken",
+    "Node",
+    "NodeBackend",
+    "Operation",
+    "Policy",
+    "PushState",
+    "Replica",
+    "Retry",
+    "RouteExplanation",
+    "Token",
+    "Version",
+]

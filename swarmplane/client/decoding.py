@@ -1,0 +1,132 @@
+"""Messages of the control plane as values."""
+
+from __future__ import annotations
+
+from swarmplane.client.values import (
+    Change,
+    Election,
+    Event,
+    Model,
+    NewToken,
+    Node,
+    NodeBackend,
+    Policy,
+    PushState,
+    Replica,
+    Token,
+)
+from swarmplane.codec.table import model_route_from_pb
+from swarmplane.codec.version import version_from_pb
+from swarmplane.routes import ModelRoute
+from swarmplane.v1 import election_pb2, event_pb2, model_pb2, node_pb2, policy_pb2, route_pb2, token_pb2
+
+
+def node(message: node_pb2.Node) -> Node:
+    """A node."""
+    return Node(
+        id=message.id,
+        name=message.name,
+        state=message.state,
+        cordoned=message.cordoned,
+        founder=message.founder,
+        models=tuple(message.models),
+        labels={label.key: label.value for label in message.labels},
+        peer_addresses=tuple(message.peer_addresses),
+        unreachable_reason=message.unreachable_reason,
+        client_url=message.client_url,
+        backends=tuple(map(_backend, message.backends)),
+        software_version=message.software_version,
+        platform=message.platform,
+        memory_bytes=message.memory_bytes,
+        session=message.session,
+        instance_id=message.instance_id,
+        silent_s=message.silent_s if message.silent_s >= 0 else None,
+        push=PushState(
+            version_from_pb(message.push.sent),
+            version_from_pb(message.push.acked),
+            version_from_pb(message.push.nacked),
+            message.push.nack_reason,
+        ),
+        revision=message.revision,
+    )
+
+
+def _backend(message: node_pb2.NodeBackend) -> NodeBackend:
+    return NodeBackend(message.name, message.kind, message.healthy, message.reason, tuple(message.models))
+
+
+def model(message: model_pb2.Model) -> Model:
+    """A language model."""
+    return Model(
+        name=message.name,
+        state=message.state,
+        aliases=tuple(message.aliases),
+        context_length=message.context_length,
+        size_bytes=message.size_bytes,
+        replicas=tuple(
+            Replica(one.node_id, one.node_name, one.backend, one.state, one.slots) for one in message.replicas
+        ),
+        revision=message.revision,
+    )
+
+
+def policy(message: policy_pb2.Policy) -> Policy:
+    """A policy."""
+    return Policy(message.model, message.strategy, message.revision)
+
+
+def token(message: token_pb2.Token) -> Token:
+    """A join token's facts."""
+    return Token(
+        id=message.id,
+        role=message.role,
+        uses=message.uses,
+        used=message.used,
+        state=message.state,
+        created_at_s=message.created_at_s,
+        created_by=message.created_by,
+        expires_at_s=message.expires_at_s,
+        revision=message.revision,
+    )
+
+
+def new_token(message: token_pb2.CreateTokenResponse) -> NewToken:
+    """A token that was just made."""
+    return NewToken(token(message.token), message.join_token, tuple(message.join_addresses))
+
+
+def election(message: election_pb2.Election) -> Election:
+    """An election."""
+    return Election(
+        name=message.name,
+        holder=message.holder,
+        epoch=message.epoch,
+        holder_addresses=tuple(message.holder_addresses),
+        elected_at_s=message.elected_at_s,
+        candidates=tuple(message.candidates),
+        revision=message.revision,
+    )
+
+
+def event(message: event_pb2.Event) -> Event:
+    """Something that happened."""
+    return Event(message.revision, message.kind, message.subject, message.name, message.message)
+
+
+def route_change(message: route_pb2.WatchRoutesResponse) -> Change[ModelRoute]:
+    """One change of the routes."""
+    kind = message.WhichOneof("kind")
+    if kind == "put":
+        route = model_route_from_pb(message.put)
+        return Change("put", message.revision, route.name, route)
+    if kind == "removed":
+        return Change("removed", message.revision, message.removed)
+    return Change("bookmark", message.revision)
+
+
+def election_change(message: election_pb2.WatchElectionsResponse) -> Change[Election]:
+    """One change of the elections."""
+    if message.WhichOneof("kind") == "changed":
+        found = election(message.changed)
+        return Change("put", message.revision, found.name, found)
+    return Change("bookmark", message.revision)
