@@ -14,6 +14,20 @@ CONDITION: Final = "condition"
 PREFIXES: Final = "prefixes"
 EXPLAIN: Final = "explain"
 INSTANCES: Final = "instances"
+INTEREST: Final = "interest"
+"""It says which models its clients use, and hears of those."""
 
-ALL: Final = (ROUTES, POLICY, LOAD, SUSPICION, DRAIN, REDIRECT, CONDITION, PREFIXES, EXPLAIN, INSTANCES)
+ALL: Final = (
+    ROUTES,
+    POLICY,
+    LOAD,
+    SUSPICION,
+    DRAIN,
+    REDIRECT,
+    CONDITION,
+    PREFIXES,
+    EXPLAIN,
+    INSTANCES,
+    INTEREST,
+)
 """What this version understands."""

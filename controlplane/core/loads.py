@@ -36,9 +36,17 @@ class LoadBoard:
         self._reports.update(own)
         return frozenset(own)
 
-    def drop(self, node: NodeId) -> None:
-        """``node`` left: what it said is void."""
-        self._reports = {key: report for key, report in self._reports.items() if owner_of(key) != node}
+    def drop(self, node: NodeId) -> frozenset[EndpointId]:
+        """``node`` left: what it said is void. Returns of which endpoints."""
+        gone = frozenset(key for key in self._reports if owner_of(key) == node)
+        for key in gone:
+            del self._reports[key]
+        return gone
+
+    def taken_s(self, endpoint: EndpointId) -> float | None:
+        """When the report on ``endpoint`` was true; None without one."""
+        report = self._reports.get(endpoint)
+        return report.taken_s if report is not None else None
 
     @property
     def endpoints(self) -> frozenset[EndpointId]:

@@ -12,7 +12,7 @@ from controlplane.rpc.operation import OperationServicer
 from controlplane.rpc.peer import PeerServicer
 from controlplane.rpc.route import RouteServicer
 from controlplane.rpc.server import service_names
-from controlplane.rpc.sidecar import SidecarServicer
+from controlplane.rpc.sidecar import SidecarServicer, add_sidecar_service
 from controlplane.services.control import ControlService
 from swarmplane.v1 import (
     election_pb2,
@@ -30,13 +30,12 @@ from swarmplane.v1 import (
     route_pb2,
     route_pb2_grpc,
     sidecar_pb2,
-    sidecar_pb2_grpc,
 )
 
 
 def register_control(server: grpc.aio.Server, control: ControlService) -> tuple[str, ...]:
     """Names of the services added to ``server``, which authorizes callers and is not started yet."""
-    sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(SidecarServicer(control), server)
+    add_sidecar_service(SidecarServicer(control), server)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(control), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(control.catalog), server)
     routes = RouteServicer(control.catalog, control.nodes, control.pushes.questions)

@@ -17,13 +17,13 @@ from controlplane.services.control import ControlService
 from controlplane.services.sessions import Session
 from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
 from swarmplane.codec.explanations import explanation_from_pb
-from swarmplane.codec.load import load_entries_from_pb, load_entry_to_pb
+from swarmplane.codec.load import load_digest_message, load_entries_from_pb
 from swarmplane.codec.policies import policy_to_pb
 from swarmplane.codec.prefixes import prefixes_from_pb, prefixes_to_pb
 from swarmplane.codec.table import update_parts
 from swarmplane.codec.version import version_from_pb
 from swarmplane.errors import ForbiddenError, InvalidRequestError, StaleEpochError, SwarmError
-from swarmplane.ids import NodeId
+from swarmplane.ids import ModelName, NodeId
 from swarmplane.v1 import sidecar_pb2 as pb
 from swarmplane.v1 import sidecar_pb2_grpc
 
@@ -97,7 +97,7 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
             case "inventory":
                 await self._take_inventory(session, message.inventory)
             case "load":
-                self._control.pushes.take_load(session, load_entries_from_pb(message.load.endpoints))
+                self._take_load(session, message.load)
             case "ack":
                 self._control.acknowledged(session, version_from_pb(message.ack.version), message.ack.nonce)
             case "nack":
@@ -112,6 +112,12 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
                 self._control.reported(session.node, NodeId(report.node_id), reason)
             case kind:
                 self._take_shared(session, message, kind)
+
+    def _take_load(self, session: Session, load: pb.Load) -> None:
+        pushes = self._control.pushes
+        more = pushes.loads.take(session, load_entries_from_pb(load.endpoints), map(ModelName, load.uses))
+        if more:
+            pushes.sharing.greet(session)
 
     def _take_shared(self, session: Session, message: pb.SidecarMessage, kind: str | None) -> None:
         """What others are told of, or asked for; EngineStatus is for people at the node itself as yet.
@@ -183,15 +189,30 @@ def _slug(error: SwarmError) -> str:
 
 
 _OfTheStream = m.Welcome | m.Refusal | m.Redirection
-_Shared = m.LoadNews | m.ConditionNews | m.PrefixNews | m.Question | m.InstanceNews
+_Shared = m.ConditionNews | m.PrefixNews | m.Question | m.InstanceNews
 _Single = m.PolicyChange | m.Suspects | m.DrainOrder | _OfTheStream | _Shared
 
 
-def _parts(message: m.Message) -> Iterable[pb.ControlMessage]:
+def add_sidecar_service(servicer: SidecarServicer, server: grpc.aio.Server) -> None:
+    """Serve ``servicer``: as the generated function does, but messages may come encoded."""
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.Connect, request_deserializer=pb.SidecarMessage.FromString, response_serializer=_encoded
+    )
+    name = pb.DESCRIPTOR.services_by_name["SidecarService"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Connect": handler}),))
+
+
+def _encoded(message: pb.ControlMessage | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def _parts(message: m.Message) -> Iterable[pb.ControlMessage | bytes]:
     """``message`` on the wire: a table comes in parts, each built when the last one was taken."""
     if isinstance(message, m.TableUpdate):
         for part in update_parts(message.update, message.nonce):
             yield pb.ControlMessage(route_update=part)
+    elif isinstance(message, m.LoadNews):
+        yield load_digest_message(message.entries, message.load_interval_s)
     else:
         yield _to_pb(message)
 
@@ -204,7 +225,7 @@ def _to_pb(message: _Single) -> pb.ControlMessage:
             return pb.ControlMessage(policy_update=policy_to_pb(policy, nonce))
         case m.Suspects(nodes):
             return pb.ControlMessage(suspicion=pb.Suspicion(node_ids=sorted(nodes)))
-        case m.LoadNews() | m.ConditionNews() | m.PrefixNews() | m.Question() | m.InstanceNews():
+        case m.ConditionNews() | m.PrefixNews() | m.Question() | m.InstanceNews():
             return _shared(message)
         case m.DrainOrder(draining, drain_s):
             return pb.ControlMessage(drain=pb.Drain(draining=draining, drain_s=drain_s))
@@ -214,8 +235,6 @@ def _to_pb(message: _Single) -> pb.ControlMessage:
 
 def _shared(message: _Shared) -> pb.ControlMessage:
     match message:
-        case m.LoadNews(entries):
-            return pb.ControlMessage(load_digest=pb.LoadDigest(endpoints=map(load_entry_to_pb, entries)))
         case m.ConditionNews(nodes):
             digest = pb.ConditionDigest(nodes=map(node_condition_to_pb, nodes))
             return pb.ControlMessage(condition_digest=digest)

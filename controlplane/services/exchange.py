@@ -68,7 +68,8 @@ class Exchange:
         self._instance = instance
         self._interval_s = interval_s
         self._listeners: set[_Listener] = set()
-        pushes.subscribe(self._loaded, self._departed)
+        pushes.loads.subscribe(self._loaded)
+        pushes.subscribe(self._departed)
         membership.subscribe(lambda _: self._wake())
 
     @property
@@ -87,14 +88,14 @@ class Exchange:
     async def shares(self) -> AsyncGenerator[Share, None]:
         """All that is known of the nodes connected here, then what changes, at least every second."""
         listener = _Listener()
-        listener.endpoints.update(self._pushes.endpoints_of(self._sessions.open))
+        listener.endpoints.update(self._pushes.loads.endpoints_of(self._sessions.open))
         self._listeners.add(listener)
         try:
             while True:
                 endpoints, listener.endpoints = listener.endpoints, set()
                 departed, listener.departed = listener.departed, set()
                 listener.news.clear()
-                loads = self._pushes.loads(endpoints)
+                loads = self._pushes.loads.of(endpoints)
                 yield Share(self._instance, loads, self._suspects(), frozenset(departed))
                 await self._clock.sleep(self._interval_s)
                 with contextlib.suppress(TimeoutError):
@@ -107,7 +108,7 @@ class Exchange:
         """Another instance told of its nodes."""
         for node in share.departed - self._sessions.open.keys():
             self._pushes.drop_load(node, elsewhere=True)
-        self._pushes.take_others_load(share.loads)
+        self._pushes.loads.take_others(share.loads)
         self._hearsay.told(share.instance, share.suspects)
 
     def lost(self, instance: InstanceId) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from swarmplane.conditions import NodeCondition
 from swarmplane.ids import InstanceId, NodeId
-from swarmplane.load import LoadEntry
 from swarmplane.policies import Policy
 from swarmplane.prefixes import EndpointPrefixes
 from swarmplane.routes import RouteDelta, RouteTable, Version
@@ -70,7 +69,10 @@ class Suspects:
 class LoadNews:
     """What other nodes carry, as far as it changed."""
 
-    entries: tuple[LoadEntry, ...]
+    entries: tuple[bytes, ...]
+    """Encoded: the same bytes go to many streams."""
+    load_interval_s: float
+    """Not oftener than so should nodes say theirs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import structlog
 
-from controlplane.core.loads import LoadBoard, owner_of
 from controlplane.services import keyspace
+from controlplane.services.audience import Audience
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.live_table import LiveTable, News
+from controlplane.services.load_news import Loads
 from controlplane.services.membership import Membership
 from controlplane.services.messages import (
     DrainOrder,
     InstanceNews,
-    LoadNews,
     Message,
     PolicyChange,
     Refusal,
@@ -31,8 +31,7 @@ from controlplane.services.sharing import Sharing
 from swarmplane import features
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.ids import EndpointId, InstanceId, NodeId
-from swarmplane.load import LoadEntry
+from swarmplane.ids import InstanceId, NodeId
 from swarmplane.routes import RouteDelta, RouteTable, Version
 
 log = structlog.get_logger(__name__)
@@ -69,21 +68,18 @@ class Pushes:
         self._membership = membership
         self._hearsay = hearsay
         self._instances = instances
-        self._on_load: list[Callable[[frozenset[EndpointId]], None]] = []
         self._on_departure: list[Callable[[NodeId], None]] = []
         self._clock = clock
         self._debounce_s = debounce_s
-        self._load_interval_s = load_interval_s
         self._drain_s = drain_s
-        self._board = LoadBoard()
-        self._fresh_loads: set[EndpointId] = set()
         self._changed = asyncio.Event()
-        self._loaded = asyncio.Event()
         self._cordoned: asyncio.Queue[NodeId] = asyncio.Queue()
         self._updates: dict[tuple[Version, Version], RouteTable | RouteDelta] = {}
         self.sent = 0
         """Tables and differences that were sent."""
-        self.sharing = Sharing(sessions, clock)
+        self._audience = Audience(table)
+        self.loads = Loads(sessions, self._audience, clock, least_interval_s=load_interval_s)
+        self.sharing = Sharing(sessions, self._audience, clock)
         self.questions = Questions(sessions)
         table.subscribe(self._news)
         membership.subscribe(lambda _: self._mark(suspects=True))
@@ -97,7 +93,7 @@ class Pushes:
         """Gather what is not urgent, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._gather_tables(), name="push-tables")
-            group.create_task(self._gather_loads(), name="push-loads")
+            group.create_task(self.loads.run(), name="push-loads")
             group.create_task(self.sharing.run(), name="push-shared")
             group.create_task(self._end_the_mute(), name="push-answers")
             group.create_task(self._order_drains(), name="push-drains")
@@ -125,40 +121,9 @@ class Pushes:
             else:
                 await box.wait()
 
-    def take_load(self, session: Session, entries: Iterable[LoadEntry]) -> None:
-        """The node says what its endpoints carry."""
-        fresh = self._board.fold(session.node, entries, self._clock.now_s())
-        self._fresh_loads |= fresh
-        if fresh:
-            self._loaded.set()
-            for act in self._on_load:
-                act(fresh)
-
-    def take_others_load(self, entries: Iterable[LoadEntry]) -> None:
-        """Another instance says what its nodes carry; who is connected here says it himself."""
-        own = self._sessions.open
-        for entry in entries:
-            node = owner_of(entry.endpoint)
-            if node not in own:
-                self._fresh_loads |= self._board.fold(node, (entry,), self._clock.now_s())
-        if self._fresh_loads:
-            self._loaded.set()
-
-    def subscribe(
-        self, loaded: Callable[[frozenset[EndpointId]], None], departed: Callable[[NodeId], None]
-    ) -> None:
-        """Call ``loaded`` with news of endpoints of nodes connected here, ``departed`` with who left."""
-        self._on_load.append(loaded)
+    def subscribe(self, departed: Callable[[NodeId], None]) -> None:
+        """Call ``departed`` with nodes that left this instance."""
         self._on_departure.append(departed)
-
-    def endpoints_of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
-        """Endpoints of ``nodes`` of which there is a report."""
-        wanted = frozenset(nodes)
-        return frozenset(key for key in self._board.endpoints if owner_of(key) in wanted)
-
-    def loads(self, endpoints: Iterable[EndpointId]) -> tuple[LoadEntry, ...]:
-        """What is known and fresh of ``endpoints``."""
-        return self._board.digest(endpoints, self._clock.now_s())
 
     def in_flight(self, node: NodeId) -> int | None:
         """Requests at the endpoints of ``node``; None if it is connected nowhere.
@@ -172,12 +137,13 @@ class Pushes:
             instance = InstanceId(records.parse(records.Member, kv.value).instance_id)
             if instance not in self._hearsay.linked:
                 return UNKNOWN
-        return self._board.in_flight(node)
+        return self.loads.in_flight(node)
 
     def drop_load(self, node: NodeId, *, elsewhere: bool = False) -> None:
         """The node left: what it carried is void. ``elsewhere``: it left another instance."""
-        self._board.drop(node)
+        self.loads.drop(node)
         self.sharing.drop(node)
+        self._audience.drop(node)
         if not elsewhere:
             for act in self._on_departure:
                 act(node)
@@ -193,7 +159,7 @@ class Pushes:
             (features.SUSPICION, self._suspects),
             (features.ROUTES, self._table_update),
             (features.INSTANCES, self._instance_news),
-            (features.LOAD, self._load_news),
+            (features.LOAD, self.loads.news),
             (features.EXPLAIN, self.questions.next),
             (features.CONDITION, self.sharing.conditions),
             (features.PREFIXES, self.sharing.prefixes),
@@ -258,15 +224,6 @@ class Pushes:
                     del self._updates[next(iter(self._updates))]
         return found
 
-    def _load_news(self, session: Session) -> Message | None:
-        box = session.outbox
-        if not box.loads or not box.greeted:
-            return None
-        endpoints, box.loads = box.loads, set()
-        wanted = [endpoint for endpoint in endpoints if owner_of(endpoint) != session.node]
-        entries = self._board.digest(wanted, self._clock.now_s())
-        return LoadNews(entries) if entries else None
-
     def _news(self, news: News) -> None:
         if news.policy:
             self._mark(policy=True)
@@ -316,16 +273,6 @@ class Pushes:
             await self._clock.sleep(self._debounce_s)
             self._changed.clear()
             self._mark(table=True)
-
-    async def _gather_loads(self) -> None:
-        while True:
-            await self._loaded.wait()
-            self._loaded.clear()
-            fresh, self._fresh_loads = self._fresh_loads, set()
-            for session in self._sessions.open.values():
-                if features.LOAD in session.features:
-                    session.outbox.mark_loads(fresh)
-            await self._clock.sleep(self._load_interval_s)
 
     async def _end_the_mute(self) -> None:
         while True:

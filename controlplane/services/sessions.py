@@ -35,7 +35,7 @@ from swarmplane.errors import (
     NotFoundError,
     StaleEpochError,
 )
-from swarmplane.ids import InstanceId, NodeId
+from swarmplane.ids import InstanceId, ModelName, NodeId
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +61,8 @@ class Session:
     """Whether it was told to take nothing new: its end is no sign of trouble either."""
     inventory: bytes | None = None
     """As it was stored last."""
+    uses: frozenset[ModelName] | None = None
+    """Models that its clients asked for lately; None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

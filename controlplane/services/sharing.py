@@ -9,6 +9,7 @@ from typing import Final
 
 from controlplane.core.boards import ConditionBoard, PrefixBoard
 from controlplane.core.loads import owner_of
+from controlplane.services.audience import Audience
 from controlplane.services.messages import ConditionNews, PrefixNews
 from controlplane.services.sessions import Session, Sessions
 from swarmplane import features
@@ -27,8 +28,9 @@ MOST_DIGESTS_TOLD: Final = 64
 class Sharing:
     """Gathers news and marks the streams that should hear them. A slow stream hears the newest only."""
 
-    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, audience: Audience, clock: Clock) -> None:
         self._sessions = sessions
+        self._audience = audience
         self._clock = clock
         self._conditions = ConditionBoard()
         self._prefixes = PrefixBoard()
@@ -41,18 +43,15 @@ class Sharing:
         while True:
             await self._news.wait()
             self._news.clear()
-            nodes, self._fresh_nodes = self._fresh_nodes, set()
-            endpoints, self._fresh_endpoints = self._fresh_endpoints, set()
+            nodes, self._fresh_nodes = frozenset(self._fresh_nodes), set()
+            endpoints, self._fresh_endpoints = frozenset(self._fresh_endpoints), set()
             for session in self._sessions.open.values():
-                session.outbox.mark_shared(
-                    conditions=nodes if features.CONDITION in session.features else (),
-                    prefixes=endpoints if features.PREFIXES in session.features else (),
-                )
+                self._mark(session, nodes, endpoints)
             await self._clock.sleep(GATHER_S)
 
     def greet(self, session: Session) -> None:
-        """A stream begins: it is told everything."""
-        session.outbox.mark_shared(conditions=self._conditions.nodes, prefixes=self._prefixes.endpoints)
+        """A stream begins, or hears of more: it is told everything."""
+        self._mark(session, frozenset(self._conditions.nodes), frozenset(self._prefixes.endpoints))
 
     def take_condition(self, session: Session, condition: Condition) -> None:
         """The node says how it is."""
@@ -88,6 +87,13 @@ class Sharing:
         box.prefixes.difference_update(endpoints)
         told = self._prefixes.digest(key for key in endpoints if owner_of(key) != session.node)
         return PrefixNews(told) if told else None
+
+    def _mark(self, session: Session, nodes: frozenset[NodeId], endpoints: frozenset[EndpointId]) -> None:
+        hears = session.features
+        conditions = self._audience.nodes(session, nodes) if features.CONDITION in hears else ()
+        prefixes = self._audience.endpoints(session, endpoints) if features.PREFIXES in hears else ()
+        if conditions or prefixes:
+            session.outbox.mark_shared(conditions=conditions, prefixes=prefixes)
 
     def _tell(self, *, nodes: Iterable[NodeId] = (), endpoints: Iterable[EndpointId] = ()) -> None:
         self._fresh_nodes.update(nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sidecar.control.slow_news import SlowNews
@@ -13,7 +13,7 @@ from sidecar.routing.current import CurrentRoutes
 from swarmplane.codec.inventory import inventory_to_pb
 from swarmplane.codec.load import load_entry_to_pb
 from swarmplane.conditions import Condition
-from swarmplane.ids import NodeId
+from swarmplane.ids import ModelName, NodeId
 from swarmplane.inventory import Inventory
 from swarmplane.load import LoadEntry
 from swarmplane.v1 import sidecar_pb2 as pb
@@ -60,6 +60,7 @@ class Outbox:
         self._load_due_s = now_s
         self._load_said_s = now_s
         self._load_revision = -1
+        self._uses: frozenset[ModelName] = frozenset()
         self._busy = False
         self._inventory: Inventory | None = None
         self._engines: tuple[EngineStatus, ...] | None = None
@@ -88,6 +89,10 @@ class Outbox:
     def due_s(self, now_s: float) -> float:
         """When to look again if nothing wakes us. Load changes silently: it is polled."""
         return min(self._heartbeat_due_s, max(self._load_due_s, now_s + self._pace.load_interval_s))
+
+    def slow_down(self, load_interval_s: float) -> None:
+        """Say load not oftener than so: the fleet grew, or shrank."""
+        self._pace = replace(self._pace, load_interval_s=load_interval_s)
 
     def reports(self) -> Sequence[pb.SidecarMessage]:
         """Peers that can't be reached since the last call, and those that can be again."""
@@ -118,19 +123,21 @@ class Outbox:
         return pb.SidecarMessage(engine_status=pb.EngineStatus(engines=map(_engine, engines)))
 
     def _load_message(self, now_s: float) -> pb.SidecarMessage | None:
-        changed = self._facts.routes.load_revision != self._load_revision
+        uses = self._facts.routes.uses.lately(now_s)
+        changed = self._facts.routes.load_revision != self._load_revision or uses != self._uses
         stale = self._busy and now_s - self._load_said_s >= LOAD_REFRESH_S
         if now_s < self._load_due_s or not (changed or stale):
             return None
         report = self._facts.routes.load_report()
         self._load_revision = self._facts.routes.load_revision
+        self._uses = uses
         self._busy = any(load.queued or any(load.in_flight_by_origin.values()) for load in report)
         self._load_said_s = now_s
         self._load_due_s = now_s + self._pace.load_interval_s
         entries = [
             LoadEntry(load.endpoint, load.in_flight_by_origin, load.queued, load.slots) for load in report
         ]
-        return pb.SidecarMessage(load=pb.Load(endpoints=map(load_entry_to_pb, entries)))
+        return pb.SidecarMessage(load=pb.Load(endpoints=map(load_entry_to_pb, entries), uses=sorted(uses)))
 
 
 def _engine(status: EngineStatus) -> pb.Engine:

@@ -28,6 +28,8 @@ WELCOME_S: Final = 10.0
 GOODBYE_S: Final = 2.0
 WRITE_S: Final = 10.0
 """A message that can't be handed on for so long means a dead stream."""
+SLOWEST_S: Final = 10.0
+"""Longest interval between loads that an instance may ask for."""
 _LEAST_LOOK_S: Final = 0.02
 _REPORT_S: Final = 1.0
 _REASON_S: Final = 2.0
@@ -146,7 +148,7 @@ class Session:
         outbox = Outbox(self._facts, Pace(welcome.heartbeat_s, welcome.load_interval_s), self._clock.now_s())
         inbox = Inbox(self._facts.routes, self._keeping, self._progress, self._clock, outbox.answer)
         async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read(call, inbox), name="control read")
+            reading = group.create_task(self._read(call, inbox, outbox), name="control read")
             group.create_task(self._write(call, outbox, reading), name="control write")
 
     def _hello(self) -> pb.Hello:
@@ -163,7 +165,7 @@ class Session:
             hash_version=HASH_VERSION,
         )
 
-    async def _read(self, call: Call, inbox: Inbox) -> None:
+    async def _read(self, call: Call, inbox: Inbox, outbox: Outbox) -> None:
         with swarm_errors():
             while isinstance(message := await call.read(), pb.ControlMessage):
                 match message.WhichOneof("kind"):
@@ -174,6 +176,8 @@ class Session:
                     case "instances":
                         self._placed(message.instances)
                         continue
+                    case "load_digest" if message.load_digest.load_interval_s > 0:
+                        outbox.slow_down(min(message.load_digest.load_interval_s, SLOWEST_S))
                 await inbox.take(message)
                 self._changed.set()
         if not self._leaving:

@@ -19,6 +19,7 @@ from sidecar.routing.conditions import Conditions
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, State
+from sidecar.routing.uses import Uses
 from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
 from swarmplane.conditions import Condition
 from swarmplane.ids import EndpointId, NodeId, SwarmId
@@ -56,6 +57,7 @@ class CurrentRoutes:
         self._conditions = Conditions()
         self.own_condition: Condition | None = None
         """What this host tells of itself; None: not known yet."""
+        self.uses = Uses()
         self._learned_slots: Mapping[EndpointId, int] = {}
         self._subscribers: list[Callable[[], None]] = []
 
@@ -316,6 +318,8 @@ class CurrentRoutes:
             else:
                 ready.append(endpoint)
         if ready:
+            if len(ready) > 1:
+                self.uses.note(route.name, now_s)
             return Resolution(route, self._candidates(ready, now_s), "ready")
         return _unready(route, waits, loading=loading, draining=draining)
 

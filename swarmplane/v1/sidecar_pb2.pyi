@@ -141,10 +141,12 @@ class BackendModel(_message.Message):
     def __init__(self, name: _Optional[str] = ..., canonical: _Optional[str] = ..., context_length: _Optional[int] = ..., size_bytes: _Optional[int] = ..., state: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., quantization: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("endpoints",)
+    __slots__ = ("endpoints", "uses")
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
     endpoints: _containers.RepeatedCompositeFieldContainer[EndpointLoad]
-    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointLoad, _Mapping]]] = ...) -> None: ...
+    uses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointLoad, _Mapping]]] = ..., uses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EndpointLoad(_message.Message):
     __slots__ = ("endpoint_id", "in_flight_by_origin", "queued", "slots", "age_ms")
@@ -350,10 +352,12 @@ class NodeEntry(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., session: _Optional[int] = ..., cordoned: bool = ..., revision: _Optional[int] = ...) -> None: ...
 
 class LoadDigest(_message.Message):
-    __slots__ = ("endpoints",)
+    __slots__ = ("endpoints", "load_interval_s")
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     endpoints: _containers.RepeatedCompositeFieldContainer[EndpointLoad]
-    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointLoad, _Mapping]]] = ...) -> None: ...
+    load_interval_s: float
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[EndpointLoad, _Mapping]]] = ..., load_interval_s: _Optional[float] = ...) -> None: ...
 
 class Suspicion(_message.Message):
     __slots__ = ("node_ids",)

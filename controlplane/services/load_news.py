@@ -1,0 +1,137 @@
+"""Load of all nodes on its way to those who want to know it. Nothing of it is ever stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from controlplane.core.loads import LoadBoard, owner_of
+from controlplane.services.audience import Audience
+from controlplane.services.messages import LoadNews
+from controlplane.services.sessions import Session, Sessions
+from swarmplane import features
+from swarmplane.clock import Clock
+from swarmplane.codec.load import encoded_load_entry
+from swarmplane.ids import EndpointId, ModelName, NodeId
+from swarmplane.load import LoadEntry
+
+NODES_A_SECOND: Final = 1000
+"""So many nodes are heard and told in a second at most: more nodes, longer intervals (DESIGN section 10)."""
+_ENCODED_S: Final = 0.1
+"""Ages in a message may be off by so much: within it the same bytes go to all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    content: bytes
+    at_s: float
+
+
+class Loads:
+    """Takes reports in, and marks the streams that should hear them.
+
+    A round costs O(news + streams); telling one stream costs O(endpoints it hears of), see its aperture.
+    """
+
+    def __init__(
+        self, sessions: Sessions, audience: Audience, clock: Clock, *, least_interval_s: float
+    ) -> None:
+        self._sessions = sessions
+        self._audience = audience
+        self._clock = clock
+        self._least_interval_s = least_interval_s
+        self._board = LoadBoard()
+        self._fresh: set[EndpointId] = set()
+        self._encoded: dict[EndpointId, _Encoded] = {}
+        self._news = asyncio.Event()
+        self._subscribers: list[Callable[[frozenset[EndpointId]], None]] = []
+
+    @property
+    def interval_s(self) -> float:
+        """Between two reports of a node, and two digests to it: grows with the fleet."""
+        return max(self._least_interval_s, len(self._sessions.open) / NODES_A_SECOND)
+
+    def subscribe(self, act: Callable[[frozenset[EndpointId]], None]) -> None:
+        """Call ``act`` with endpoints of nodes connected here that have news."""
+        self._subscribers.append(act)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            told, self._fresh = frozenset(self._fresh), set()
+            for session in self._sessions.open.values():
+                if features.LOAD in session.features:
+                    endpoints = self._audience.endpoints(session, told)
+                    if endpoints:
+                        session.outbox.mark_loads(endpoints)
+            await self._clock.sleep(self.interval_s)
+
+    def take(self, session: Session, entries: Iterable[LoadEntry], uses: Iterable[ModelName]) -> bool:
+        """The node says what its endpoints carry, and which models its clients use.
+
+        Returns whether it hears of more endpoints from now on.
+        """
+        more: frozenset[EndpointId] = frozenset()
+        if features.INTEREST in session.features:
+            more = self._audience.uses(session, uses)
+            session.outbox.mark_loads(more)
+        fresh = self._board.fold(session.node, entries, self._clock.now_s())
+        self._fresh |= fresh
+        if fresh:
+            self._news.set()
+            for act in self._subscribers:
+                act(fresh)
+        return bool(more)
+
+    def take_others(self, entries: Iterable[LoadEntry]) -> None:
+        """Another instance says what endpoints of its nodes carry; who is connected here says it himself."""
+        own = self._sessions.open
+        for entry in entries:
+            node = owner_of(entry.endpoint)
+            if node not in own:
+                self._fresh |= self._board.fold(node, (entry,), self._clock.now_s())
+        if self._fresh:
+            self._news.set()
+
+    def endpoints_of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
+        """Endpoints of ``nodes`` of which there is a report."""
+        wanted = frozenset(nodes)
+        return frozenset(key for key in self._board.endpoints if owner_of(key) in wanted)
+
+    def of(self, endpoints: Iterable[EndpointId]) -> tuple[LoadEntry, ...]:
+        """What is known and fresh of ``endpoints``."""
+        return self._board.digest(endpoints, self._clock.now_s())
+
+    def in_flight(self, node: NodeId) -> int:
+        """Requests that the endpoints of ``node`` serve or hold queued, as was told last."""
+        return self._board.in_flight(node)
+
+    def drop(self, node: NodeId) -> None:
+        """It left: what it carried is void."""
+        for endpoint in self._board.drop(node):
+            self._encoded.pop(endpoint, None)
+
+    def news(self, session: Session) -> LoadNews | None:
+        """What to tell the stream next; None: nothing."""
+        box = session.outbox
+        if not box.loads or not box.greeted:
+            return None
+        endpoints, box.loads = box.loads, set()
+        now_s = self._clock.now_s()
+        told = [self._told(key, now_s) for key in endpoints if owner_of(key) != session.node]
+        entries = tuple(filter(None, told))
+        return LoadNews(entries, self.interval_s) if entries else None
+
+    def _told(self, endpoint: EndpointId, now_s: float) -> bytes:
+        """Empty where nothing fresh is known."""
+        found = self._encoded.get(endpoint)
+        taken_s = self._board.taken_s(endpoint)
+        if found is not None and taken_s is not None and found.at_s >= max(taken_s, now_s - _ENCODED_S):
+            return found.content
+        content = b"".join(map(encoded_load_entry, self._board.digest((endpoint,), now_s)))
+        self._encoded[endpoint] = _Encoded(content, now_s)
+        return content
