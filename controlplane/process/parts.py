@@ -83,8 +83,7 @@ def build(
     """
     measured = MeasuredStore(opened.store)
     mirror = Mirror(measured, clock)
-    callers = Callers(KnownStore(measured, mirror, clock), authority.swarm)
-    denials = Denials(measured, clock)
+    callers, denials = Callers(KnownStore(measured, mirror, clock), authority.swarm), Denials(measured, clock)
     mutations = Mutations(measured, authority.secret, time.time)
     tokens = Tokens(measured, authority, mutations, time.time)
     certificate = LiveCertificate(credential)
@@ -106,8 +105,6 @@ def build(
     services += register_policies(servers.control, Policies(measured, mutations))
     guards = partial(_guards, control.leadership)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
-    links = PeerLinks(control.exchange, lambda: certificate.credential, clock)
-    runs = (("denials", denials.run), ("upkeep", upkeep.run), ("control", control.run), ("peers", links.run))
     return Parts(
         instance.id,
         authority,
@@ -118,7 +115,19 @@ def build(
             lambda: _figures(instance, control, measured), _unready(measured), store_page(opened, control)
         ),
         control,
-        runs,
+        _runs(denials, upkeep, control, certificate, clock),
+    )
+
+
+def _runs(
+    denials: Denials, upkeep: Upkeep, control: ControlService, certificate: LiveCertificate, clock: Clock
+) -> tuple[tuple[str, Run], ...]:
+    links = PeerLinks(control.exchange, lambda: certificate.credential, clock)
+    return (
+        ("denials", denials.run),
+        ("upkeep", upkeep.run),
+        ("control", control.run),
+        ("peers", links.run),
     )
 
 

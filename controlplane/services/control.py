@@ -99,49 +99,14 @@ class ControlService:
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
         hearsay = Hearsay()
         self.sessions = Sessions(store, mirror, clock, figures, hearsay, instance=own, unix_s=unix_s)
-        self.membership = Membership(
-            store,
-            mirror,
-            self.sessions,
-            self.leadership,
-            hearsay,
-            clock,
-            figures,
-            instance=own,
-            unix_s=unix_s,
-        )
+        heard = (self.sessions, self.leadership, hearsay)
+        self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
-        self._routes = RouteController(
-            store,
-            mirror,
-            self.table,
-            self.leadership,
-            clock,
-            unix_s=unix_s,
-            forget_models_s=policy.forget_models_s,
-        )
-        self.pushes = Pushes(
-            mirror,
-            self.table,
-            self.sessions,
-            self.membership,
-            hearsay,
-            clock,
-            instances=self.instances.addresses,
-            debounce_s=policy.debounce_s,
-            load_interval_s=policy.load_interval_s,
-            drain_s=policy.drain_s,
-        )
-        self.exchange = Exchange(
-            self.pushes,
-            self.membership,
-            self.sessions,
-            mirror,
-            hearsay,
-            clock,
-            instance=own,
-            interval_s=policy.load_interval_s,
-        )
+        routing = (mirror, self.table, self.leadership, clock)
+        self._routes = RouteController(store, *routing, unix_s=unix_s, forget_models_s=policy.forget_models_s)
+        self.pushes = self._pushes(hearsay)
+        telling = (self.pushes, self.membership, self.sessions, mirror, hearsay, clock)
+        self.exchange = Exchange(*telling, instance=own, interval_s=policy.load_interval_s)
         self.elections = Elections(known, mirror)
         self.reachability = Reachability()
         self.events = Events(store, mirror, self.membership)
@@ -149,14 +114,28 @@ class ControlService:
         self.operations = Operations(store, mutations, unix_s=unix_s)
         seen = (mirror, self.sessions, self.membership, self.reachability)
         self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s)
-        self.drains = Drains(
-            self.nodes, self.operations, self.pushes.in_flight, clock, mirror, self.leadership
-        )
+        acting = (self.nodes, self.operations, self.pushes.in_flight)
+        self.drains = Drains(*acting, clock, mirror, self.leadership)
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
         self.answered = Durations()
         """From the departure of tables to their acknowledgement."""
+
+    def _pushes(self, hearsay: Hearsay) -> Pushes:
+        policy = self._policy
+        return Pushes(
+            self.mirror,
+            self.table,
+            self.sessions,
+            self.membership,
+            hearsay,
+            self._clock,
+            instances=self.instances.addresses,
+            debounce_s=policy.debounce_s,
+            load_interval_s=policy.load_interval_s,
+            drain_s=policy.drain_s,
+        )
 
     async def run(self) -> None:
         """Serve until cancelled.
