@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from cli.client.control import ControlClient
 from cli.invocation import Invocation
+from cli.output import say
 from swarmplane.client import AsyncClient
 from swarmplane.client.targets import Target, chosen_target
 
@@ -27,4 +28,8 @@ async def connected(called: Invocation) -> AsyncIterator[ControlClient]:
 async def connected_to(target: Target) -> AsyncIterator[ControlClient]:
     """A connection to the first address of ``target`` that answers."""
     async with await asyncio.to_thread(AsyncClient.from_target, target) as client:
-        yield ControlClient(client)
+        try:
+            yield ControlClient(client)
+        finally:
+            if client.stale_s:
+                say(f"note: the store is out of reach; this is {client.stale_s:.0f} s old")

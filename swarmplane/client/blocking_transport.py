@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from swarmplane.channels import blocking_control_channel, swarm_errors
+from swarmplane.channels import STALE_KEY, blocking_control_channel, swarm_errors
 from swarmplane.client.calls import Call, Listing
-from swarmplane.client.retrying import Retry
+from swarmplane.client.retrying import Retry, stale_s
 from swarmplane.client.targets import full_addresses
 from swarmplane.client.transport import CONNECT_S, HEALTH
 from swarmplane.credentials.files import Credential
@@ -44,6 +44,8 @@ class BlockingTransport:
         self._at = 0
         self._channels: dict[str, grpc.Channel] = {}
         self._connecting = threading.Lock()
+        self.stale_s = 0.0
+        """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
         self._closed = threading.Event()
 
     @property
@@ -135,7 +137,10 @@ class BlockingTransport:
             response_deserializer=call.answer.FromString,
         )
         with swarm_errors(address):
-            return call.decode(method(call.request, timeout=max(ends_s - time.monotonic(), 0.001)))
+            left_s = max(ends_s - time.monotonic(), 0.001)
+            answer, asked = method.with_call(call.request, timeout=left_s)
+            self.stale_s = max(self.stale_s, stale_s(asked.trailing_metadata(), STALE_KEY))
+            return call.decode(answer)
 
     def _leave(self, address: str) -> None:
         with self._connecting:

@@ -97,6 +97,11 @@ class AsyncClient:
         """The control plane that is asked next."""
         return self._transport.address
 
+    @property
+    def stale_s(self) -> float:
+        """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
+        return self._transport.stale_s
+
     async def __aenter__(self) -> Self:
         try:
             await self._transport.connect()
@@ -178,6 +183,11 @@ class Client:
     def address(self) -> str:
         """The control plane that is asked next."""
         return self._transport.address
+
+    @property
+    def stale_s(self) -> float:
+        """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
+        return self._transport.stale_s
 
     def __enter__(self) -> Self:
         try:

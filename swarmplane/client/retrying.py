@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,3 +52,14 @@ class Retry:
     def pause_s(self, failures: int, draw: float) -> float:
         """How long a watch waits before it asks again after ``failures`` in a row, at least 1."""
         return min(self.base_s * 2.0 ** min(failures - 1, 32), self.cap_s) * draw
+
+
+def stale_s(metadata: Iterable[tuple[str, str | bytes]] | None, key: str) -> float:
+    """How old an answer is by its trailing ``metadata``: 0 where ``key`` is not in it."""
+    for name, value in metadata or ():
+        if name == key and isinstance(value, str):
+            try:
+                return max(0.0, float(value))
+            except ValueError:
+                return 0.0
+    return 0.0

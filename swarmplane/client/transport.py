@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
-from swarmplane.channels import control_channel, swarm_errors
+from swarmplane.channels import STALE_KEY, control_channel, swarm_errors
 from swarmplane.client.calls import Call, Listing
-from swarmplane.client.retrying import Retry
+from swarmplane.client.retrying import Retry, stale_s
 from swarmplane.client.targets import full_addresses
 from swarmplane.clock import Clock, SystemClock
 from swarmplane.credentials.files import Credential
@@ -45,6 +45,8 @@ class Transport:
         self._at = 0
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._connecting = asyncio.Lock()
+        self.stale_s = 0.0
+        """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
 
     @property
     def address(self) -> str:
@@ -145,7 +147,10 @@ class Transport:
             response_deserializer=call.answer.FromString,
         )
         with swarm_errors(address):
-            return call.decode(await method(call.request, timeout=max(ends_s - self._clock.now_s(), 0.001)))
+            asked = method(call.request, timeout=max(ends_s - self._clock.now_s(), 0.001))
+            answer = await asked
+            self.stale_s = max(self.stale_s, stale_s(await asked.trailing_metadata(), STALE_KEY))
+            return call.decode(answer)
 
     def _leave(self, address: str) -> None:
         # Another call may have gone on already.

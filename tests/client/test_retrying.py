@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarmplane.client import Retry
+from swarmplane.client.retrying import stale_s
 from swarmplane.errors import Code, ConflictError, SwarmError, UnavailableError
 
 RETRY = Retry(timeout_s=10, rounds=2, base_s=0.1, cap_s=0.3)
@@ -34,3 +35,17 @@ def test_waits_are_jittered_and_bounded() -> None:
     assert waits == [0.1, 0.2, 0.3, 0.3]
     assert long.delay_s(DOWN, 3, 1, 99, 0.0) == 0.0
     assert [round(long.pause_s(failures, 0.5), 3) for failures in (1, 2, 3, 2000)] == [0.05, 0.1, 0.15, 0.15]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "age_s"),
+    [
+        (None, 0),
+        ((("k", "1.5"),), 1.5),
+        ((("k", "x"),), 0),
+        ((("k", b"1"), ("j", "2")), 0),
+        ((("k", "-1"),), 0),
+    ],
+)
+def test_the_age_of_an_answer(metadata: tuple[tuple[str, str | bytes], ...] | None, age_s: float) -> None:
+    assert stale_s(metadata, "k") == age_s
