@@ -16,10 +16,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-storm bench lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-storm bench bench-streams bench-peers bench-growth bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## Two nodes, one real model, one question. DEMO_ARGS=--once ends after the answer.
 	@$(BIN)/swarmctl demo $(DEMO_ARGS)
@@ -36,6 +36,20 @@ test-storm: $(READY) ## Minutes under load: processes are killed and frozen, con
 
 bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+bench-streams: $(READY) ## 2,000 slow streams and 10,000 idle clients on one sidecar: memory, CPU, losses.
+	@$(BIN)/python bench/streams.py $(BENCH_ARGS)
+
+bench-peers: $(READY) ## Beside sglang-router and vllm-router, which are installed into .venv-peers.
+	@$(BIN)/python bench/peers.py $(BENCH_ARGS)
+
+bench-growth: $(READY) ## What a request costs as candidates and bodies grow.
+	@$(BIN)/python bench/growth.py $(BENCH_ARGS)
+
+bench-docs: $(READY) ## All three; docs/reference/performance.md and its plots are made from them.
+	@$(BIN)/python bench/streams.py --write
+	@$(BIN)/python bench/growth.py --write
+	@$(BIN)/python bench/peers.py --write
 
 lint: $(READY) ## Style: ruff's rules and its format.
 	@$(BIN)/ruff check .
@@ -72,7 +86,7 @@ check: lint types imports docs ## Everything .ci/run checks beside the tests.
 	@$(BIN)/python scripts/lock.py --check
 
 clean: ## Remove .venv and everything that was built.
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-peers site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
 
 # The first suitable Python; ensurepip is what Debian leaves out of its python3 package.
 $(BIN)/python:

@@ -35,7 +35,14 @@ def has_wrk() -> bool:
 
 
 def drive(port: int, workload: str, connections: int, seconds: float) -> Load:
-    """Ask ``127.0.0.1:port`` as fast as ``connections`` clients can, each one request at a time."""
+    """Ask ``127.0.0.1:port`` as fast as ``connections`` clients can, each one request at a time.
+
+    Args:
+        port: Where the target listens.
+        workload: One of :data:`SCRIPTS`, or the path of another script like those.
+        connections: How many at a time.
+        seconds: For how long.
+    """
     if has_wrk():
         return _wrk(port, workload, connections, seconds)
     done = subprocess.run(
@@ -59,7 +66,7 @@ def _wrk(port: int, workload: str, connections: int, seconds: float) -> Load:
             "--timeout",
             "30s",
             "-s",
-            str(SCRIPTS[workload]),
+            str(_script(workload)),
             f"http://127.0.0.1:{port}/",
         ],
         capture_output=True,
@@ -84,9 +91,13 @@ def _wrk(port: int, workload: str, connections: int, seconds: float) -> Load:
     )
 
 
+def _script(workload: str) -> Path:
+    return SCRIPTS.get(workload) or Path(workload)
+
+
 def _request(workload: str) -> bytes:
     """The request of the wrk script, so that both generators ask the same."""
-    script = SCRIPTS[workload].read_text()
+    script = _script(workload).read_text()
     found = re.search(r"wrk\.body='(.*)'", script)
     body = found[1].encode() if found else b"{}"
     return (

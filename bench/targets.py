@@ -12,18 +12,19 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 INSTALL = {"nginx": "apt-get install -y nginx-light", "haproxy": "apt-get install -y haproxy"}
+QUESTION = b'{"model":"m1","messages":[{"role":"user","content":"Hello?"}]}'
 NGINX = """
 worker_processes 1; daemon off; pid {root}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 8192; }}
 http {{
-  access_log off; client_body_buffer_size 64k;
+  access_log off; client_max_body_size 64m; client_body_buffer_size 2m;
   client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;
   fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
   upstream u {{ server 127.0.0.1:{backend}; keepalive 256; }}
@@ -84,10 +85,29 @@ class Started:
         self.processes.append(process)
         return process
 
+    def pipe(self, name: str, *command: str) -> str:
+        """Start ``command`` and wait for the first line that it prints.
+
+        Raises:
+            UnavailableError: It ended before it printed one.
+        """
+        process = self.run(name, *command, stdout=subprocess.PIPE)
+        line = process.stdout.readline().decode() if process.stdout is not None else ""
+        if not line:
+            raise UnavailableError(f"{name} did not start: {self.tail(name)}")
+        return line
+
     def tail(self, name: str) -> str:
         """The last line that ``name`` printed."""
         lines = (self.scratch / f"{name}.log").read_text(errors="replace").splitlines()
         return lines[-1] if lines else "no output"
+
+    def end(self, pids: Sequence[int]) -> None:
+        """End those of our processes that have one of ``pids``."""
+        for process in self.processes:
+            if process.pid in pids and process.poll() is None:
+                process.terminate()
+                process.wait(15)
 
     def stop(self) -> None:
         """End them all."""
@@ -123,7 +143,7 @@ def free_port() -> int:
 
 def mock(run: Started) -> Target:
     """The backend of all others."""
-    process = run.run("mock", sys.executable, str(HERE / "mock.py"), "0", stdout=subprocess.PIPE)
+    process = run.run("mock", sys.executable, str(HERE / "backend.py"), "0", stdout=subprocess.PIPE)
     if process.stdout is None:
         raise UnavailableError("no output")
     return Target("direct", int(process.stdout.readline()), (process.pid,))
@@ -135,7 +155,7 @@ def nginx(run: Started, backend: int) -> Target:
     config = run.scratch / "nginx.conf"
     config.write_text(NGINX.format(root=run.scratch, backend=backend, port=port))
     process = run.run("nginx", _program("nginx"), "-p", str(run.scratch), "-c", str(config))
-    return _answering(run, Target("nginx", port, (process.pid,)), process)
+    return answering(run, Target("nginx", port, (process.pid,)), process)
 
 
 def haproxy(run: Started, backend: int) -> Target:
@@ -144,19 +164,20 @@ def haproxy(run: Started, backend: int) -> Target:
     config = run.scratch / "haproxy.cfg"
     config.write_text(HAPROXY.format(backend=backend, port=port))
     process = run.run("haproxy", _program("haproxy"), "-f", str(config))
-    return _answering(run, Target("haproxy", port, (process.pid,)), process)
+    return answering(run, Target("haproxy", port, (process.pid,)), process)
 
 
-def sidecar(run: Started, backend: int) -> Target:
+def sidecar(run: Started, *backends: int, name: str = "sidecar") -> Target:
     """A host that joined no swarm."""
-    port, data_dir = free_port(), run.scratch / "alone"
+    port, data_dir = free_port(), run.scratch / name
     process = run.run(
-        "sidecar",
+        name,
         *(sys.executable, "-m", "sidecar.main", "--data-dir", str(data_dir), "--log-level", "warning"),
         *("--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{free_port()}"),
-        *("--backend", f"http://127.0.0.1:{backend}", "--no-discover", "--no-mdns"),
+        *(f for backend in backends for f in ("--backend", f"http://127.0.0.1:{backend}")),
+        *("--no-discover", "--no-mdns"),
     )
-    return _answering(run, Target("sidecar", port, (process.pid,)), process)
+    return answering(run, Target(name, port, (process.pid,)), process)
 
 
 def hop(run: Started, backend: int) -> Target:
@@ -188,7 +209,7 @@ def hop(run: Started, backend: int) -> Target:
         *("--backend", f"http://127.0.0.1:{backend}"),
     )
     pid_b = _runtime(run, "hop-b", b)
-    return _answering(run, Target("hop", entry, (pid_a, pid_b)), None)
+    return answering(run, Target("hop", entry, (pid_a, pid_b)), None)
 
 
 def _host(data_dir: Path, name: str, port: int) -> list[str]:
@@ -214,20 +235,34 @@ def _program(name: str) -> str:
     return found
 
 
-def _answering(
-    run: Started, target: Target, process: subprocess.Popen[bytes] | None, within_s: float = 20
+def answering(
+    run: Started,
+    target: Target,
+    process: subprocess.Popen[bytes] | None,
+    within_s: float = 20,
+    *,
+    ask: bool = False,
 ) -> Target:
-    """``target`` once the mock's model is listed through it."""
+    """``target`` once the mock's model is listed through it; or, to ``ask``, once it answers a question.
+
+    Raises:
+        UnavailableError: It ended, or took too long.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    ends_s = time.monotonic() + within_s
+    base, ends_s = f"http://127.0.0.1:{target.port}", time.monotonic() + within_s
+    listing = urllib.request.Request(f"{base}/v1/models")
+    question = urllib.request.Request(
+        f"{base}/v1/chat/completions", QUESTION, {"content-type": "application/json"}
+    )
     while time.monotonic() < ends_s:
         if process is not None and process.poll() is not None:
             raise UnavailableError(f"it ended: {run.tail(target.name)}")
         with (
             contextlib.suppress(OSError, ValueError),
-            opener.open(f"http://127.0.0.1:{target.port}/v1/models", timeout=2) as answer,
+            opener.open(question if ask else listing, timeout=2) as answer,
         ):
-            if any(row["id"] == "m1" for row in json.load(answer)["data"]):
+            found = json.load(answer)
+            if ask or any(row["id"] == "m1" for row in found["data"]):
                 return target
         time.sleep(0.1)
     raise UnavailableError("it did not serve the mock's model in time")

@@ -33,6 +33,7 @@ from swarmplane.ids import NodeId
 from swarmplane.inventory import Inventory
 from swarmplane.lifeline import on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
+from swarmplane.open_files import raise_open_files
 from swarmplane.runtime import remove_ready, write_ready
 from swarmplane.settings.load import load
 from swarmplane.settings.schema import PEER_PORT, Settings
@@ -46,6 +47,8 @@ COLLECT_EVERY: Final = 20_000
 """Allocations between two looks for young cycles; about every thousand requests."""
 NEIGHBOURS_FIRST_S: Final = 0.3
 """From the goodbye to the control plane until we refuse: neighbours hear of it meanwhile."""
+SPARE_FILES: Final = 1_024
+"""Open files beside those of clients: upstream connections that are kept, logs, listeners."""
 FIRST_LOOK_S: Final = 3.0
 """How long readiness waits for every backend's first check."""
 
@@ -76,6 +79,7 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         SwarmError: It could not start; the message says what to do.
         ExceptionGroup: A part failed.
     """
+    _raise_limits(settings)
     data_dir = DataDir(arguments.data_dir)
     loop = asyncio.get_running_loop()
     stop = Stop(asyncio.Event(), asyncio.Event())
@@ -100,6 +104,15 @@ async def live(settings: Settings, arguments: Arguments) -> None:
             services = (*services, Service("reach", roaming.run))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
+
+
+def _raise_limits(settings: Settings) -> None:
+    """As many open files as we may have; said aloud where that is fewer than the settings promise clients."""
+    limit, needed = raise_open_files(), settings.client.max_connections + SPARE_FILES
+    if limit is not None and limit < needed:
+        log.warning(
+            "files.few", limit=limit, needed=needed, hint="raise `ulimit -Hn`, or LimitNOFILE of the service"
+        )
 
 
 async def _record(data_dir: DataDir) -> NodeRecord | None:

@@ -1,14 +1,16 @@
-"""A backend that costs next to nothing: ``python bench/mock.py PORT``. Streams have 50 events.
+"""A backend that costs next to nothing: ``python bench/backend.py PORT [PORTS]``. Streams have 50 events.
 
 It answers any POST with a small completion, or with a stream where the body asks for one, one event a turn
 of the loop, so that a proxy sees events arrive one by one. It prints its port when it listens; 0 picks a
-free one.
+free one. With PORTS it listens on as many, and prints all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 EVENTS = 50
 ANSWER = (
@@ -86,19 +88,26 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._stream, left - 1)
 
 
-async def serve(port: int) -> None:
-    """Serve until killed."""
-    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+async def serve(port: int, connection: Callable[[], Connection] = Connection, ports: int = 1) -> None:
+    """Serve until killed; the first port, and as many more as make ``ports``."""
+    loop = asyncio.get_running_loop()
+    bound = [port, *[0] * (ports - 1)]
+    servers = [await loop.create_server(connection, "127.0.0.1", one, backlog=4096) for one in bound]
+    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
+    await servers[0].serve_forever()
+
+
+def run(serving: Coroutine[Any, Any, None]) -> None:
+    """Run ``serving`` on the fastest loop there is."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serving)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serving)
 
 
 if __name__ == "__main__":
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(serve(wanted))
-    else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(wanted))
+    run(serve(wanted, ports=int(sys.argv[2]) if len(sys.argv) > 2 else 1))

@@ -1,0 +1,188 @@
+"""Figures that are kept, ``docs/reference/performance.json``, and the page and the plots made from them.
+
+``python bench/report.py [FILE ...]`` makes the page and the plots anew, after it took over what benches
+printed with ``--json`` into each FILE; with ``--write`` they write their part themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plot
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+KEPT = REFERENCE / "performance.json"
+PAGE = REFERENCE / "performance.md"
+INTRODUCTION = """# Performance
+
+<!-- Made by bench/report.py from performance.json; `make bench-docs` measures anew. Edits here are lost. -->
+
+What a request through one sidecar costs, as CPU time of the sidecar's process, beside others in the same
+run before the same backend, which answers at once. Load, proxy and backend share the machine, so the time to
+an answer says little; the CPU per request, and above all its ratio to nginx's, says much. `make bench`
+measures here.
+"""
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words that mean something to others."""
+    return {
+        "cpus": os.cpu_count(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def write(section: str, document: Mapping[str, Any]) -> None:
+    """Replace ``section`` of what is kept, and make the page anew."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept[section] = {"machine": machine(), **document}
+    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    render()
+
+
+def adopt(kept_elsewhere: Path) -> None:
+    """Keep a document that a bench printed with ``--json``, from another machine or minute."""
+    document = json.loads(kept_elsewhere.read_text())
+    section = str(document.pop("schema")).removeprefix("swarmplane.bench.").partition("/")[0]
+    write(section, document)
+
+
+def render() -> None:
+    """Make the page and its plots from what is kept."""
+    kept = json.loads(KEPT.read_text())
+    parts = [INTRODUCTION]
+    for section, part in (("peers", _peers), ("growth", _growth), ("streams", _streams)):
+        if section in kept:
+            parts.append(part(kept[section]))
+    PAGE.write_text("\n".join(parts))
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _where(document: Mapping[str, Any]) -> str:
+    here = document["machine"]
+    return (
+        f"Measured on {here['system']}, {here['architecture']}, {here['cpus']} processors shared with other "
+        f"work, Python {here['python']}.\n"
+    )
+
+
+def _peers(document: Mapping[str, Any]) -> str:
+    names = list(dict.fromkeys(row["target"] for row in document["items"]))
+    versions = {name.partition("-")[0]: f"{name} {version}" for name, version in document["versions"].items()}
+    ratios = [
+        [workload, *(f"{cells[name]:.2f}" if name in cells else "-" for name in names)]
+        for workload, cells in document["ratios"].items()
+    ]
+    memory = {row["target"]: row["rss_mib"] for row in document["items"]}
+    missing = "".join(f"\nWithout {line}.\n" for line in document["missing"])
+    return (
+        "## Beside others\n\n"
+        "CPU per request, in times of nginx's. Each is in front of one backend. The routers go round robin, "
+        "which asks least of them, and log "
+        "warnings only; ours has its defaults: choosing by cost, metrics, breakers and queues.\n\n"
+        + _table(["Workload", *(versions.get(name, name) for name in names)], ratios)
+        + missing
+        + "\nResident memory under this load: "
+        + ", ".join(f"{versions.get(name, name)} {memory[name]:.0f} MiB" for name in names)
+        + ".\n\n"
+        + _where(document)
+    )
+
+
+def _growth(document: Mapping[str, Any]) -> str:
+    candidates, bodies = document["candidates"], document["bodies"]
+    plot.lines(
+        REFERENCE / "performance-candidates.svg",
+        "CPU per request by candidates",
+        ("candidates", "µs"),
+        {
+            "whole request": [(row["candidates"], row["request_us"]) for row in candidates],
+            "the pick": [(row["candidates"], row["pick_us"]) for row in candidates],
+        },
+    )
+    plot.lines(
+        REFERENCE / "performance-bodies.svg",
+        "CPU per request by body",
+        ("KB of body", "µs"),
+        {
+            name: [(row["kb"], row[f"{name}_us"]) for row in bodies]
+            for name in ("sidecar", "nginx")
+            if f"{name}_us" in bodies[0]
+        },
+    )
+    return (
+        "## Growth with candidates\n\n"
+        "One model served by so many backends, a plain request at 8 connections. Up to 16 candidates all are "
+        'priced, above that a sample is. "The pick" is the choice alone, measured by itself.\n\n'
+        "![CPU per request by candidates](performance-candidates.svg)\n\n"
+        + _table(
+            ["Candidates", "Whole request, µs", "The pick, µs"],
+            [[row["candidates"], row["request_us"], row["pick_us"]] for row in candidates],
+        )
+        + "\n## Growth with the body\n\n"
+        "One prompt that fills the body, a plain request at 8 connections.\n\n"
+        "![CPU per request by body](performance-bodies.svg)\n\n"
+        + _table(
+            ["KB of body", "Sidecar, µs", "nginx, µs", "Ratio"],
+            [
+                [row["kb"], row["sidecar_us"], row.get("nginx_us", "-"), row.get("ratio", "-")]
+                for row in bodies
+            ],
+        )
+        + "\n"
+        + _where(document)
+    )
+
+
+def _streams(document: Mapping[str, Any]) -> str:
+    rows, idle = document["items"], document["idle"]
+    plot.lines(
+        REFERENCE / "performance-streams.svg",
+        "CPU by streams held",
+        ("streams", "% of one processor"),
+        {"sidecar": [(row["streams"], row["cpu_percent"]) for row in rows]},
+    )
+    words = (
+        "## Many streams\n\n"
+        "Slow streams of two events a second, held at the same time by one sidecar. Memory is the growth of "
+        "its resident set and counts both connections of a stream.\n\n"
+        "![CPU by streams held](performance-streams.svg)\n\n"
+        + _table(
+            ["Streams", "KB each", "CPU, %", "µs an event", "Events lost", "Ends lost"],
+            [
+                [
+                    row["streams"],
+                    row["kb_each"],
+                    row["cpu_percent"],
+                    row["cpu_us_per_event"],
+                    row["lost_events"],
+                    row["streams"] - row["ended"],
+                ]
+                for row in rows
+            ],
+        )
+    )
+    if idle:
+        words += (
+            f"\n{idle['clients']:,} idle keep-alive clients took {idle['kb_each']} KB each and "
+            f"{idle['cpu_percent']} % of a processor; {idle['answered_after']:,} were answered afterwards.\n"
+        )
+    return words + "\n" + _where(document)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        adopt(Path(name))
+    render()
