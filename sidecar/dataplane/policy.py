@@ -43,7 +43,15 @@ _DERIVED: Final[Mapping[str, type[Section]]] = {
     "breaker": BreakerSettings,
     "hedge": HedgeSettings,
 }
-_DERIVED_FIELDS: Final = ("queue", "learn_slots", "breaker", "slow_start", "hedge", "first_byte")
+_DERIVED_FIELDS: Final = (
+    "queue",
+    "learn_slots",
+    "loading_wait_s",
+    "breaker",
+    "slow_start",
+    "hedge",
+    "first_byte",
+)
 LIVE: Final = (
     *_SAME_NAME,
     "upstream.first_byte_floor_s",
@@ -98,6 +106,7 @@ class DataPlanePolicy:
     """When a slot is free again after we closed the connection."""
     learn_slots: bool = True
     """Whether slots that nobody names are learned."""
+    loading_wait_s: float = 10.0
     first_byte: FirstBytePolicy = field(default_factory=FirstBytePolicy)
     """How long an attempt may run without a byte while another candidate exists."""
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -137,6 +146,7 @@ class DataPlanePolicy:
             retry_budget_ratio=upstream.retry_budget_ratio,
             queue=_queue_policy(settings.queue),
             learn_slots=settings.queue.learn_slots,
+            loading_wait_s=settings.queue.loading_wait_s,
             breaker=_breaker_policy(settings.breaker),
             slow_start=SlowStart(window_s=settings.breaker.slow_start_s),
             hedge=_hedge_policy(settings.hedge),

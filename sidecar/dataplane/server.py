@@ -23,6 +23,7 @@ from sidecar.dataplane.exchange import Exchange
 from sidecar.dataplane.hedging import Hedging
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
+from sidecar.dataplane.loading import Loading
 from sidecar.dataplane.moving import Moving
 from sidecar.dataplane.owner_queue import OwnerQueues
 from sidecar.dataplane.peer_tls import PeerTls
@@ -107,7 +108,8 @@ class DataPlane:
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
         self.sole, self.own_sole = Sole(routes), Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
-        self.moving, self.hedging, self.reaping = Moving(self), Hedging(self), Reaping(self)
+        self.moving, self.loading = Moving(self), Loading(self)
+        self.hedging, self.reaping = Hedging(self), Reaping(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         routes.balancer.adopt(policy.breaker, policy.slow_start)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
@@ -147,6 +149,7 @@ class DataPlane:
                 self.owner.check()
                 self.moving.look()
                 self.hedging.look(now_s)
+                self.loading.look(now_s)
                 if tick % _REAP_EVERY == 0:
                     self.reaping.look(now_s)
                 if tick % _CONNECTIONS_EVERY == 0:

@@ -50,6 +50,9 @@ class QueueSettings(Section):
     learn_slots: bool = True
     """Whether the slots of a backend that nobody knows them of are learned from how long it lets wait."""
 
+    loading_wait_s: NonNegativeFloat = 10.0
+    """How long a request waits for a model that nobody has ready but somebody loads; 0: refused at once."""
+
 
 class BreakerSettings(Section):
     """When an endpoint is left alone because it fails, and how it comes back."""

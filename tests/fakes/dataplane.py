@@ -29,7 +29,7 @@ from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteTable, Versi
 from tests.fakes.backend import FakeBackend
 
 SWARM = SwarmId("testswarm")
-QUICK = DataPlanePolicy(tick_s=0.02, connect_timeout_s=1.0, linger_s=0.5)
+QUICK = DataPlanePolicy(tick_s=0.02, connect_timeout_s=1.0, linger_s=0.5, loading_wait_s=0.0)
 
 
 @dataclass

@@ -1,0 +1,91 @@
+"""A model that loads is waited for, within bounds, and its sender is told so.
+
+Mutants seen to be killed: no bound in time, nobody told, a wait beside another node that has the model,
+clients that leave kept, nothing begun when the model is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swarmplane.inventory import ModelState
+from tests.fakes.backend import FakeBackend, running_backend
+from tests.fakes.dataplane import CHAT, Node, Served, TestSwarm, client, eventually, running_node
+
+
+def loading(backend: FakeBackend) -> dict[str, Served]:
+    return {"one": Served(backend, state=ModelState.LOADING)}
+
+
+async def test_a_request_waits_until_its_model_is_there(backend: FakeBackend) -> None:
+    async with running_node(served=loading(backend), loading_wait_s=30.0) as node, client(node) as http:
+        http.post(CHAT)
+        await eventually(lambda: len(node.plane.loading), "it waits")
+        assert not backend.asked
+        node.own({"one": Served(backend)})
+        answer = await http.answer()
+        assert (answer.status, answer.headers["x-swarm-attempts"], len(backend.asked)) == (200, "1", 1)
+        assert not node.plane.loading
+        assert (await http.ask(CHAT)).status == 200, "the connection serves on"
+
+
+async def test_it_waits_for_so_long_only(backend: FakeBackend) -> None:
+    async with running_node(served=loading(backend), loading_wait_s=0.2) as node, client(node) as http:
+        answer = await http.ask(CHAT)
+        assert (answer.status, answer.code) == (503, "model_loading")
+        assert int(answer.headers["retry-after"]) > 0
+        assert (len(node.plane.loading), node.plane.buffered_bytes) == (0, 0)
+        assert (await http.ask(CHAT)).status == 503
+
+
+async def test_who_leaves_waits_no_more(backend: FakeBackend) -> None:
+    async with running_node(served=loading(backend), loading_wait_s=30.0) as node:
+        async with client(node) as http:
+            http.post(CHAT)
+            await eventually(lambda: len(node.plane.loading), "it waits")
+        await eventually(lambda: not node.plane.loading, "nobody is waited for")
+        assert (node.plane.counters.cancelled, node.plane.buffered_bytes) == (1, 0)
+
+
+async def test_a_node_that_drains_refuses_who_waits(backend: FakeBackend) -> None:
+    async with running_node(served=loading(backend), loading_wait_s=30.0) as node, client(node) as http:
+        http.post(CHAT)
+        await eventually(lambda: len(node.plane.loading), "it waits")
+        node.plane.draining = True
+        assert (await http.answer()).status == 503
+        assert not node.plane.loading
+
+
+async def test_across_a_hop_the_sender_hears_why(pair: tuple[Node, Node], backend: FakeBackend) -> None:
+    a, b = pair
+    b.plane.policy = replace(b.plane.policy, loading_wait_s=30.0, phase_after_s=0.05)
+    table = a.routes.view.table
+    b.own(loading(backend))
+    assert a.routes.view.table is table, "the sender believes it ready"
+    async with client(a) as http:
+        http.post(CHAT)
+        await eventually(lambda: len(b.plane.loading), "it waits at its owner")
+        (exchange,) = a.plane.active
+        await eventually(lambda: exchange._queued_since_s < 1e12, "its sender heard that it waits")
+        b.own({"one": Served(backend)})
+        answer = await http.answer()
+        assert (answer.status, answer.headers["x-swarm-node"], len(backend.asked)) == (200, "b", 1)
+
+
+async def test_nobody_waits_beside_a_node_that_has_the_model(swarm: TestSwarm) -> None:
+    async with (
+        running_backend() as first,
+        running_backend() as second,
+        running_node("a", swarm=swarm) as a,
+        running_node("b", {"one": Served(first)}, swarm=swarm) as b,
+        running_node("c", {"one": Served(second)}, swarm=swarm) as c,
+        client(a) as http,
+    ):
+        swarm.connect()
+        b.plane.policy = c.plane.policy = replace(b.plane.policy, loading_wait_s=30.0)
+        b.own(loading(first))
+        for _ in range(6):
+            answer = await http.ask(CHAT)
+            assert (answer.status, answer.headers["x-swarm-node"]) == (200, "c")
+        assert not first.asked
+        await eventually(lambda: not b.plane.loading, "withdrawn there")
