@@ -176,8 +176,11 @@ class Chooser:
 
     @staticmethod
     def _sampled_by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Choice:
-        """This host's own and two others at random are compared; the rest only where those do not answer."""
+        """This host's own (of many, two) and two others at random; the rest where those do not answer."""
         home = places_of(candidates, local=True) if strategy != "least_load" else []
+        if len(home) > FULL_SCAN:
+            home = [home[place] for place in two_of(len(home), draw)]
+            draw = spread(draw)
         places = dict.fromkeys((*home, *two_of(len(candidates), draw)))
         draw = spread(draw)
         some = _with_room([candidates[place] for place in places], candidates, draw)

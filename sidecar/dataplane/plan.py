@@ -104,6 +104,8 @@ class Sole:
 
     def keep(self, asked: str, resolution: Resolution, view: View, *, local_only: bool = False) -> None:
         """Remember what :meth:`find` did not know. ``local_only``: only this host's endpoints count."""
+        if len(resolution.candidates) != 1:
+            return
         overlay, route = self._overlay, resolution.route
         if route is None or overlay is None or len(self._found) >= _REMEMBERED:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -89,3 +90,16 @@ def test_few_are_all_compared() -> None:
     found = swarm(FULL_SCAN)
     next(chooser().choose(found, ASK, strategy="least_load", draw=0.5, now_s=0.0))
     assert found.made == FULL_SCAN
+
+
+@pytest.mark.parametrize("strategy", ["local_spillover", "local_first"])
+def test_of_many_own_endpoints_two_are_compared(strategy: str) -> None:
+    """Kills: all of them compared because they are at home."""
+    everywhere = Candidates(
+        [replace(endpoint, node=NodeId("")) for endpoint in swarm(100).endpoints],
+        NodeId(""),
+        lambda endpoint: Candidate(endpoint, local=True, slots=2, load_known=True),
+    )
+    choice = chooser().choose(everywhere, ASK, strategy=strategy, draw=0.4, now_s=0.0)
+    assert next(choice).local
+    assert everywhere.made <= 4
