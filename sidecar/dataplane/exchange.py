@@ -79,7 +79,7 @@ class Exchange(Loads):
         if self.connection.paused:
             self.client_paused()
 
-    def upstream_data(self, data: bytes) -> None:
+    def upstream_data(self, data: bytes, framed: bytes = b"") -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
         relay = self._relay
         if relay is None:
@@ -99,7 +99,7 @@ class Exchange(Loads):
             tail.push(data)
         elif not isinstance(relay, CollectingRelay):
             self.noted.tail = Tail(data)
-        relay.data(data)
+        relay.data(data, framed)
 
     def _learn_slots(self) -> None:
         in_flight, self._sampled = self._sampled, 0

@@ -215,10 +215,10 @@ class SecondCopy(Sink):
             refusal = None if self.candidate.local else named.get("x-swarm-refusal")
             self._ends(Outcome.STATUS, Answer(upstream.status, refusal, asked_wait_s(named)))
 
-    def upstream_data(self, data: bytes) -> None:
+    def upstream_data(self, data: bytes, framed: bytes = b"") -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
         if self._taken:
-            self._request.upstream_data(data)
+            self._request.upstream_data(data, framed)
             return
         self._parts.append(data)
         if not is_silence(b"".join(self._parts)):

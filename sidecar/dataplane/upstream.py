@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_HEADERS_BYTES: Final = 256 * 1024
 _OK: Final = b"HTTP/1.1 200 "
 _LOAD: Final = varying(b"x-swarm-load")
+_LONGEST_SIZE: Final = 10
 _JOINED_BYTES: Final = 64 * 1024
 """Heads and bodies up to this are written as one piece."""
 
@@ -46,8 +47,8 @@ class Sink(Protocol):
     def upstream_head(self, upstream: Upstream) -> None:
         """Status and headers of the answer are there."""
 
-    def upstream_data(self, data: bytes) -> None:
-        """A piece of the body."""
+    def upstream_data(self, data: bytes, framed: bytes = b"") -> None:
+        """A piece of the body. ``framed``: the whole chunk as which it came; empty: not known."""
 
     def upstream_end(self) -> None:
         """The answer is whole by its framing."""
@@ -60,6 +61,7 @@ class Upstream(asyncio.Protocol):
     """One connection. Returns itself to its destination's pool when an answer ends and it is reusable."""
 
     __slots__ = (
+        "_chunked",
         "_complete",
         "_destination",
         "_fed",
@@ -114,6 +116,8 @@ class Upstream(asyncio.Protocol):
         self._head_sent = False
         self._complete = False
         self._reusable = False
+        self._chunked = False
+        """Whether the parser stands between two chunks, as far as its events tell."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`."""
@@ -159,25 +163,19 @@ class Upstream(asyncio.Protocol):
 
     # -- events of the connection -------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:  # noqa: C901 - the steps of every piece, in their order
         """See :class:`asyncio.Protocol`."""
         sink = self._sink
         if sink is None:
             # Nobody asked: what it answers can't be trusted to belong to the next request.
             self._drop()
             return
+        if self._chunked and self._passed_whole(sink, data):
+            return
         begins = not self.answered
         if begins:
             self.answered = True
-            repeat = self._repeat
-            if repeat is not None and (found := repeat.match(data)) is not None:
-                self._sink = None
-                if self._withheld is None and not self.transport.get_write_buffer_size():
-                    self._destination.put(self)
-                else:
-                    self._withheld = None
-                    self._drop()
-                sink.upstream_whole(repeat.meaning, *found)
+            if self._repeat is not None and self._answered_again(self._repeat, sink, data):
                 return
         if not self._head_ready:
             self._fed += len(data)
@@ -194,7 +192,34 @@ class Upstream(asyncio.Protocol):
             return
         if begins and self._complete and self._reusable and data.startswith(_OK) and is_plain(self.headers):
             self._repeat = Repeat.of(Whole(self.headers), data, _LOAD)
+        if self._chunked and not data.endswith(b"\r\n"):
+            # The size of the next chunk has begun.
+            self._chunked = False
         self._deliver(sink)
+
+    def _answered_again(self, repeat: Repeat[Whole], sink: Sink, data: bytes) -> bool:
+        """Pass on ``data`` that is a whole answer with the head of the last one."""
+        found = repeat.match(data)
+        if found is None:
+            return False
+        self._sink = None
+        if self._withheld is None and not self.transport.get_write_buffer_size():
+            self._destination.put(self)
+        else:
+            self._withheld = None
+            self._drop()
+        sink.upstream_whole(repeat.meaning, *found)
+        return True
+
+    def _passed_whole(self, sink: Sink, data: bytes) -> bool:
+        """Pass on ``data`` that is one chunk, written as we write them: most pieces of a stream are."""
+        starts = data.find(b"\r\n", 1, _LONGEST_SIZE) + 2
+        size = len(data) - starts - 2
+        if size > 0 and data.startswith(b"%x\r\n" % size) and data.endswith(b"\r\n"):
+            sink.upstream_data(data[starts:-2], data)
+            return True
+        self._chunked = False
+        return False
 
     def _deliver(self, sink: Sink) -> None:
         if self._head_ready and not self._head_sent:
@@ -276,6 +301,14 @@ class Upstream(asyncio.Protocol):
         self._reusable = self._parser.should_keep_alive() and not self.until_eof
         self._head_ready = True
 
+    def on_chunk_header(self) -> None:
+        """Parser: the size of a chunk was read."""
+        self._chunked = False
+
+    def on_chunk_complete(self) -> None:
+        """Parser: a chunk is whole."""
+        self._chunked = not self._complete
+
     def on_body(self, data: bytes) -> None:
         """Parser: a piece of the body."""
         if not self._complete:
@@ -285,6 +318,7 @@ class Upstream(asyncio.Protocol):
         """Parser: a message is whole."""
         if not self._informational:
             self._complete = True
+            self._chunked = False
             return
         self._informational = False
         headers, self.headers = self.headers, []
