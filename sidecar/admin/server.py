@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from sidecar.admin import documents, guard
 from sidecar.admin.metrics_listener import metrics_page
+from sidecar.admin.page import page
 from sidecar.admin.sources import Sources
 from sidecar.routing.explaining import USUAL_TOKENS
 from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
@@ -56,6 +57,7 @@ class AdminServer:
         app = web.Application(middlewares=[self._guarded], client_max_size=_MOST_BODY_BYTES)
         app.add_routes(
             [
+                web.get("/", self._page),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
@@ -99,6 +101,12 @@ class AdminServer:
         forwarded = request.headers.keys() & {"Forwarded", "X-Forwarded-For"}
         if request.method == hdrs.METH_POST and (forwarded or not guard.is_loopback(request.remote or "")):
             raise ForbiddenError("this takes effect from the machine itself only; run it there")
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        sources = self._sources
+        text = page(sources.routes, sources.clock.now_s())
+        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+        return web.Response(text=text, content_type="text/html", headers={"content-security-policy": policy})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return _document({"status": "ok"})

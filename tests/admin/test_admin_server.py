@@ -306,7 +306,8 @@ async def test_log_level(admin: TestClient[Any, Any], parts: Parts) -> None:
         ("GET", "/drain", {}, 405),
         ("POST", "/routes", {}, 405),
         ("GET", "/traces", {}, 404),
-        ("GET", "/", {}, 404),
+        ("GET", "/", {}, 200),
+        ("GET", "/nothing", {}, 404),
     ],
 )
 async def test_who_may_do_what(
