@@ -50,6 +50,7 @@ bench-docs: $(READY) ## All three; docs/reference/performance.md and its plots a
 	@$(BIN)/python bench/streams.py --write
 	@$(BIN)/python bench/growth.py --write
 	@$(BIN)/python bench/peers.py --write
+	@$(BIN)/python bench/peers.py --write --backends 4
 
 lint: $(READY) ## Style: ruff's rules and its format.
 	@$(BIN)/ruff check .

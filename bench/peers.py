@@ -2,7 +2,8 @@
 
 ``python bench/peers.py [--seconds S] [--json] [--check] [--write]``. ``sglang-router`` and ``vllm-router``
 come from PyPI into a virtual environment of their own (``.venv-peers``), made at the first run. Each goes
-round robin, its cheapest policy, in front of one backend and logs warnings only; ours has its defaults.
+round robin and logs warnings only; ours has its defaults. ``--backends N`` puts N behind those that choose;
+nginx and haproxy, the measure, have one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import report
 from load import has_wrk
 from run import NAMES, WORKLOADS, Row, measure
 from targets import (
+    HERE,
     ROOT,
     Started,
     Target,
@@ -27,7 +29,6 @@ from targets import (
     answering,
     free_port,
     haproxy,
-    mock,
     nginx,
     sidecar,
     started,
@@ -79,19 +80,19 @@ def environment() -> Path:
     return python
 
 
-def sglang(run: Started, backend: int, python: Path) -> Target:
+def sglang(run: Started, backends: Sequence[int], python: Path) -> Target:
     """The router of SGLang, for one worker of the OpenAI kind it calls http."""
     port = free_port()
     process = run.run(
         "sglang",
         *(str(python), "-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", str(port)),
-        *("--worker-urls", f"http://127.0.0.1:{backend}", "--log-level", "warn", "--policy", "round_robin"),
+        *("--worker-urls", *_urls(backends), "--log-level", "warn", "--policy", "round_robin"),
         *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())),
     )
     return answering(run, Target("sglang", port, (process.pid,)), process, ask=True)
 
 
-def vllm(run: Started, backend: int, python: Path) -> Target:
+def vllm(run: Started, backends: Sequence[int], python: Path) -> Target:
     """The router of vLLM."""
     port = free_port()
     process = run.run(
@@ -99,7 +100,7 @@ def vllm(run: Started, backend: int, python: Path) -> Target:
         *(str(python), "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port", str(port)),
         *(
             "--worker-urls",
-            f"http://127.0.0.1:{backend}",
+            *_urls(backends),
             "--log-level",
             "warning",
             "--policy",
@@ -110,13 +111,18 @@ def vllm(run: Started, backend: int, python: Path) -> Target:
     return answering(run, Target("vllm", port, (process.pid,)), process, ask=True)
 
 
-def gather(run: Started) -> tuple[list[Target], list[str]]:
-    """What can be started here, and why the others can't."""
-    backend, missing = mock(run), list[str]()
+def _urls(backends: Sequence[int]) -> list[str]:
+    return [f"http://127.0.0.1:{port}" for port in backends]
+
+
+def gather(run: Started, count: int) -> tuple[list[Target], list[str]]:
+    """What can be started here, and why the others can't; ``count`` backends for those that choose."""
+    line, missing = run.pipe("mock", sys.executable, str(HERE / "backend.py"), "0", str(count)), list[str]()
+    backends = [int(port) for port in line.split()]
     targets = []
     for make in (nginx, haproxy, sidecar):
         try:
-            targets.append(make(run, backend.port))
+            targets.append(make(run, *(backends if make is sidecar else backends[:1])))
         except UnavailableError as error:
             missing.append(f"{make.__name__}: {error}")
     try:
@@ -125,7 +131,7 @@ def gather(run: Started) -> tuple[list[Target], list[str]]:
         return targets, [*missing, str(error)]
     for peer in (sglang, vllm):
         try:
-            targets.append(peer(run, backend.port, python))
+            targets.append(peer(run, backends, python))
         except UnavailableError as error:
             missing.append(f"{peer.__name__}: {error}")
     return targets, missing
@@ -180,6 +186,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/")
+    parser.add_argument("--backends", type=int, default=1, help="that serve the model")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each target and workload")
     options = parser.parse_args()
     if not has_wrk():
@@ -187,7 +194,7 @@ def main() -> int:
             "without wrk: using a slower load generator of our own; apt-get install -y wrk", file=sys.stderr
         )
     with started() as run:
-        targets, missing = gather(run)
+        targets, missing = gather(run, max(1, options.backends))
         for line in missing:
             print(f"without {line}", file=sys.stderr)
         rows = [
@@ -197,6 +204,7 @@ def main() -> int:
         ]
     goals = judge(rows)
     document = {
+        "backends": options.backends,
         "versions": PINNED,
         "items": [asdict(row) for row in rows],
         "ratios": compare(rows),
@@ -208,7 +216,7 @@ def main() -> int:
     else:
         show(rows, goals)
     if options.write:
-        report.write("peers", document)
+        report.write(f"peers-{options.backends}", document)
     return int(options.check and False in goals.values())
 
 

@@ -52,6 +52,8 @@ def adopt(kept_elsewhere: Path) -> None:
     """Keep a document that a bench printed with ``--json``, from another machine or minute."""
     document = json.loads(kept_elsewhere.read_text())
     section = str(document.pop("schema")).removeprefix("swarmplane.bench.").partition("/")[0]
+    if section == "peers":
+        section = f"peers-{document['backends']}"
     write(section, document)
 
 
@@ -59,7 +61,12 @@ def render() -> None:
     """Make the page and its plots from what is kept."""
     kept = json.loads(KEPT.read_text())
     parts = [INTRODUCTION]
-    for section, part in (("peers", _peers), ("growth", _growth), ("streams", _streams)):
+    for section, part in (
+        ("peers-1", _peers),
+        ("peers-4", _more_peers),
+        ("growth", _growth),
+        ("streams", _streams),
+    ):
         if section in kept:
             parts.append(part(kept[section]))
     PAGE.write_text("\n".join(parts))
@@ -78,24 +85,39 @@ def _where(document: Mapping[str, Any]) -> str:
     )
 
 
-def _peers(document: Mapping[str, Any]) -> str:
+def _more_peers(document: Mapping[str, Any]) -> str:
+    _, titles, ratios = _ratios(document)
+    return (
+        "## Beside others, with a choice\n\n"
+        f"The same with {document['backends']} backends behind the routers and ours; nginx and haproxy, the "
+        "measure, still have one.\n\n" + _table(["Workload", *titles], ratios) + "\n" + _where(document)
+    )
+
+
+def _ratios(document: Mapping[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Targets, what people call them, and CPU over nginx's by workload."""
     names = list(dict.fromkeys(row["target"] for row in document["items"]))
     versions = {name.partition("-")[0]: f"{name} {version}" for name, version in document["versions"].items()}
     ratios = [
         [workload, *(f"{cells[name]:.2f}" if name in cells else "-" for name in names)]
         for workload, cells in document["ratios"].items()
     ]
+    return names, [versions.get(name, name) for name in names], ratios
+
+
+def _peers(document: Mapping[str, Any]) -> str:
+    names, titles, ratios = _ratios(document)
     memory = {row["target"]: row["rss_mib"] for row in document["items"]}
     missing = "".join(f"\nWithout {line}.\n" for line in document["missing"])
     return (
         "## Beside others\n\n"
-        "CPU per request, in times of nginx's. Each is in front of one backend. The routers go round robin, "
-        "which asks least of them, and log "
+        "CPU per request, in times of nginx's. Each is in front of one backend. The routers go round robin "
+        "and log "
         "warnings only; ours has its defaults: choosing by cost, metrics, breakers and queues.\n\n"
-        + _table(["Workload", *(versions.get(name, name) for name in names)], ratios)
+        + _table(["Workload", *titles], ratios)
         + missing
         + "\nResident memory under this load: "
-        + ", ".join(f"{versions.get(name, name)} {memory[name]:.0f} MiB" for name in names)
+        + ", ".join(f"{title} {memory[name]:.0f} MiB" for name, title in zip(names, titles, strict=True))
         + ".\n\n"
         + _where(document)
     )
