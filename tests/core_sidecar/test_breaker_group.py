@@ -111,3 +111,12 @@ def test_never_nobody_and_never_less_than_half_but_for_one(
     else:
         assert {e.id for e in found.endpoints} == {e.id for e in group} - ejected
         assert not found.doubted
+
+
+def test_another_policy_holds_from_now_on() -> None:
+    """Kills: the old policy kept."""
+    breakers = Breakers(Policy(max_failures=3))
+    breakers.adopt(Policy(max_failures=1))
+    era = breakers.sent("e", 1.0)
+    assert breakers.ended("e", Signal.FAILED, era, 1.0, 0.0)
+    assert breakers.of("e").phase is Phase.EJECTED

@@ -309,6 +309,23 @@ def test_one_more_than_the_newcomer_is_no_reason_to_give_way() -> None:
     assert isinstance(queue.ask(Asking("polite", 0.0, INTERACTIVE), 0.0)[0], Refused)
 
 
+def test_another_policy_holds_from_now_on() -> None:
+    """Kills: lanes or preemption that go by the old one, those who wait sent away."""
+    queue = queue_of(1)
+    first = runs(queue, Asking("a", 0.0, Priority.BULK))
+    waiting = waits(queue, Asking("b", 0.0, Priority.BULK))
+    none = ClassPolicy(0, 0, 1.0)
+    queue.adopt(QueuePolicy(interactive=none, bulk=none, preempt=False))
+    outcome, _ = queue.ask(Asking("c", 0.0, Priority.BULK), 0.0)
+    assert isinstance(outcome, Refused)
+    outcome, effects = queue.ask(Asking("d", 0.0), 0.0)
+    assert isinstance(outcome, Waiting)
+    assert not effects, "nobody gives way any more"
+    assert granted(queue.release(first.lease, 5.0)) == [outcome.ticket]
+    assert queue.waiting == 1
+    assert waiting
+
+
 def test_bytes_are_bounded() -> None:
     queue = queue_of(1, policy=SMALL)
     runs(queue, Asking("k", 0.0, size_bytes=10_000))

@@ -14,7 +14,7 @@ import pytest
 from sidecar.dataplane.learned_slots import LearnedSlots
 from swarmplane.ids import EndpointId
 from tests.fakes.backend import Behaviour, FakeBackend
-from tests.fakes.dataplane import CHAT, Node, Served, client, eventually, running_node
+from tests.fakes.dataplane import CHAT, Node, Served, client, running_node
 
 E, F = EndpointId("n/one/m"), EndpointId("n/two/m")
 
@@ -103,10 +103,11 @@ async def test_what_was_learned_makes_requests_wait_here_and_is_told_to_others(b
 async def test_first_tokens_of_requests_are_the_samples(backend: FakeBackend, slots: int) -> None:
     async with running_node(served={"one": Served(backend, slots=slots)}) as node, client(node) as http:
         learned = node.plane.owner.learned
-        await eventually(lambda: bool(learned.wanted) is not bool(slots), "a tick")
+        learned.refill()
+        assert bool(learned.wanted) is not bool(slots)
         backend.script.append(Behaviour(status=400))
         assert (await http.ask(CHAT)).status == 400
         assert not learned._limits, "an error is no first token"
-        await eventually(lambda: bool(learned.wanted) is not bool(slots), "a tick")
+        learned.refill()
         assert (await http.ask(CHAT)).status == 200
         assert (key(node) in learned._limits) is not bool(slots)

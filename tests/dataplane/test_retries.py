@@ -160,10 +160,12 @@ async def test_a_full_answer_without_a_time_holds_for_longer_each_time() -> None
         first.default = Behaviour(status=429)
         upstreams, key = node.plane.upstreams, f"{node.id}/a/m1"
         async with client(node) as one, client(node) as other:
-            one.post(CHAT)
-            other.post(CHAT)
-            assert (await one.answer()).status == (await other.answer()).status == 200
-            assert upstreams.full == {key: 1}
+            for http in (one, other):
+                http.post(CHAT, x_swarm_strategy="failover", x_fake="status=429; delay_s=0.2")
+            await eventually(lambda: first.running == 2, "both are asked before either is refused")
+            assert (await one.answer()).status == (await other.answer()).status == 429
+            assert upstreams.full == {key: 1, f"{node.id}/b/m1": 1}
+            upstreams.full.popitem()
             for times in (2, 3):
                 node.routes._overlay = replace(node.routes._overlay, full={})
                 await one.ask(CHAT)
