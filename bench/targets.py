@@ -141,12 +141,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def mock(run: Started) -> Target:
+def mock(run: Started, name: str = "direct") -> Target:
     """The backend of all others."""
-    process = run.run("mock", sys.executable, str(HERE / "backend.py"), "0", stdout=subprocess.PIPE)
+    process = run.run(name, sys.executable, str(HERE / "backend.py"), "0", stdout=subprocess.PIPE)
     if process.stdout is None:
         raise UnavailableError("no output")
-    return Target("direct", int(process.stdout.readline()), (process.pid,))
+    return Target(name, int(process.stdout.readline()), (process.pid,))
 
 
 def nginx(run: Started, backend: int) -> Target:
@@ -167,7 +167,7 @@ def haproxy(run: Started, backend: int) -> Target:
     return answering(run, Target("haproxy", port, (process.pid,)), process)
 
 
-def sidecar(run: Started, *backends: int, name: str = "sidecar") -> Target:
+def sidecar(run: Started, *backends: int, name: str = "sidecar", flags: Sequence[str] = ()) -> Target:
     """A host that joined no swarm."""
     port, data_dir = free_port(), run.scratch / name
     process = run.run(
@@ -175,19 +175,19 @@ def sidecar(run: Started, *backends: int, name: str = "sidecar") -> Target:
         *(sys.executable, "-m", "sidecar.main", "--data-dir", str(data_dir), "--log-level", "warning"),
         *("--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{free_port()}"),
         *(f for backend in backends for f in ("--backend", f"http://127.0.0.1:{backend}")),
-        *("--no-discover", "--no-mdns"),
+        *("--no-discover", "--no-mdns", *flags),
     )
     return answering(run, Target(name, port, (process.pid,)), process)
 
 
-def hop(run: Started, backend: int) -> Target:
-    """A founder without models and a member with the backend: every request crosses mutual TLS."""
+def hop(run: Started, *, flags_a: Sequence[str], flags_b: Sequence[str]) -> Target:
+    """A founder without models and a member that has its backends from its flags: all crosses mutual TLS."""
     a, b = run.scratch / "a", run.scratch / "b"
     ports = {flag: free_port() for flag in ("control", "join", "console")}
     founder = [f for flag, port in ports.items() for f in (f"--{flag}-listen", f"127.0.0.1:{port}")]
     entry = free_port()
     swarmctl = (sys.executable, "-m", "cli.main")
-    run.run("hop-a", *swarmctl, "up", *_host(a, "bench-a", entry), *founder)
+    run.run("hop-a", *swarmctl, "up", *_host(a, "bench-a", entry), *founder, *flags_a)
     pid_a = _runtime(run, "hop-a", a)
     made = subprocess.run(
         [*swarmctl, "token", "create", "--json", "--data-dir", str(a)],
@@ -206,7 +206,7 @@ def hop(run: Started, backend: int) -> Target:
     run.run(
         "hop-b",
         *(*swarmctl, "join", address, "--token-file", str(token), *_host(b, "bench-b", free_port())),
-        *("--backend", f"http://127.0.0.1:{backend}"),
+        *flags_b,
     )
     pid_b = _runtime(run, "hop-b", b)
     return answering(run, Target("hop", entry, (pid_a, pid_b)), None)
