@@ -51,13 +51,15 @@ class Load:
         """All of them."""
         return self.answers.total()
 
-    async def run(self, node: Node, clients: int, *, seconds: float, pause_s: float = 0.0) -> None:
-        """``pause_s``: how long a client stays away that was refused."""
+    async def run(
+        self, node: Node, clients: int, *, seconds: float, pause_s: float = 0.0, least: int = 0
+    ) -> None:
+        """For so long, and until ``least`` were answered; who was refused stays away for ``pause_s``."""
         ends_s = time.monotonic() + seconds
 
         async def one() -> None:
             async with client(node) as http:
-                while time.monotonic() < ends_s:
+                while time.monotonic() < ends_s or self.requests < least:
                     began_s = time.monotonic()
                     answer = await http.ask(CHAT)
                     self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
@@ -99,7 +101,7 @@ async def test_a_backend_that_refuses_gets_no_more_than_a_healthy_one_gives_back
     async with of_two(swarm, hop=hop) as (a, refusing, healthy):
         refusing.default, healthy.default = REFUSALS[how], Behaviour(delay_s=0.1)
         load = Load()
-        await load.run(a, 16, seconds=0.8)
+        await load.run(a, 16, seconds=0.8, least=64)
         given = load.answers[200]
         print(f"{dict(load.answers)}, refused {len(refusing.asked)} times")  # noqa: T201
         assert set(load.answers) == {200}, "beside a healthy one nobody is refused"
@@ -125,7 +127,7 @@ async def test_an_outage_of_one_of_two_keeps_to_the_budget(swarm: TestSwarm, how
 
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch())
-            await load.run(a, 32, seconds=1.1)
+            await load.run(a, 32, seconds=1.1, least=256)
             watching.cancel()
         asked = a.plane.counters.attempts
         told = f"{asked} attempts, {len(broken.asked)} at the broken one, {most} at once"
