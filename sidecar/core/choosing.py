@@ -260,6 +260,5 @@ def _with_room(some: list[Candidate], candidates: Sequence[Candidate], draw: flo
     """``some``, and two with a free slot where they have none: nobody waits beside one that was not drawn."""
     if any(c.has_room and not c.suspect for c in some):
         return some
-    seen = {c.endpoint.id for c in some}
-    roomy = [c for c in candidates if c.has_room and not c.suspect and c.endpoint.id not in seen]
+    roomy = [c for c in candidates if c.has_room and not c.suspect]
     return some + ([roomy[place] for place in two_of(len(roomy), draw)] if len(roomy) > 1 else roomy)

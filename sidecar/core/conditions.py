@@ -77,5 +77,5 @@ def pressure_of(available_bytes: int, total_bytes: int, stalled: float | None) -
     if left < SCARCE_SHARE:
         pressure = SHORT + (1.0 - SHORT) * (1.0 - left / SCARCE_SHARE)
     if stalled is not None and stalled > 0.0:
-        pressure = max(pressure, SHORT + (1.0 - SHORT) * min(stalled / STALLED_SHARE, 1.0))
+        pressure = max(pressure, SHORT + (1.0 - SHORT) * stalled / STALLED_SHARE)
     return min(max(pressure, 0.0), 1.0)

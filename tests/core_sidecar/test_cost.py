@@ -321,6 +321,7 @@ def test_heat_and_full_contexts_cost_seconds() -> None:
     assert terms(candidate(Facts(overheated=True)))["thermal"] == cost.OVERHEATED_S
     assert terms(candidate(Facts(kv_used=0.95, pressure=0.9)))["memory_fit"] == pytest.approx(1.0 + 2.5)
     assert terms(candidate(Facts(kv_used=0.9)))["memory_fit"] == 0.0
+    assert terms(candidate(Facts(kv_used=0.5)))["memory_fit"] == 0.0
     assert terms(candidate(Facts(kv_used=-1.0, size_bytes=1)))["memory_fit"] == 0.0
 
 
