@@ -14,7 +14,9 @@ import structlog
 from controlplane.services.exchange import BEAT_S, Exchange, Share
 from swarmplane.channels import control_channel, swarm_errors
 from swarmplane.clock import Clock
+from swarmplane.codec.conditions import node_condition_to_pb, node_conditions_from_pb
 from swarmplane.codec.load import load_entries_from_pb, load_entry_to_pb
+from swarmplane.codec.prefixes import prefixes_from_pb, prefixes_to_pb
 from swarmplane.credentials.files import Credential
 from swarmplane.errors import SwarmError, UnavailableError
 from swarmplane.ids import InstanceId, NodeId
@@ -47,6 +49,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                         endpoints=map(load_entry_to_pb, share.loads),
                         suspects=sorted(share.suspects),
                         departed=sorted(share.departed),
+                        conditions=map(node_condition_to_pb, share.conditions),
+                        prefixes=map(prefixes_to_pb, share.prefixes),
                     )
                 )
 
@@ -121,4 +125,6 @@ def _share(update: pb.ShareUpdate) -> Share:
         load_entries_from_pb(update.endpoints),
         frozenset(map(NodeId, update.suspects)),
         frozenset(map(NodeId, update.departed)),
+        node_conditions_from_pb(update.conditions),
+        prefixes_from_pb(update.prefixes),
     )

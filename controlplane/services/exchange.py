@@ -1,4 +1,4 @@
-"""What instances tell each other: the load of the nodes connected to them, and whom they suspect."""
+"""What instances tell each other of the nodes connected to them: load, condition, caches, and suspicion."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from controlplane.services import keyspace
@@ -16,9 +17,13 @@ from controlplane.services.push import Pushes
 from controlplane.services.sessions import Sessions
 from swarmplane.clock import Clock
 from swarmplane.codec import records
+from swarmplane.conditions import NodeCondition
 from swarmplane.ids import EndpointId, InstanceId, NodeId
 from swarmplane.load import LoadEntry
+from swarmplane.prefixes import EndpointPrefixes
 
+MOST_DIGESTS: Final = 512
+"""In one share: about 1 MB."""
 BEAT_S: Final = 1.0
 """A share is never silent for longer."""
 
@@ -33,6 +38,8 @@ class Share:
     """All of them."""
     departed: frozenset[NodeId] = frozenset()
     """What was told of these is void."""
+    conditions: tuple[NodeCondition, ...] = ()
+    prefixes: tuple[EndpointPrefixes, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +48,9 @@ class _Listener:
 
     endpoints: set[EndpointId] = field(default_factory=set)
     departed: set[NodeId] = field(default_factory=set)
+    nodes: set[NodeId] = field(default_factory=set)
+    cached: set[EndpointId] = field(default_factory=set)
+    """Endpoints whose digests are news."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -70,6 +80,7 @@ class Exchange:
         self._listeners: set[_Listener] = set()
         pushes.loads.subscribe(self._loaded)
         pushes.subscribe(self._departed)
+        pushes.sharing.subscribe(self._shared)
         membership.subscribe(lambda _: self._wake())
 
     @property
@@ -89,14 +100,13 @@ class Exchange:
         """All that is known of the nodes connected here, then what changes, at least every second."""
         listener = _Listener()
         listener.endpoints.update(self._pushes.loads.endpoints_of(self._sessions.open))
+        nodes, cached = self._pushes.sharing.known_of(self._sessions.open)
+        listener.nodes.update(nodes)
+        listener.cached.update(cached)
         self._listeners.add(listener)
         try:
             while True:
-                endpoints, listener.endpoints = listener.endpoints, set()
-                departed, listener.departed = listener.departed, set()
-                listener.news.clear()
-                loads = self._pushes.loads.of(endpoints)
-                yield Share(self._instance, loads, self._suspects(), frozenset(departed))
+                yield self._share(listener)
                 await self._clock.sleep(self._interval_s)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(BEAT_S - self._interval_s):
@@ -109,11 +119,26 @@ class Exchange:
         for node in share.departed - self._sessions.open.keys():
             self._pushes.drop_load(node, elsewhere=True)
         self._pushes.loads.take_others(share.loads)
+        self._pushes.sharing.take_others(share.conditions, share.prefixes)
         self._hearsay.told(share.instance, share.suspects)
 
     def lost(self, instance: InstanceId) -> None:
         """The link to ``instance`` is gone. Its figures grow old by themselves."""
         self._hearsay.lost(instance)
+
+    def _share(self, listener: _Listener) -> Share:
+        """What it has not been told yet; of digests as many as fit."""
+        endpoints, listener.endpoints = listener.endpoints, set()
+        departed, listener.departed = listener.departed, set()
+        nodes, listener.nodes = listener.nodes, set()
+        cached = frozenset(islice(listener.cached, MOST_DIGESTS))
+        listener.cached -= cached
+        listener.news.clear()
+        if listener.cached:
+            listener.news.set()
+        conditions, prefixes = self._pushes.sharing.told(nodes, cached)
+        loads = self._pushes.loads.of(endpoints)
+        return Share(self._instance, loads, self._suspects(), frozenset(departed), conditions, prefixes)
 
     def _suspects(self) -> frozenset[NodeId]:
         # Only of nodes that name this instance: of others we only repeat what we heard.
@@ -128,6 +153,12 @@ class Exchange:
     def _loaded(self, endpoints: frozenset[EndpointId]) -> None:
         for listener in self._listeners:
             listener.endpoints |= endpoints
+            listener.news.set()
+
+    def _shared(self, nodes: frozenset[NodeId], endpoints: frozenset[EndpointId]) -> None:
+        for listener in self._listeners:
+            listener.nodes |= nodes
+            listener.cached |= endpoints
             listener.news.set()
 
     def _departed(self, node: NodeId) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from controlplane.services.audit import audit_record
 from controlplane.services.dedupe import KEPT_S, Answers, Repeat
+from controlplane.services.known import FRESHNESS
 from controlplane.services.sealing import SwarmSecret
 from controlplane.store.port import Compare, LeaseNotFoundError, Operation, Store, TxnResult, UncertainError
 from controlplane.store.port import absent as key_absent
@@ -18,6 +19,10 @@ from swarmplane.ids import SubjectId
 
 LIMIT_S: Final = 10.0
 _TRIES: Final = 200
+_AWAY: Final = (
+    "the store is out of reach, so nothing can be changed: with etcd, a majority of its members must run and "
+    "be reachable; try again then"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,10 @@ class Mutations:
             UnavailableError: The store did not answer in time.
             SwarmError: What the plan raises; then nothing was done.
         """
+        freshness = FRESHNESS.get()
+        if freshness is not None and freshness.age_s:
+            # Found out when the caller was identified: waiting would not help.
+            raise UnavailableError(_AWAY)
         asked = repeat if repeat is not None and repeat.request_id else None
         try:
             async with asyncio.timeout(LIMIT_S):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
@@ -14,7 +14,7 @@ from controlplane.services.messages import ConditionNews, PrefixNews
 from controlplane.services.sessions import Session, Sessions
 from swarmplane import features
 from swarmplane.clock import Clock
-from swarmplane.conditions import Condition
+from swarmplane.conditions import Condition, NodeCondition
 from swarmplane.ids import EndpointId, NodeId
 from swarmplane.prefixes import EndpointPrefixes
 
@@ -37,6 +37,11 @@ class Sharing:
         self._fresh_nodes: set[NodeId] = set()
         self._fresh_endpoints: set[EndpointId] = set()
         self._news = asyncio.Event()
+        self._subscribers: list[Callable[[frozenset[NodeId], frozenset[EndpointId]], None]] = []
+
+    def subscribe(self, act: Callable[[frozenset[NodeId], frozenset[EndpointId]], None]) -> None:
+        """Call ``act`` with nodes connected here, and endpoints of such, that said something new."""
+        self._subscribers.append(act)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -56,11 +61,39 @@ class Sharing:
     def take_condition(self, session: Session, condition: Condition) -> None:
         """The node says how it is."""
         self._conditions.fold(session.node, condition, self._clock.now_s())
-        self._tell(nodes={session.node})
+        self._tell(nodes={session.node}, own=True)
 
     def take_prefixes(self, session: Session, told: Iterable[EndpointPrefixes]) -> None:
         """The node says what it has cached."""
-        self._tell(endpoints=self._prefixes.fold(session.node, told))
+        self._tell(endpoints=self._prefixes.fold(session.node, told), own=True)
+
+    def take_others(self, conditions: Iterable[NodeCondition], prefixes: Iterable[EndpointPrefixes]) -> None:
+        """Another instance says what its nodes told; who is connected here tells it himself."""
+        now_s, own = self._clock.now_s(), self._sessions.open
+        for one in conditions:
+            if one.node in own:
+                continue
+            if one.condition is None:
+                self._conditions.drop(one.node)
+            else:
+                self._conditions.fold(one.node, one.condition, now_s - one.age_ms / 1000)
+            self._tell(nodes={one.node})
+        for digest in prefixes:
+            node = owner_of(digest.endpoint)
+            if node not in own:
+                self._tell(endpoints=self._prefixes.fold(node, (digest,)))
+
+    def known_of(self, nodes: Iterable[NodeId]) -> tuple[frozenset[NodeId], frozenset[EndpointId]]:
+        """Which of ``nodes`` said how they are, and which of their endpoints what is cached."""
+        wanted = frozenset(nodes)
+        endpoints = frozenset(key for key in self._prefixes.endpoints if owner_of(key) in wanted)
+        return self._conditions.nodes & wanted, endpoints
+
+    def told(
+        self, nodes: Iterable[NodeId], endpoints: Iterable[EndpointId]
+    ) -> tuple[tuple[NodeCondition, ...], tuple[EndpointPrefixes, ...]]:
+        """The last words of ``nodes``, and the digests of ``endpoints``."""
+        return self._conditions.digest(nodes, self._clock.now_s()), self._prefixes.digest(endpoints)
 
     def drop(self, node: NodeId) -> None:
         """The node left."""
@@ -95,8 +128,14 @@ class Sharing:
         if conditions or prefixes:
             session.outbox.mark_shared(conditions=conditions, prefixes=prefixes)
 
-    def _tell(self, *, nodes: Iterable[NodeId] = (), endpoints: Iterable[EndpointId] = ()) -> None:
-        self._fresh_nodes.update(nodes)
-        self._fresh_endpoints.update(endpoints)
+    def _tell(
+        self, *, nodes: Iterable[NodeId] = (), endpoints: Iterable[EndpointId] = (), own: bool = False
+    ) -> None:
+        new_nodes, new_endpoints = frozenset(nodes), frozenset(endpoints)
+        self._fresh_nodes |= new_nodes
+        self._fresh_endpoints |= new_endpoints
         if self._fresh_nodes or self._fresh_endpoints:
             self._news.set()
+        if own and (new_nodes or new_endpoints):
+            for act in self._subscribers:
+                act(new_nodes, new_endpoints)

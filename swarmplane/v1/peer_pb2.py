@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from swarmplane.v1 import sidecar_pb2 as swarmplane_dot_v1_dot_sidecar__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmplane/v1/peer.proto\x12\rswarmplane.v1\x1a\x1bswarmplane/v1/sidecar.proto\"#\n\x0cShareRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"v\n\x0bShareUpdate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12.\n\tendpoints\x18\x02 \x03(\x0b\x32\x1b.swarmplane.v1.EndpointLoad\x12\x10\n\x08suspects\x18\x03 \x03(\t\x12\x10\n\x08\x64\x65parted\x18\x04 \x03(\t2Q\n\x0bPeerService\x12\x42\n\x05Share\x12\x1b.swarmplane.v1.ShareRequest\x1a\x1a.swarmplane.v1.ShareUpdate0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmplane/v1/peer.proto\x12\rswarmplane.v1\x1a\x1bswarmplane/v1/sidecar.proto\"#\n\x0cShareRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\"\xdb\x01\n\x0bShareUpdate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12.\n\tendpoints\x18\x02 \x03(\x0b\x32\x1b.swarmplane.v1.EndpointLoad\x12\x10\n\x08suspects\x18\x03 \x03(\t\x12\x10\n\x08\x64\x65parted\x18\x04 \x03(\t\x12\x30\n\nconditions\x18\x05 \x03(\x0b\x32\x1c.swarmplane.v1.NodeCondition\x12\x31\n\x08prefixes\x18\x06 \x03(\x0b\x32\x1f.swarmplane.v1.EndpointPrefixes2Q\n\x0bPeerService\x12\x42\n\x05Share\x12\x1b.swarmplane.v1.ShareRequest\x1a\x1a.swarmplane.v1.ShareUpdate0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SHAREREQUEST']._serialized_start=72
   _globals['_SHAREREQUEST']._serialized_end=107
-  _globals['_SHAREUPDATE']._serialized_start=109
-  _globals['_SHAREUPDATE']._serialized_end=227
-  _globals['_PEERSERVICE']._serialized_start=229
-  _globals['_PEERSERVICE']._serialized_end=310
+  _globals['_SHAREUPDATE']._serialized_start=110
+  _globals['_SHAREUPDATE']._serialized_end=329
+  _globals['_PEERSERVICE']._serialized_start=331
+  _globals['_PEERSERVICE']._serialized_end=412
 # @@protoc_insertion_point(module_scope)

@@ -14,13 +14,17 @@ class ShareRequest(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ...) -> None: ...
 
 class ShareUpdate(_message.Message):
-    __slots__ = ("instance_id", "endpoints", "suspects", "departed")
+    __slots__ = ("instance_id", "endpoints", "suspects", "departed", "conditions", "prefixes")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     SUSPECTS_FIELD_NUMBER: _ClassVar[int]
     DEPARTED_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     endpoints: _containers.RepeatedCompositeFieldContainer[_sidecar_pb2.EndpointLoad]
     suspects: _containers.RepeatedScalarFieldContainer[str]
     departed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, instance_id: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[_sidecar_pb2.EndpointLoad, _Mapping]]] = ..., suspects: _Optional[_Iterable[str]] = ..., departed: _Optional[_Iterable[str]] = ...) -> None: ...
+    conditions: _containers.RepeatedCompositeFieldContainer[_sidecar_pb2.NodeCondition]
+    prefixes: _containers.RepeatedCompositeFieldContainer[_sidecar_pb2.EndpointPrefixes]
+    def __init__(self, instance_id: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[_sidecar_pb2.EndpointLoad, _Mapping]]] = ..., suspects: _Optional[_Iterable[str]] = ..., departed: _Optional[_Iterable[str]] = ..., conditions: _Optional[_Iterable[_Union[_sidecar_pb2.NodeCondition, _Mapping]]] = ..., prefixes: _Optional[_Iterable[_Union[_sidecar_pb2.EndpointPrefixes, _Mapping]]] = ...) -> None: ...

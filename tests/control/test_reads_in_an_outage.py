@@ -16,9 +16,13 @@ import pytest
 
 from controlplane.services.known import AGAIN_S, FRESHNESS, Freshness, KnownStore
 from controlplane.services.mirror import Mirror
+from controlplane.services.mutations import Mutation, Mutations
+from controlplane.services.sealing import SwarmSecret
 from controlplane.store.embedded import EmbeddedStore
-from controlplane.store.port import KeyValue, Range, StoreUnavailableError
+from controlplane.store.port import KeyValue, Put, Range, StoreUnavailableError
 from swarmplane.clock import SystemClock
+from swarmplane.errors import UnavailableError
+from swarmplane.ids import SubjectId
 from tests.fakes.clock import FakeClock
 
 
@@ -111,3 +115,19 @@ async def test_without_a_picture_the_outage_is_told(tmp_path: Path) -> None:
         store = KnownStore(moody, Mirror(moody, SystemClock()), SystemClock())
         with pytest.raises(StoreUnavailableError, match="away"):
             await store.get("nodes/n1")
+
+
+async def test_a_change_is_refused_at_once_with_what_to_do(tmp_path: Path) -> None:
+    async with EmbeddedStore.open(tmp_path / "store.db", clock=SystemClock()) as store:
+        mutations = Mutations(store, SwarmSecret(bytes(32)), lambda: 0.0)
+
+        async def plan() -> Mutation:
+            return Mutation((), (Put("x", b""),), "test.act", "x", "acted")
+
+        freshness = Freshness()
+        reset = FRESHNESS.set(freshness)
+        assert (await mutations.commit(SubjectId("me"), plan)).revision
+        freshness.age_s = 3.0
+        with pytest.raises(UnavailableError, match="a majority of its members must run"):
+            await mutations.commit(SubjectId("me"), plan)
+        FRESHNESS.reset(reset)

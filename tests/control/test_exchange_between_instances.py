@@ -1,0 +1,118 @@
+"""What instances tell each other of the nodes connected to them, and what they believe of it.
+
+Mutants that were tried and are killed: what others told is passed on; others believed of a node connected
+here; a departed node's words kept; suspicions kept after the link is lost; nothing told of nodes that came
+before the listener.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from controlplane.services.exchange import Share
+from swarmplane.codec.conditions import condition_to_pb
+from swarmplane.codec.load import load_entry_to_pb
+from swarmplane.codec.prefixes import prefixes_to_pb
+from swarmplane.conditions import Condition, NodeCondition
+from swarmplane.ids import EndpointId, InstanceId, ModelName, NodeId
+from swarmplane.load import LoadEntry
+from swarmplane.prefixes import EndpointPrefixes
+from swarmplane.v1 import sidecar_pb2 as pb
+from tests.fakes.authority import until
+from tests.fakes.control import Plane, inventory, running_plane
+
+OTHER = InstanceId("other")
+
+
+async def _says_all(end: Any, node: NodeId, in_flight: int) -> EndpointId:
+    """Load, condition and caches, as a sidecar says them."""
+    endpoint = EndpointId(f"{node}/engine/llama")
+    entry = LoadEntry(endpoint, {"x": in_flight}, 0, 2)
+    digest = EndpointPrefixes(endpoint, ModelName("llama"), b"12345678", 1)
+    await end.send(load=pb.Load(endpoints=[load_entry_to_pb(entry)]))
+    await end.send(condition=condition_to_pb(Condition(free_bytes=5, valid_s=60.0)))
+    await end.send(prefixes=pb.Prefixes(endpoints=[prefixes_to_pb(digest)]))
+    return endpoint
+
+
+async def test_a_share_has_all_of_the_own_nodes_and_then_what_changed(plane: Plane) -> None:
+    exchange = plane.control.exchange
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential) as bob:
+        await bob.has(inventory("llama"))
+        endpoint = await _says_all(bob, b, 3)
+        await until(lambda: plane.control.pushes.sharing.known_of([b]) == ({b}, {endpoint}))
+        async with aclosing(exchange.shares()) as shares:
+            first = await anext(shares)
+            assert [one.in_flight_by_origin for one in first.loads] == [{"x": 3}]
+            assert [one.node for one in first.conditions] == [b]
+            assert [one.blocks for one in first.prefixes] == [b"12345678"]
+            assert (first.suspects, first.departed) == (frozenset(), frozenset())
+            stranger = EndpointId("elsewhere/engine/llama")
+            news = NodeCondition(NodeId("elsewhere"), Condition(free_bytes=1, valid_s=60.0))
+            exchange.take(Share(OTHER, (LoadEntry(stranger, {"x": 9}),), frozenset(), conditions=(news,)))
+            quiet = await anext(shares)
+            assert (quiet.loads, quiet.conditions, quiet.prefixes) == ((), (), ()), "nothing is passed on"
+            await _says_all(bob, b, 1)
+            changed = await anext(shares)
+            assert [one.in_flight_by_origin for one in changed.loads] == [{"x": 1}]
+    await until(lambda: b in plane.control.membership.suspects)
+    async with aclosing(exchange.shares()) as shares:
+        broke = await anext(shares)
+        assert broke.suspects == {b}, "its stream broke: all instances are to know"
+
+
+async def test_others_are_believed_of_their_nodes_alone(plane: Plane, tmp_path: Path) -> None:
+    async with running_plane(tmp_path / "there") as there:
+        x, x_credential = await there.node("xavier")
+        async with there.stream(x_credential) as xavier:
+            endpoint = await _says_all(xavier, x, 4)
+            await until(lambda: there.control.pushes.sharing.known_of([x]) == ({x}, {endpoint}))
+            async with aclosing(there.control.exchange.shares()) as shares:
+                share = replace(await anext(shares), instance=OTHER)
+    b, credential = await plane.node("bob")
+    pushes = plane.control.pushes
+    async with plane.stream(credential) as bob:
+        own = await _says_all(bob, b, 2)
+        await until(lambda: pushes.in_flight(b) == 2)
+        lie = LoadEntry(own, {"x": 99})
+        plane.control.exchange.take(replace(share, loads=(*share.loads, lie), suspects=frozenset({x})))
+        assert pushes.in_flight(b) == 2
+        assert [one.in_flight_by_origin for one in pushes.loads.of([endpoint])] == [{"x": 4}]
+        conditions, prefixes = pushes.sharing.told([x], [endpoint])
+        assert conditions[0].condition is not None
+        assert prefixes
+        plane.control.exchange.take(Share(OTHER, (), frozenset(), departed=frozenset({x, b})))
+        assert pushes.loads.of([endpoint]) == ()
+        assert pushes.sharing.told([x], [endpoint])[1] == ()
+        assert pushes.in_flight(b) == 2, "it is here"
+
+
+async def test_a_suspicion_is_as_good_as_its_link(plane: Plane) -> None:
+    """A member that another live instance holds is suspected if, and as long as, that instance says so."""
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential):
+        pass
+    control = plane.control
+    member = await plane.store.get(f"members/{b}")
+    assert member is not None
+    record = pb_member(member.value, OTHER)
+    await plane.store.put(f"instances/{OTHER}", b"")
+    await plane.store.put(f"members/{b}", record)
+    await until(lambda: b not in control.membership.suspects)
+    control.exchange.take(Share(OTHER, (), frozenset({b})))
+    assert control.membership.suspects == {b}
+    control.exchange.lost(OTHER)
+    assert control.membership.suspects == frozenset()
+
+
+def pb_member(value: bytes, instance: InstanceId) -> bytes:
+    """The membership in ``value``, held by ``instance``."""
+    from swarmplane.codec import records
+
+    record = records.parse(records.Member, value)
+    record.instance_id = instance
+    return record.SerializeToString()
