@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cli.invocation import Everywhere, Invocation, invocation
-from cli.output import print_document, table
+from cli.output import ago, print_document, table
 from cli.running import wait_for
 from swarmplane.errors import SwarmError
 
@@ -92,9 +92,20 @@ def _store(runtime: Runtime | None) -> Document | None:
     return {name: value for name, value in document.items() if name != "schema"}
 
 
-def _store_words(store: object) -> list[str]:
-    if not isinstance(store, dict) or store.get("kind") != "etcd":
+def _embedded_words(store: dict[str, Any]) -> list[str]:
+    if "path" not in store:
         return []
+    age_s = store["backup_age_s"]
+    backed_up = "not backed up yet" if age_s is None else f"backed up {ago(age_s)} ago"
+    words = f"store    {store['path']}, {store['bytes'] / 2**20:.1f} MiB, {backed_up}"
+    return [words, *(f"warning  {warning}" for warning in store["warnings"])]
+
+
+def _store_words(store: object) -> list[str]:
+    if not isinstance(store, dict):
+        return []
+    if store.get("kind") != "etcd":
+        return _embedded_words(store)
     members = store["members"]
     answering = [one for one in members if one["answers"]]
     leader = next((f"{one['endpoint']} leads" for one in members if one["leader"]), "nobody leads")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from controlplane.console.metrics import Figures
 from controlplane.console.server import Console
+from controlplane.process.daily import DailyBackups
 from controlplane.process.store_page import store_page
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
@@ -105,17 +106,17 @@ def build(
     services += register_policies(servers.control, Policies(measured, mutations))
     guards = partial(_guards, control.leadership)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
+    backups = DailyBackups.of(settings, data_dir, authority, clock)
+    figures = partial(_figures, instance, control, measured)
     return Parts(
         instance.id,
         authority,
         denials,
         servers,
         services,
-        Console(
-            lambda: _figures(instance, control, measured), _unready(measured), store_page(opened, control)
-        ),
+        Console(figures, _unready(measured), store_page(opened, control, backups)),
         control,
-        _runs(denials, upkeep, control, certificate, clock),
+        _runs(denials, upkeep, control, certificate, clock) + backups.runs(alone=opened.etcd is None),
     )
 
 

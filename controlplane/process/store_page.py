@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from controlplane.process.daily import DailyBackups
 from controlplane.process.storing import OpenStore
 from controlplane.services.control import ControlService
 from controlplane.store.etcd.health import ClusterHealth, MemberHealth
 
 
-def store_page(opened: OpenStore, control: ControlService) -> Callable[[], Awaitable[Mapping[str, object]]]:
+def store_page(
+    opened: OpenStore, control: ControlService, backups: DailyBackups
+) -> Callable[[], Awaitable[Mapping[str, object]]]:
     """Asked at every call; with etcd it takes a second at most."""
 
     async def page() -> Mapping[str, object]:
@@ -23,6 +26,8 @@ def store_page(opened: OpenStore, control: ControlService) -> Callable[[], Await
         }
         if opened.etcd is not None:
             document |= _of(await opened.etcd.health())
+        else:
+            document |= await backups.facts()
         return document
 
     return page

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controlplane.process.moving import check_not_given_up
 from controlplane.settings import etcd_access
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.etcd.store import EtcdStore
@@ -41,6 +42,7 @@ async def open_store(settings: Settings, data_dir: DataDir, clock: Clock) -> Asy
     """
     access = await asyncio.to_thread(etcd_access, settings)
     if access is None:
+        await asyncio.to_thread(check_not_given_up, data_dir)
         async with EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock) as embedded:
             yield OpenStore(embedded)
         return

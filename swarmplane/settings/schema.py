@@ -156,6 +156,10 @@ class ControlSettings(Section):
     """A gone node's model names stay known this long (503, not 404)."""
     debounce_s: NonNegativeFloat = 0.1
     """Route pushes are gathered this long; removals go at once."""
+    backup_dir: Path | None = None
+    """Where the embedded store is backed up every day; unset: ``backups`` in the data directory."""
+    backups_kept: NonNegativeInt = 7
+    """Daily backups kept; 0: none are made."""
 
     @field_validator("listen", "join_listen", "console_listen", "metrics_listen")
     @classmethod
