@@ -20,7 +20,7 @@ from swarmplane.codec.explanations import explanation_from_pb
 from swarmplane.codec.load import load_digest_message, load_entries_from_pb
 from swarmplane.codec.policies import policy_to_pb
 from swarmplane.codec.prefixes import prefixes_from_pb, prefixes_to_pb
-from swarmplane.codec.table import update_parts
+from swarmplane.codec.table import update_message
 from swarmplane.codec.version import version_from_pb
 from swarmplane.errors import ForbiddenError, InvalidRequestError, StaleEpochError, SwarmError
 from swarmplane.ids import ModelName, NodeId
@@ -207,10 +207,10 @@ def _encoded(message: pb.ControlMessage | bytes) -> bytes:
 
 
 def _parts(message: m.Message) -> Iterable[pb.ControlMessage | bytes]:
-    """``message`` on the wire: a table comes in parts, each built when the last one was taken."""
+    """``message`` on the wire: a table comes in parts."""
     if isinstance(message, m.TableUpdate):
-        for part in update_parts(message.update, message.nonce):
-            yield pb.ControlMessage(route_update=part)
+        for part in message.parts:
+            yield update_message(part, message.nonce)
     elif isinstance(message, m.LoadNews):
         yield load_digest_message(message.entries, message.load_interval_s)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
@@ -66,11 +67,12 @@ class Membership:
         self._unheld_s: dict[NodeId, float] = {}
         self._removals = Removals()
         self._outages = 0
+        self._counts_of: dict[str, tuple[int, bool]] = {}
         self._wake = asyncio.Event()
         self.suspects: frozenset[NodeId] = frozenset()
         """Nodes that are suspected now."""
         mirror.subscribe(self._turn)
-        sessions.subscribe(lambda _: self._look())
+        sessions.subscribe(lambda node: self._look({node}))
         hearsay.subscribe(self._look)
 
     @property
@@ -122,8 +124,9 @@ class Membership:
             self._wake.set()
 
     def _turn(self, turn: Turn) -> None:
-        if turn.loading or any(c.prefix in {keyspace.MEMBERS, keyspace.NODES} for c in turn.changes):
-            self._look()
+        changed = {NodeId(c.name) for c in turn.changes if c.prefix in {keyspace.MEMBERS, keyspace.NODES}}
+        if turn.loading or changed:
+            self._look(None if turn.loading else changed)
             self._wake.set()
 
     def _others_lead(self) -> bool:
@@ -133,16 +136,32 @@ class Membership:
             for kv in self._mirror.below(keyspace.ELECTIONS).values()
         )
 
-    def _known(self) -> Iterable[tuple[NodeId, records.Node]]:
-        """Nodes that were seen and are not decided gone."""
-        for name, kv in self._mirror.below(keyspace.NODES).items():
-            record = records.parse(records.Node, kv.value)
-            if record.incarnation and not record.gone:
-                yield NodeId(name), record
+    def _known(self) -> Iterable[NodeId]:
+        """Nodes that were seen and are not decided gone. Each record is read once a change."""
+        below = self._mirror.below(keyspace.NODES)
+        if len(self._counts_of) > 2 * len(below):
+            self._counts_of = {name: self._counts_of[name] for name in below if name in self._counts_of}
+        for name, kv in below.items():
+            revision, counts = self._counts_of.get(name, (0, False))
+            if revision != kv.mod_revision:
+                record = records.parse(records.Node, kv.value)
+                counts = bool(record.incarnation) and not record.gone
+                self._counts_of[name] = (kv.mod_revision, counts)
+            if counts:
+                yield NodeId(name)
 
-    def _look(self) -> None:
+    def _look(self, only: AbstractSet[NodeId] | None = None) -> None:
+        """Whom to suspect: of ``only``, where nobody else can have changed, else of all."""
         now_s = self._clock.now_s()
-        suspects = frozenset(node for node, _ in self._known() if self._is_suspect(node, now_s))
+        suspects = frozenset(
+            node
+            for node in self._known()
+            if (
+                node in self.suspects
+                if only is not None and node not in only
+                else self._is_suspect(node, now_s)
+            )
+        )
         if suspects == self.suspects:
             return
         new, self.suspects = suspects - self.suspects, suspects
@@ -173,7 +192,7 @@ class Membership:
             self._outages = self._mirror.outages
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
         present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)}
-        lost = frozenset(node for node, _ in self._known() if node not in present)
+        lost = frozenset(node for node in self._known() if node not in present)
         held = self._removals.held_until_s
         now_s = self._clock.now_s()
         self._removals, due = observe(

@@ -8,7 +8,7 @@ from swarmplane.conditions import NodeCondition
 from swarmplane.ids import InstanceId, NodeId
 from swarmplane.policies import Policy
 from swarmplane.prefixes import EndpointPrefixes
-from swarmplane.routes import RouteDelta, RouteTable, Version
+from swarmplane.routes import Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Welcome:
 class TableUpdate:
     """A table (snapshot) or what changed in it."""
 
-    update: RouteTable | RouteDelta
+    parts: tuple[bytes, ...]
+    """Encoded: the same bytes go to many streams."""
     nonce: int
 
 

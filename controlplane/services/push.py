@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -31,8 +32,9 @@ from controlplane.services.sharing import Sharing
 from swarmplane import features
 from swarmplane.clock import Clock
 from swarmplane.codec import records
+from swarmplane.codec.table import encoded_update
 from swarmplane.ids import InstanceId, NodeId
-from swarmplane.routes import RouteDelta, RouteTable, Version
+from swarmplane.routes import RouteDelta, Version
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +43,18 @@ _ANSWER_S: Final = 30.0
 _REMEMBERED: Final = 16
 UNKNOWN: Final = -1
 """Requests in flight at a node of which nothing is known."""
+STREAMS_A_SECOND: Final = 1000
+"""So many streams are told of a change that is not urgent in a second, over all."""
 NEIGHBOURS_FIRST_S: Final = 0.5
 """From the news that a node is cordoned until it is told to take nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    version: Version
+    parts: tuple[bytes, ...]
+    empty: bool
+    """Whether it says only that nothing changed."""
 
 
 class Pushes:
@@ -74,7 +86,7 @@ class Pushes:
         self._drain_s = drain_s
         self._changed = asyncio.Event()
         self._cordoned: asyncio.Queue[NodeId] = asyncio.Queue()
-        self._updates: dict[tuple[Version, Version], RouteTable | RouteDelta] = {}
+        self._updates: dict[tuple[Version, Version], _Update] = {}
         self.sent = 0
         """Tables and differences that were sent."""
         self._audience = Audience(table)
@@ -203,25 +215,27 @@ class Pushes:
             # Ahead of us again, after a NACK that named a version we don't have: the next turn marks it.
             return None
         box.table = False
-        if box.greeted and isinstance(update, RouteDelta) and update.empty:
+        if box.greeted and update.empty:
             return None
         box.greeted = True
         box.nonce += 1
         box.table_unanswered = Unanswered(box.nonce, update.version, self._clock.now_s())
         box.state.sent = update.version
         self.sent += 1
-        return TableUpdate(update, box.nonce)
+        return TableUpdate(update.parts, box.nonce)
 
-    def _update(self, has: Version) -> RouteTable | RouteDelta | None:
-        """The same answer for all streams that have the same: built once."""
+    def _update(self, has: Version) -> _Update | None:
+        """The same answer for all streams that have the same: built and encoded once."""
         key = (has, self._table.history.version)
         found = self._updates.get(key)
         if found is None:
-            found = self._table.history.update_for(has)
-            if found is not None:
-                self._updates[key] = found
-                while len(self._updates) > _REMEMBERED:
-                    del self._updates[next(iter(self._updates))]
+            update = self._table.history.update_for(has)
+            if update is None:
+                return None
+            empty = isinstance(update, RouteDelta) and update.empty
+            found = self._updates[key] = _Update(update.version, encoded_update(update), empty)
+            while len(self._updates) > _REMEMBERED:
+                del self._updates[next(iter(self._updates))]
         return found
 
     def _news(self, news: News) -> None:
@@ -273,6 +287,8 @@ class Pushes:
             await self._clock.sleep(self._debounce_s)
             self._changed.clear()
             self._mark(table=True)
+            # A round costs something for each stream: many changes in a large swarm share one.
+            await self._clock.sleep(len(self._sessions.open) / STREAMS_A_SECOND)
 
     async def _end_the_mute(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from swarmplane.codec.version import version_from_pb, version_to_pb
+from swarmplane.codec.wire import message_field, number_field
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteDelta, RouteTable
 from swarmplane.v1 import route_pb2, sidecar_pb2
@@ -23,6 +24,8 @@ _MAGIC: Final = b"SWPT"
 _ROW_BYTES: Final = 8
 """Tag and length before a row in its part, at most."""
 _UNBOUNDED: Final = 2**31
+_ROUTE_UPDATE: Final = sidecar_pb2.ControlMessage.DESCRIPTOR.fields_by_name["route_update"].number
+_NONCE: Final = sidecar_pb2.RouteUpdate.DESCRIPTOR.fields_by_name["nonce"].number
 
 
 def endpoint_to_pb(endpoint: Endpoint) -> route_pb2.Endpoint:
@@ -135,6 +138,16 @@ def update_parts(
         size += row_bytes
         empty = False
     yield part
+
+
+def encoded_update(update: RouteTable | RouteDelta) -> tuple[bytes, ...]:
+    """The parts of ``update``, for :func:`update_message`: encoded once for all streams that are sent it."""
+    return tuple(part.SerializeToString() for part in update_parts(update, 0))
+
+
+def update_message(part: bytes, nonce: int) -> bytes:
+    """An encoded ControlMessage with one of :func:`encoded_update`."""
+    return message_field(_ROUTE_UPDATE, part, number_field(_NONCE, nonce))
 
 
 def _empty_part(update: RouteTable | RouteDelta, nonce: int) -> sidecar_pb2.RouteUpdate:
