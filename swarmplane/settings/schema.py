@@ -192,7 +192,7 @@ class EtcdSettings(Section):
     def _are_addresses(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
         for endpoint in endpoints:
             scheme, separator, rest = endpoint.rpartition("://")
-            if separator and scheme not in {"http", "https"}:
+            if (separator and scheme not in {"http", "https"}) or not rest.strip("/"):
                 raise ValueError(f"{endpoint!r}: write http://HOST:PORT or https://HOST:PORT")
             _address(rest.rstrip("/"), default_port=_ETCD_CLIENTS)
         return endpoints

@@ -326,6 +326,38 @@ def test_an_empty_store_is_no_place_for_an_instance(fleet: Fleet, tmp_path: Path
     assert "the store is empty" in copy.log.read_text()
 
 
+def test_an_instance_ends_when_its_store_was_wiped_and_founds_nothing_in_it(tmp_path: Path) -> None:
+    with running(1) as etcd:
+        instance = Instance(tmp_path, "wiped", etcd.endpoints)
+        instance.start()
+        (member,) = etcd.members
+        member.kill()
+        member.wipe()
+        etcd.revive(member)
+        assert instance.ended(60) == 1
+        assert "it was wiped" in instance.log.read_text()
+        instance.start(wait=False)
+        assert instance.ended(60) == 1
+        assert "the store is empty" in instance.log.read_text()
+
+
+def test_a_frozen_instance_is_left_and_another_decides(fleet: Fleet) -> None:
+    leader = fleet.leader()
+    was, survivor = leader.id, fleet.others(leader)[0]
+    with elections(survivor.data_dir) as watch, Load(fleet.entry) as load:
+        frozen_s = time.monotonic()
+        leader.signal(signal.SIGSTOP)
+        at_s, election = watch.holder(other_than=was)
+        for host in (fleet.serving, fleet.entry):
+            eventually("its sidecar left it", lambda host=host: control(host)["instance"] not in {"", was})
+        leader.signal(signal.SIGCONT)
+        eventually("it knows", lambda: "controller.stepped_down" in leader.log.read_text())
+        now = survivor.json("election", "list")["items"][0]
+    _tell("after SIGSTOP another controller", at_s - frozen_s)
+    assert (now["holder"], now["epoch"]) == (election["holder"], election["epoch"])
+    assert not load.failures
+
+
 def test_of_two_that_found_at_once_one_wins_and_the_other_says_so(fleet: Fleet, tmp_path: Path) -> None:
     both = [Instance(tmp_path, name, fleet.etcd.endpoints) for name in ("x", "y")]
     for one in both:
