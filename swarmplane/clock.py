@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 
@@ -25,9 +26,9 @@ def _suspend_aware() -> Callable[[], float]:
     # Leases must run out while a laptop sleeps (PROTOCOL section 2): Linux's CLOCK_MONOTONIC stops in
     # suspend, CLOCK_BOOTTIME does not; on macOS it is CLOCK_MONOTONIC that goes on.
     if sys.platform == "linux":
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if sys.platform == "darwin":
-        return lambda: time.clock_gettime(time.CLOCK_MONOTONIC)
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC)
     return time.monotonic
 
 
@@ -35,11 +36,8 @@ class SystemClock:
     """The machine's clock."""
 
     def __init__(self) -> None:
-        self._now_s = _suspend_aware()
-
-    def now_s(self) -> float:
-        """See :class:`Clock`."""
-        return self._now_s()
+        self.now_s = _suspend_aware()
+        """See :class:`Clock`. Asked several times per request: nothing of ours stands before the system's."""
 
     async def sleep(self, seconds: float) -> None:
         """See :class:`Clock`."""

@@ -131,8 +131,7 @@ class Latency:
 
     def _read(self) -> None:
         self._waited = 0
-        self.unit_s = self._sketch.quantile(0.75)
-        self.p99_unit_s = self._sketch.quantile(0.99)
+        self.unit_s, self.p99_unit_s = self._sketch.quantiles(0.75, 0.99)
 
     def _fit(self, tokens: float, took_s: float) -> None:
         """Decayed least squares of seconds over tokens; a few imagined samples hold the offset in bounds."""

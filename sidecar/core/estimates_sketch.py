@@ -57,14 +57,22 @@ class Sketch:
 
     def quantile(self, share: float) -> float:
         """The value that ``share`` of the samples do not exceed, roughly; 0 where there are none."""
+        return self.quantiles(share)[0]
+
+    def quantiles(self, *shares: float) -> list[float]:
+        """:meth:`quantile` of each, read together."""
         if not self.total:
-            return 0.0
-        below = list(accumulate(self._weights))
-        bucket = bisect_left(below, share * below[-1])
-        # Rounding may leave a share of 1 a hair above the sum: then the last bucket that holds anything.
-        while not self._weights[bucket]:
-            bucket += 1
-        return self._sums[bucket] / self._weights[bucket]
+            return [0.0] * len(shares)
+        weights, sums = self._weights, self._sums
+        below = list(accumulate(weights))
+        found = []
+        for share in shares:
+            bucket = bisect_left(below, share * below[-1])
+            # Rounding may leave a share of 1 a hair above the sum: then the last bucket that holds anything.
+            while not weights[bucket]:
+                bucket += 1
+            found.append(sums[bucket] / weights[bucket])
+        return found
 
     def export(self) -> SketchState:
         """Plain values for :meth:`restored`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -18,7 +18,7 @@ HASH_BYTES: Final = 8
 Body = bytes | bytearray | memoryview
 
 
-def block_hashes(body: Body, spans: Iterable[tuple[int, int]], key: bytes) -> tuple[bytes, ...]:
+def block_hashes(body: Body, spans: Collection[tuple[int, int]], key: bytes) -> tuple[bytes, ...]:
     """A hash for each whole block of the bytes in ``spans``; each covers everything before it too.
 
     Keyed BLAKE2b-64 over the spans' bytes, a zero byte after each, read at every 1,024 bytes. Costs 1.5 µs
@@ -30,6 +30,8 @@ def block_hashes(body: Body, spans: Iterable[tuple[int, int]], key: bytes) -> tu
             one is an empty span, so that system and tools cannot be taken for each other.
         key: The swarm's, up to 64 bytes: hashes tell outsiders nothing, and clients cannot aim for a clash.
     """
+    if sum(end - start + 1 for start, end in spans) < BLOCK_BYTES:
+        return ()
     longest = MOST_BLOCKS * BLOCK_BYTES
     text = bytearray()
     with memoryview(body) as view:
@@ -37,8 +39,6 @@ def block_hashes(body: Body, spans: Iterable[tuple[int, int]], key: bytes) -> tu
             if len(text) < longest:
                 text += view[start : min(end, start + longest - len(text))]
                 text.append(0)
-    if len(text) < BLOCK_BYTES:
-        return ()
     hasher = blake2b(digest_size=HASH_BYTES, key=key)
     hashes: list[bytes] = []
     with memoryview(text) as view:

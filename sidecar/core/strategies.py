@@ -53,16 +53,20 @@ def local_spillover(candidates: Sequence[Candidate], draw: float) -> tuple[Candi
 
     A suspected host is not at home: with its cost it comes after all others with room.
     """
-
-    def group(candidate: Candidate) -> int:
-        if not candidate.has_room:
-            return 2
-        return 0 if candidate.local and not candidate.suspect else 1
-
-    groups: list[list[Candidate]] = [[], [], []]
+    home: list[Candidate] = []
+    away: list[Candidate] = []
+    full: list[Candidate] = []
     for candidate in candidates:
-        groups[group(candidate)].append(candidate)
-    return tuple(c for members in groups for c in least_load(members, draw))
+        if candidate.in_flight + candidate.queued >= (candidate.slots or ASSUMED_SLOTS):
+            full.append(candidate)
+        elif candidate.local and not candidate.suspect:
+            home.append(candidate)
+        else:
+            away.append(candidate)
+    ordered: list[Candidate] = []
+    for group in (home, away, full):
+        ordered += least_load(group, draw) if len(group) > 1 else group
+    return tuple(ordered)
 
 
 def local_first(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate, ...]:

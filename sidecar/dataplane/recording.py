@@ -138,11 +138,11 @@ class Recorder:
         times_s: tuple[float, float, float],
         error: SwarmError | None,
     ) -> None:
-        """``exchange`` is over, in whichever way.
+        """``exchange`` is over, with an ``outcome`` of :data:`sidecar.telemetry.record.OUTCOMES`.
 
         Args:
             exchange: What ended.
-            outcome: One of :data:`sidecar.telemetry.record.OUTCOMES`.
+            outcome: How.
             candidate: Who was asked last.
             times_s: When it began, when it was planned and when the last attempt was sent.
             error: Our own answer.
@@ -161,10 +161,7 @@ class Recorder:
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
         row.attempts = noted.asked
         row.planned_s, row.sent_s, row.first_byte_s = row_planned_s, sent_s, noted.first_byte_s
-        if connection.peer is None:
-            row.client = connection.client
-        else:
-            self._whose(row, connection, head)
+        self._whose(row, connection, head)
         if _PRIORITY in head.options:
             row.priority = _PRIORITIES.get(head.options[_PRIORITY].strip().lower(), "")
         if plan is not None:

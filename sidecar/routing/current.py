@@ -18,7 +18,7 @@ from sidecar.routing.balancing import Balancer
 from sidecar.routing.conditions import Conditions
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
-from sidecar.routing.resolution import Resolution, State
+from sidecar.routing.resolution import Resolution, unready
 from sidecar.routing.uses import Uses
 from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
 from swarmplane.conditions import Condition
@@ -51,6 +51,8 @@ class CurrentRoutes:
         """The present picture, replaced whole and by nobody else. Take it once per request."""
         self._view = self.view
         self._name = self._view.node_name(self._node)
+        self._ready: dict[str, list[Endpoint]] = {}
+        """What may serve the models of the view that have several endpoints, where nothing was learned."""
         self._overlay = Overlay()
         self._counts = Counts()
         self._seen: dict[EndpointId, Seen] = {}
@@ -188,6 +190,7 @@ class CurrentRoutes:
                 own_name=view.own_name,
             )
         self.view = self._view = view
+        self._ready.clear()
         self._name = view.node_name(self._node)
         for callback in self._subscribers:
             callback()
@@ -294,12 +297,20 @@ class CurrentRoutes:
         ``local_only`` leaves other nodes' endpoints out: the owner's side of a hop, and clients who want it.
         Endpoints known to be gone or full are left out; ejected ones too, unless nothing else is left.
         """
-        view, overlay = self._view, self._overlay
-        route = view.index.find(asked)
+        route = self._view.index.find(asked)
         if route is None:
             return Resolution(None)
-        # Nearly always nothing is gone or full; looking once saves two calls for each endpoint.
-        learned = bool(overlay.gone or overlay.full)
+        # Nearly always nothing is gone or full: then what may serve follows from the view alone.
+        learned = bool(self._overlay.gone or self._overlay.full)
+        if not learned and not local_only:
+            known = self._ready.get(route.name)
+            if known is not None:
+                self.uses.note(route.name, now_s)
+                return Resolution(route, self._candidates(known, now_s), "ready")
+        return self._resolved(route, now_s, learned=learned, local_only=local_only)
+
+    def _resolved(self, route: ModelRoute, now_s: float, *, learned: bool, local_only: bool) -> Resolution:
+        view, overlay = self._view, self._overlay
         ready: list[Endpoint] = []
         waits: list[float] = []
         loading = draining = False
@@ -320,8 +331,10 @@ class CurrentRoutes:
         if ready:
             if len(ready) > 1:
                 self.uses.note(route.name, now_s)
+                if not learned and not local_only:
+                    self._ready[route.name] = ready
             return Resolution(route, self._candidates(ready, now_s), "ready")
-        return _unready(route, waits, loading=loading, draining=draining)
+        return unready(route, waits, loading=loading, draining=draining)
 
     def _candidates(self, ready: list[Endpoint], now_s: float) -> Sequence[Candidate]:
         if len(ready) == 1:
@@ -385,14 +398,3 @@ class CurrentRoutes:
             load_known=load.known,
             facts=self._conditions.of(endpoint),
         )
-
-
-def _unready(route: ModelRoute, waits: list[float], *, loading: bool, draining: bool) -> Resolution:
-    state: State = "absent"
-    if waits:
-        state = "saturated"
-    elif loading:
-        state = "loading"
-    elif draining:
-        state = "draining"
-    return Resolution(route, (), state, min(waits, default=0.0))

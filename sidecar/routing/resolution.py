@@ -47,3 +47,15 @@ class Resolution:
     def strategy(self, table: RouteTable) -> str:
         """The model's own balancing strategy, or the swarm's."""
         return (self.route.strategy if self.route is not None else "") or table.default_strategy
+
+
+def unready(route: ModelRoute, waits: list[float], *, loading: bool, draining: bool) -> Resolution:
+    """Why nothing may serve ``route`` now; ``waits`` are the seconds until full endpoints may be asked."""
+    state: State = "absent"
+    if waits:
+        state = "saturated"
+    elif loading:
+        state = "loading"
+    elif draining:
+        state = "draining"
+    return Resolution(route, (), state, min(waits, default=0.0))
