@@ -17,6 +17,7 @@ import structlog
 from controlplane.process.parts import Parts, build
 from controlplane.process.reload import Reloader
 from controlplane.process.storing import open_store
+from controlplane.process.telling import Telling
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.control import ControlPolicy
@@ -25,7 +26,6 @@ from controlplane.services.own_credentials import (
     FOUNDER_CONTEXT,
     own_credential,
     restore_admin_credential,
-    tell_addresses,
 )
 from controlplane.settings import FoundingPolicy, ListenPolicy, local_address
 from controlplane.store.port import Store
@@ -126,10 +126,15 @@ async def _restore_admin(store: Store, authority: SwarmAuthority, data_dir: Data
 
 async def _serve(parts: Parts, data_dir: DataDir, bound: Bound, stop: asyncio.Event) -> None:
     async with parts.console.serving(bound.console), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(), name=name) for name, run in parts.runs]
+        telling = Telling(
+            parts.control, parts.authority, data_dir, local_address(parts.servers.control_bound)
+        )
+        runs = (*parts.runs, ("telling", telling.run))
+        tasks = [group.create_task(run(), name=name) for name, run in runs]
         await _until_loaded(parts)
         await parts.servers.start(parts.services)
         try:
+            await telling.once()
             await _say_ready(parts, data_dir, bound)
             await stop.wait()
             await asyncio.to_thread(remove_ready, data_dir, "controlplane")
@@ -151,8 +156,6 @@ async def _until_loaded(parts: Parts) -> None:
 
 
 async def _say_ready(parts: Parts, data_dir: DataDir, bound: Bound) -> None:
-    control = local_address(parts.servers.control_bound)
-    await asyncio.to_thread(tell_addresses, parts.authority, data_dir, (control,))
     document = {
         "pid": os.getpid(),
         "instance_id": parts.instance_id,

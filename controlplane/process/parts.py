@@ -108,16 +108,9 @@ def build(
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
     backups = DailyBackups.of(settings, data_dir, authority, clock)
     figures = partial(_figures, instance, control, measured)
-    return Parts(
-        instance.id,
-        authority,
-        denials,
-        servers,
-        services,
-        Console(figures, _unready(measured), store_page(opened, control, backups)),
-        control,
-        _runs(denials, upkeep, control, certificate, clock) + backups.runs(alone=opened.etcd is None),
-    )
+    console = Console(figures, _unready(measured), store_page(opened, control, backups))
+    runs = _runs(denials, upkeep, control, certificate, clock) + backups.runs(alone=opened.etcd is None)
+    return Parts(instance.id, authority, denials, servers, services, console, control, runs)
 
 
 def _runs(

@@ -64,6 +64,8 @@ def test_standing(seen: bool, gone: bool, present: bool, suspected: bool, expect
         pytest.param(Holder("other", I1), None, {I1}, True, id="we-restarted-and-know-nothing-of-it"),
         pytest.param(Holder("other", I2), None, {I1, I2}, False, id="another-live-instance-holds-it"),
         pytest.param(Holder("other", I2), None, {I1}, True, id="its-instance-is-dead"),
+        pytest.param(Holder("other", I2), True, {I1, I2}, True, id="its-instance-says-it-is-silent"),
+        pytest.param(Holder("other", I2), None, {I1, I2}, False, id="its-instance-says-nothing-of-it"),
     ],
 )
 def test_who_may_connect(

@@ -208,6 +208,7 @@ def test_a_killed_controller_is_replaced_and_clients_do_not_notice(fleet: Fleet)
     _tell("after kill -9 another controller", at_s - killed_s)
     assert at_s - killed_s < NOT_TOO_LATE_S
     assert election["holder"] in {one.id for one in fleet.others(leader)}
+    assert leader.json("node", "list")["items"], "its host's admin asks the others"
     assert load.answers
     assert not load.failures
     leader.start()
