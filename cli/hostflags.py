@@ -70,7 +70,16 @@ _FLAGS: Final = (
 
 def host_flags(command: Decorated) -> Decorated:
     """Add the flags that describe a host; the command takes them as keywords for :func:`overrides_of`."""
-    for flag in reversed(_FLAGS):
+    return _with(command, _FLAGS)
+
+
+def etcd_flags(command: Decorated) -> Decorated:
+    """Add those of :func:`host_flags` that say where etcd is."""
+    return _with(command, [flag for flag in _FLAGS if flag.key.startswith("etcd.")])
+
+
+def _with(command: Decorated, flags: Sequence[_Flag]) -> Decorated:
+    for flag in reversed(flags):
         switch = flag.kind in {"on", "off"}
         command = click.option(
             flag.name,

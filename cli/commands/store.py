@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.hostflags import etcd_flags, overrides_of
 from cli.invocation import invocation
 from cli.lazy import Group
 from cli.output import emit, say
@@ -77,9 +78,29 @@ def move(target: Path) -> None:
     data_dir = _stopped("stop it first: swarmctl down")
     made = wait_for(keep(data_dir, "move", file=target.absolute()))
     emit("move", made, str(made["path"]))
-    say(
-        f"this host serves swarm {made['swarm_name']} no longer; the other needs the file and the key"
-    )
+    say(f"this host serves swarm {made['swarm_name']} no longer; the other needs the file and the key")
+
+
+@store.command("migrate")
+@etcd_flags
+def migrate(**flags: str | None) -> None:
+    """Move this founder's swarm into etcd, so that several control planes can keep it.
+
+    Nodes keep their certificates, tokens stay good, the audit stays. etcd must be empty below its prefix
+    (etcd.prefix). From then on this host keeps the swarm there; what it had is never served again. What was
+    interrupted is done again.
+    """
+    from cli.storekeeping import keep
+    from swarmplane.settings.directories import config_file
+    from swarmplane.settings.edit import edit
+
+    data_dir = _stopped("stop it first: swarmctl down")
+    overrides = overrides_of(flags)
+    done = wait_for(keep(data_dir, "migrate", *(f"--set={one}" for one in overrides)))
+    edit(config_file(data_dir.root), overrides)
+    said = "is in etcd already" if done["again"] else f"is in etcd now: {done['keys']} keys"
+    emit("migrate", done, f"swarm {done['swarm_name']} {said}")
+    say("run it: swarmctl up; further control planes: swarmctl token create --role instance")
 
 
 def _stopped(what: str) -> DataDir:

@@ -25,9 +25,15 @@ from controlplane.process.founder_files import (
     store_path,
     trim_backups,
 )
+from controlplane.process.migrating import migrate
 from controlplane.process.moving import fence, is_fenced
 from controlplane.process.restoring import restore
+from controlplane.process.storing import holder_of
+from controlplane.settings import etcd_access
+from controlplane.store.embedded import EmbeddedStore
+from controlplane.store.etcd.store import EtcdStore
 from controlplane.store.sqlite.lockfile import LockFile
+from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.entry import run_to_end
 from swarmplane.errors import InvalidRequestError, NotFoundError
@@ -39,13 +45,17 @@ PROGRAM = "swarm-store"
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do one thing. The exit status: 0, or 1."""
     parser = argparse.ArgumentParser(prog=PROGRAM)
-    parser.add_argument("act", choices=["backup", "restore", "move", "key"])
+    parser.add_argument("act", choices=["backup", "restore", "move", "migrate", "key"])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--file", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--key-stdin", action="store_true")
     given = parser.parse_args(arguments)
     key = sys.stdin.readline().strip() if given.key_stdin else ""
-    return run_to_end(PROGRAM, _act(given.act, DataDir(given.data_dir), given.file, key))
+    data_dir = DataDir(given.data_dir)
+    if given.act == "migrate":
+        return run_to_end(PROGRAM, _migrate(data_dir, given.set))
+    return run_to_end(PROGRAM, _act(given.act, data_dir, given.file, key))
 
 
 async def _act(act: str, data_dir: DataDir, file: Path | None, key: str) -> None:
@@ -62,6 +72,28 @@ async def _act(act: str, data_dir: DataDir, file: Path | None, key: str) -> None
             raise InvalidRequestError("say which backup")
         head = await restore(data_dir, file, key)
         _print({**asdict(head), "path": str(file)})
+
+
+async def _migrate(data_dir: DataDir, overrides: Sequence[str]) -> None:
+    access = await asyncio.to_thread(lambda: etcd_access(load(data_dir.root, overrides)))
+    if access is None:
+        raise InvalidRequestError("say where etcd is (--etcd URL,...)")
+    if not store_path(data_dir).is_file():
+        raise NotFoundError(f"this host keeps no swarm in a store of its own ({data_dir.root})")
+    holder = await asyncio.to_thread(holder_of, data_dir)
+    where = ", ".join(map(str, access.endpoints))
+    async with (
+        EmbeddedStore.open(store_path(data_dir), clock=SystemClock()) as source,
+        EtcdStore.open(access, holder=holder) as target,
+    ):
+        done = await migrate(
+            source,
+            target,
+            lambda: fence(data_dir, f"it was migrated to etcd ({where})"),
+            given_up=is_fenced(data_dir),
+            now_s=time.time(),
+        )
+    _print(asdict(done))
 
 
 async def _move(data_dir: DataDir, file: Path) -> Backup:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from controlplane.process.moving import check_not_given_up
@@ -48,7 +47,7 @@ async def open_store(settings: Settings, data_dir: DataDir, clock: Clock) -> Asy
         return
     lock = await asyncio.to_thread(_locked, data_dir)
     try:
-        holder = await asyncio.to_thread(_holder, data_dir.control_plane / _HOLDER)
+        holder = await asyncio.to_thread(holder_of, data_dir)
         async with EtcdStore.open(access, holder=holder) as etcd:
             yield OpenStore(etcd, etcd)
     finally:
@@ -61,8 +60,9 @@ def _locked(data_dir: DataDir) -> LockFile:
     return LockFile(data_dir.run / _LOCK)
 
 
-def _holder(path: Path) -> str:
-    """The name under which this host keeps the store's books, the same in each of its lives."""
+def holder_of(data_dir: DataDir) -> str:
+    """The name under which this host keeps the store's books, the same in each of its lives. It blocks."""
+    path = data_dir.control_plane / _HOLDER
     try:
         name = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
