@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 
+from sidecar.dataplane.looking import look, takes_steps
 from sidecar.dataplane.reader import HEAD, IDLE, RequestReader
 from sidecar.dataplane.request import Fault, Request
 from swarmplane.errors import Code
@@ -99,7 +100,10 @@ class ClientConnection(RequestReader):
         if exchange is not None:
             # It may end before start returns, and the next begin within its end.
             self._active = exchange
-            exchange.start()
+            if takes_steps(request):
+                self._plane.spawn(look(request, exchange))
+            else:
+                exchange.start()
 
     def write(self, data: bytes) -> None:
         """Send a piece of an answer."""

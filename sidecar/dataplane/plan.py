@@ -20,7 +20,7 @@ from sidecar.dataplane.request import Head, Request
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
-from swarmplane.errors import Code, InvalidRequestError
+from swarmplane.errors import Code, InvalidRequestError, SwarmError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.server import DataPlane
@@ -124,9 +124,7 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     """
     head = request.head
     routes = plane.routes
-    content = (
-        peek_multipart(request.body, head.options[b"content-type"]) if head.multipart else peek(request.body)
-    )
+    content = _form(request) if head.multipart else peek(request.body)
     plan = Plan(content, routes.view, routes.node_id)
     plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
     if peer is not None:
@@ -140,6 +138,15 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     else:
         _plan_entry(plane, request, plan, now_s)
     return plan
+
+
+def _form(request: Request) -> Peek:
+    found = request.content
+    if found is None:
+        return peek_multipart(request.body, request.head.options[b"content-type"])
+    if isinstance(found, SwarmError):
+        raise found
+    return found
 
 
 def _is_unstored(path: bytes, content: Peek) -> bool:

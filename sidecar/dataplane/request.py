@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from swarmplane.errors import Code
+from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.hop import Hop
+    from sidecar.dataplane.peek import Peek
 
 EMPTY: Final = b""
 
@@ -79,7 +80,7 @@ class Head:
 class Request:
     """A whole request. ``body`` is dropped once it is not needed."""
 
-    __slots__ = ("body", "closes", "fault", "head", "request_id", "size", "traceparent")
+    __slots__ = ("body", "closes", "content", "fault", "head", "request_id", "size", "traceparent")
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -91,3 +92,5 @@ class Request:
         self.size = 0
         """Bytes of body that count against the process's budget."""
         self.fault: Fault | None = None
+        self.content: Peek | SwarmError | None = None
+        """What was found in the body, or why it will not do; None: nobody has looked."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.dataplane.multipart import peek_multipart
+from sidecar.dataplane import multipart
+from sidecar.dataplane.multipart import peek_multipart, scan
 from sidecar.dataplane.peek import ROUTING_KEYS, locate, peek
 from sidecar.dataplane.splice import rename_answer, rename_events, splice
 from swarmplane.errors import InvalidRequestError
@@ -199,3 +200,25 @@ def test_more_members_than_anybody_means_are_refused_before_they_cost_seconds() 
         peek(millions)
     talk = {"model": "m", "messages": [{"role": "user", "content": 'print("hi")' * 100_000}]}
     assert peek(json.dumps(talk).encode()).model == "m"
+
+
+@given(st.binary(max_size=200), st.integers(0, 60), st.integers(12, 40))
+def test_a_form_is_read_in_steps_like_in_one(filler: bytes, before: int, step: int) -> None:
+    """Kills: a boundary across two steps that nobody sees, a step without end."""
+    file = FORM % (b"file", filler.replace(b"--b", b"--c") + b"\r\n--" * before)
+    body = file + FORM % (b"model", b"m") + b"--b--\r\n"
+    kind = b"multipart/form-data; boundary=b"
+    whole = peek_multipart(body, kind)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multipart, "STEP_BYTES", step)
+        steps = scan(body, kind)
+        count = 0
+        while True:
+            try:
+                next(steps)
+                count += 1
+            except StopIteration as done:
+                found = done.value
+                break
+    assert (found.model, found.model_span) == (whole.model, whole.model_span)
+    assert count <= len(body) // (step - 6) + 3
