@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-storm bench bench-streams bench-peers bench-growth bench-docs lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-storm bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ bench-peers: $(READY) ## Beside sglang-router and vllm-router, which are install
 
 bench-growth: $(READY) ## What a request costs as candidates and bodies grow.
 	@$(BIN)/python bench/growth.py $(BENCH_ARGS)
+
+bench-control: $(READY) ## What a control plane costs as sidecars grow. BENCH_ARGS=--etcd kills one of two instances.
+	@$(BIN)/python bench/control.py $(BENCH_ARGS)
 
 bench-docs: $(READY) ## All three; docs/reference/performance.md and its plots are made from them.
 	@$(BIN)/python bench/streams.py --write
