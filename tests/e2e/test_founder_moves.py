@@ -47,9 +47,11 @@ def test_a_founder_whose_disk_is_gone_is_restored_elsewhere(tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         cut = tmp_path / "cut.swarmbackup"
         cut.write_bytes(safe.read_bytes()[:-7])
+        family = a.family()
         a.signal(signal.SIGKILL)
         a.wait()
-        eventually("nothing of a is left", lambda: not any(one.is_running() for one in a.family()))
+        # Its children end by their lifeline, and write until then.
+        eventually("nothing of a is left", lambda: not any(one.is_running() for one in family))
         a.close()
         shutil.rmtree(a.data_dir)
 
