@@ -45,6 +45,8 @@ USES = 2
 """Models that the clients of a node ask for."""
 TOGETHER = 16
 """Nodes that enrol at the same time."""
+TRIES = 3
+"""To enrol."""
 
 
 @dataclass
@@ -267,7 +269,13 @@ async def _enrol(count: int, address: str, token: str) -> list[Node]:
 
     async def one(number: int) -> Node:
         async with gate:
-            got = await enroll(address, wanted, name=f"node-{number}", profile="node")
+            for left in reversed(range(TRIES)):
+                try:
+                    got = await enroll(address, wanted, name=f"node-{number}", profile="node")
+                    break
+                except SwarmError:
+                    if not left:
+                        raise
         uses = tuple(f"model-{(number + step) % MODELS}" for step in range(USES))
         return Node(number, got.subject_id, got.credential, list(got.control_addresses), uses=uses)
 
