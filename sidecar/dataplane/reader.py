@@ -155,7 +155,9 @@ class RequestReader(asyncio.Protocol):
             self._deadline_s = math.inf
         if self._queue and self._active is None:
             request = self._queue[0]
-            if self._first_whole and request.head.relayed and not request.closes and request.fault is None:
+            # Another one before it, and what was read last is not this one's head.
+            alone = self._first_whole and len(self._queue) == 1
+            if alone and request.head.relayed and not request.closes and request.fault is None:
                 self._repeat = Repeat.of(request.head, data, _REQUEST_ID, _TRACEPARENT)
             self._pump()
 
@@ -177,8 +179,11 @@ class RequestReader(asyncio.Protocol):
     def _again(self, head: Head, body: bytes, request_id: bytes, traceparent: bytes) -> bool:
         """Take a request whose head equals the last one's; False: it must be read."""
         size, plane = len(body), self._plane
-        if self._queue or size > body_limit(head, plane.policy) or not plane.hold_body(size):
+        policy = plane.policy
+        full = plane.buffered_bytes + size > policy.max_buffered_bytes
+        if self._queue or full or size > body_limit(head, policy):
             return False
+        plane.hold_body(size)
         request = Request(head)
         request.body = body
         request.size = size
