@@ -132,7 +132,7 @@ def step(  # noqa: PLR0911 - every transition stands here
         return breaker
     match breaker.phase, signal:
         case Phase.ADMITTING, Signal.SUCCEEDED:
-            return _counted(breaker, now_s, policy, failed=0)
+            return _counted(breaker, now_s, policy, good=1)
         case Phase.ADMITTING, Signal.UNCONNECTED:
             return _ejected(breaker, now_s, draw, policy)
         case Phase.ADMITTING, (Signal.FAILED | Signal.BROKEN):
@@ -154,14 +154,21 @@ def step(  # noqa: PLR0911 - every transition stands here
             return breaker
 
 
-def _counted(breaker: Breaker, now_s: float, policy: Policy, *, failed: int, local: bool = False) -> Breaker:
+def succeeded(breaker: Breaker, now_s: float, policy: Policy, times: int) -> Breaker:
+    """What as many SUCCEEDED of one second make of a ``breaker`` that admits; :func:`step` of each."""
+    return _counted(breaker, now_s, policy, good=times)
+
+
+def _counted(
+    breaker: Breaker, now_s: float, policy: Policy, *, good: int = 0, failed: int = 0, local: bool = False
+) -> Breaker:
     window, second = breaker.window, int(now_s)
     if window and window[-1][0] == second:
-        _, good, bad = window[-1]
-        window = (*window[:-1], (second, good + 1 - failed, bad + failed))
+        _, before, bad = window[-1]
+        window = (*window[:-1], (second, before + good, bad + failed))
     else:
         oldest = second - policy.window_s
-        window = (*(b for b in window if b[0] > oldest), (second, 1 - failed, failed))
+        window = (*(b for b in window if b[0] > oldest), (second, good, failed))
     # A status, even a bad one, came over a connection that works.
     failures = breaker.failures + (not local) if failed else 0
     local_failures = breaker.local_failures + 1 if local else 0

@@ -39,6 +39,11 @@ _PRIOR: Final = 2.0
 _SMOOTHING: Final = 0.1
 _LEAST_DECODE_S: Final = 1e-6
 _LN2: Final = log(2.0)
+_SPACING_S: Final = 0.05
+"""About one sample in this time is enough for an endpoint that answers more often."""
+_ALL_OF: Final = 64.0
+"""Every one of so many first samples is taken."""
+_MOST_PASSED: Final = 255
 _OFTEN: Final = 8
 """Up to so many samples quantiles are read after each, then after each so many."""
 
@@ -66,6 +71,8 @@ class Latency:
     """
 
     __slots__ = (
+        "_left",
+        "_passed",
         "_sketch",
         "_sums",
         "_waited",
@@ -100,6 +107,8 @@ class Latency:
         self._sketch = Sketch()
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._waited = 0
+        self._passed = self._left = 0
+        """Samples to pass over between two that are taken, and how many of them are still to come."""
 
     @property
     def samples(self) -> float:
@@ -110,6 +119,21 @@ class Latency:
     def prefill_tokens_per_s(self) -> float:
         """Prompt tokens read in a second, at the 75th percentile of slowness."""
         return 1.0 / self.unit_s
+
+    def wants(self, took_s: float, prompt_tokens: float, now_s: float) -> bool:
+        """Whether a first token is worth :meth:`first_token`; 0.2 µs. Every one while there are 20 a second.
+
+        Of more, one in every so many is: by number, not by time, so that the first of a burst count no more
+        than its last. What was slower than lately always is.
+        """
+        since_s = now_s - self.at_s
+        if self._left and since_s < 1.0 and took_s <= self.peak_unit_s * (self.offset + prompt_tokens):
+            self._left -= 1
+            return False
+        if self._sketch.total >= _ALL_OF:
+            came = self._passed - self._left + 1
+            self._passed = self._left = min(int(_SPACING_S * came / max(since_s, 1e-6)), _MOST_PASSED)
+        return True
 
     def first_token(self, took_s: float, prompt_tokens: float, now_s: float) -> None:
         """The first token came ``took_s`` after the backend began with ``prompt_tokens`` uncached ones."""

@@ -170,6 +170,7 @@ class Stake:
         "_draw",
         "_era",
         "_judged",
+        "_learns",
         "answered",
         "endpoint",
         "sent_s",
@@ -184,7 +185,7 @@ class Stake:
         self._draw = draw
         self.sent_s = now_s
         """Since when it runs."""
-        self._judged = False
+        self._judged = self._learns = False
         self.answered = False
         """Whether the first byte of an answer came."""
         self._era = balancer.breakers.sent(endpoint, now_s)
@@ -193,7 +194,8 @@ class Stake:
             # Believed from now on, not when the answer came: the next request of the prompt comes sooner.
             self._cached = balancer.prefixes.match(ask.model, endpoint, ask.blocks)
             balancer.prefixes.insert(ask.model, endpoint, ask.blocks, cache_blocks(served_by))
-        balancer.sessions.begin(ask.session, endpoint, now_s)
+        if ask.session:
+            balancer.sessions.begin(ask.session, endpoint, now_s)
 
     def runs(self, now_s: float) -> None:
         """It is sent, or the owner said that it runs from now on: time before this was no work on it."""
@@ -201,20 +203,28 @@ class Stake:
 
     def first_byte(self, now_s: float) -> None:
         """The answer begins, and it is the one that was asked for."""
-        self.answered = True
-        self._balancer.history.first_token(
-            ModelName(self._ask.model),
-            self.endpoint,
-            now_s - self.sent_s,
-            prompt_tokens=self._ask.prompt_tokens,
-            cached_tokens=min(self._cached * BLOCK_TOKENS, self._ask.prompt_tokens),
-            now_s=now_s,
+        self.answered = self._judged = True
+        balancer, ask, took_s = self._balancer, self._ask, now_s - self.sent_s
+        tokens = ask.prompt_tokens
+        cached_tokens = min(self._cached * BLOCK_TOKENS, tokens) if self._cached else 0
+        self._learns = balancer.history.wants(
+            ask.model, self.endpoint, took_s, tokens - cached_tokens, now_s
         )
-        self._end(Signal.SUCCEEDED, now_s)
+        if self._learns:
+            balancer.history.first_token(
+                ModelName(ask.model),
+                self.endpoint,
+                took_s,
+                prompt_tokens=tokens,
+                cached_tokens=cached_tokens,
+                now_s=now_s,
+            )
+        if balancer.breakers.succeeded(self.endpoint, self._era, now_s):
+            balancer.phase_changed(self.endpoint, now_s)
 
     def finished(self, now_s: float) -> None:
         """The answer is whole."""
-        if self.answered:
+        if self._learns:
             self._balancer.history.finished(
                 ModelName(self._ask.model), self.endpoint, now_s - self.sent_s, now_s=now_s
             )
@@ -247,7 +257,8 @@ class Stake:
         """It is not with the endpoint any more; if nothing was learned, it was given up."""
         if not self._judged:
             self._end(Signal.ABANDONED, now_s)
-        self._balancer.sessions.end(self._ask.session, self.endpoint, now_s)
+        if self._ask.session:
+            self._balancer.sessions.end(self._ask.session, self.endpoint, now_s)
 
     def _penalize(self, now_s: float, retry_after_s: float = 0.0) -> None:
         self._balancer.history.failed(
