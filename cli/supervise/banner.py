@@ -50,7 +50,7 @@ async def announce(
     for warning in open_to_all(settings):
         say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
-    if founder:
+    if founder and runtime.urls.get("join"):
         say(await _how_to_join(data_dir, settings, runtime, here=shlex.join(["", *flags])[2:]))
     hint = await _what_next(settings, runtime)
     if hint:

@@ -18,8 +18,8 @@ from cli.supervise.stopping import Stopping
 from swarmplane.addresses import parse_address
 from swarmplane.clock import Clock
 from swarmplane.datadir import DataDir
-from swarmplane.errors import SwarmError, reason_of
-from swarmplane.identity import read_record
+from swarmplane.errors import FailedPreconditionError, SwarmError, UnavailableError, reason_of
+from swarmplane.identity import is_joined, read_record
 from swarmplane.runtime import Runtime, read_runtime, remove_runtime, write_runtime
 from swarmplane.settings.schema import Settings
 
@@ -103,8 +103,7 @@ class Host:
             await announce(runtime)
 
     async def _start(self) -> None:
-        if self._control is not None:
-            await self._control.start()
+        if self._control is not None and await self._instance_started(self._control):
             facts = self._control.facts
             # A free port that was taken once is taken again, or nobody would find the instance again.
             self._pin(self._control, control__listen="control", control__join_listen="join",
@@ -117,6 +116,21 @@ class Host:
             )
         await self._sidecar.start()
         self._pin(self._sidecar, admin__listen="admin", peer__listen="peer")
+
+    async def _instance_started(self, control: Child) -> bool:
+        """Whether the control plane serves; one of several may come later, its host serves without it.
+
+        Raises:
+            SwarmError: It does not, and this host has nothing to serve by.
+        """
+        try:
+            await control.start()
+        except (FailedPreconditionError, UnavailableError) as error:
+            if not (self._plan.settings.etcd.endpoints and is_joined(self._plan.data_dir)):
+                raise
+            say(f"warning: {error.message}; this host serves what it knows, and starts it again")
+            return False
+        return True
 
     def _pin(self, child: Child, **keys: str) -> None:
         listeners = {
@@ -170,7 +184,7 @@ class Host:
             "admin": f"http://{here(str(sidecar['admin']))}" if sidecar.get("admin") else "",
             "peer": f"https://{sidecar['peer']}" if sidecar.get("peer") else "",
         }
-        if self._control is not None:
+        if self._control is not None and self._control.facts:
             facts = self._control.facts
             urls["control"] = here(str(facts["control"]))
             urls["join"] = here(str(facts["join"]))

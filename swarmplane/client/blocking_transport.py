@@ -60,7 +60,7 @@ class BlockingTransport:
             SwarmError: What the control plane refuses it with; or the last failure, when nobody takes it.
         """
         ends_s = time.monotonic() + (self.retry.timeout_s if timeout_s is None else timeout_s)
-        tries = 0
+        tries, refusal = 0, None
         while True:
             address = self.address
             left_s = max(ends_s - time.monotonic(), 0.001)
@@ -72,7 +72,9 @@ class BlockingTransport:
                 left_s = ends_s - time.monotonic()
                 delay_s = self.retry.delay_s(error, tries, len(self._addresses), left_s, self._draw())
                 if delay_s is None or self._closed.wait(delay_s):
-                    raise
+                    # That the time was over says less than what was said before.
+                    raise (error if refusal is None or left_s > 0 else refusal) from None
+                refusal = error
 
     def items(self, listing: Listing[T]) -> Iterator[T]:
         """All items of a list, page by page as they are wanted."""

@@ -1,7 +1,7 @@
 """Exactly one controller: what makes it stop, and who follows.
 
-Mutants that were tried and are killed: the tenure counted from the answer; no end by the own clock; an instance
-that resigned and stands again; a lease kept after resigning; a lost key not noticed; an epoch not raised.
+Mutants that were tried and are killed: the tenure counted from the answer; no end by the own clock; one that
+resigned and stands again; a lease kept after resigning; a lost key not noticed; an epoch that is not raised.
 """
 
 from __future__ import annotations

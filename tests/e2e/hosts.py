@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -23,12 +24,19 @@ SWARMCTL = (sys.executable, "-m", "cli.main")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now; all held at once, so that they differ."""
+    """Ports nobody listens on now; all held at once, so that they differ.
+
+    Below those that systems give to outgoing connections: one of these would be taken before a host binds it.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(found) < count:
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                port = random.randrange(20_000, 32_000)
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def eventually(what: str, check: Any, *, within_s: float = 30.0, every_s: float = 0.05) -> Any:
