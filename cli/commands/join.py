@@ -55,8 +55,8 @@ def join(
     called = invocation()
     data_dir = called.data_dir
     overrides = overrides_of(given)
-    wanted = parse_join_token(token_text(token_file, token))
     with held(data_dir):
+        wanted = parse_join_token(token_text(token_file, token))
         if load(data_dir.root, overrides).etcd.endpoints:
             name = _instance(data_dir, address, wanted)
             document: Document = {"role": "instance", "swarm_name": name}
