@@ -189,6 +189,9 @@ class Exchange(Loads):
     def committed(self) -> None:
         """The client gets this answer: nothing will be sent again."""
         self._first_byte_by_s = self._next_phase_s = math.inf
+        if self._copy is not None:
+            # Even of an error, or of silence: a second answer has no place behind it.
+            self._drop_copy()
         if self._plane.upstreams.full:
             self._plane.upstreams.served(self._candidate)
         if self._place is not None:

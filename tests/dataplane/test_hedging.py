@@ -16,6 +16,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core.hedging import HedgePolicy
+from sidecar.dataplane.exchange import Exchange
 from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import CHAT, STREAM, Node, Served, TestSwarm, client, eventually, running_node
 
@@ -155,6 +156,29 @@ async def test_a_copy_that_fails_is_forgotten(how: Behaviour) -> None:
         assert (len(first.asked), len(second.asked), node.plane.counters.hedges) == (1, 1, 1)
         assert bool(node.routes.overlay.full) is (how.status == 429)
         await eventually(lambda: at_rest(node), "slots and budget are free again")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Behaviour(status=400, delay_s=0.5, size=1_500_000, hang_at=1_300_000),
+        Behaviour(comments=9_000, delay_s=0.5, hang_at=140_000),
+    ],
+    ids=["error", "comments"],
+)
+async def test_behind_the_beginning_of_an_answer_comes_no_other(how: Behaviour) -> None:
+    """An error too large to hold, and comments without end: the client has some of it already."""
+    async with two() as (node, first, second), client(node) as http:
+        first.default, second.default = how, Behaviour(delay_s=2.0)
+        http.post(STREAM)
+        assert (await http.head())[0] == how.status
+        assert node.plane.counters.hedges == 1
+        await eventually(lambda: second.asked[0].disconnected_s, "the copy is cancelled")
+        (exchange,) = node.plane.active
+        assert isinstance(exchange, Exchange)
+        assert exchange.describe(0.0)["attempts"] == 1, "the first one answers"
+        http.close()
+        await eventually(lambda: at_rest(node), "nothing is left")
 
 
 async def test_a_request_is_copied_once() -> None:
