@@ -15,7 +15,15 @@ from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
 from sidecar.dataplane.loading import Loads
 from sidecar.dataplane.refusals import RefusedError
-from sidecar.dataplane.relay import CollectingRelay, EventRelay, PassingRelay, Relay, choose, is_silence
+from sidecar.dataplane.relay import (
+    CollectingRelay,
+    EventRelay,
+    PassingRelay,
+    Relay,
+    choose,
+    is_silence,
+    streams,
+)
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
 from sidecar.telemetry import record as records
@@ -53,8 +61,6 @@ class Exchange(Loads):
             self._plane.upstreams.learn_load(self._candidate, load.decode("latin-1"))
         if self._plane.upstreams.full:
             self._plane.upstreams.served(self._candidate)
-        if self._sampled:
-            self._learn_slots()
         if self._stake is not None:
             self._stake.first_byte(self._plane.clock_s())
         if self.rename:
@@ -90,7 +96,7 @@ class Exchange(Loads):
             stake.first_byte(self._plane.clock_s())
         if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
-            if self._sampled and begins_answer(self._upstream, relay, data):
+            if self._sampled and streams(relay) and begins_answer(self._upstream, relay, data):
                 self._learn_slots()
             if self._copy is not None and begins_answer(self._upstream, relay, data):
                 self._drop_copy()
@@ -305,7 +311,7 @@ class Exchange(Loads):
         plane, candidate = self._plane, self._candidate
         policy, usual_s = plane.policy, 0.0
         # What is collected comes at once or when it is whole, and a wait is no answer: they have no pace.
-        if candidate is not None and isinstance(self._relay, (EventRelay, PassingRelay)):
+        if candidate is not None and streams(self._relay):
             usual_s = plane.routes.balancer.gaps.of(candidate.endpoint.id)
         limit_s = stall_limit_s(
             usual_s, StallPolicy(floor_s=policy.stall_floor_s, hard_s=policy.stall_timeout_s)

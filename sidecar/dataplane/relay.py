@@ -275,6 +275,11 @@ def says_finished(lines: bytes) -> bool:
     )
 
 
+def streams(relay: Relay | None) -> bool:
+    """Whether an answer shows its first token and its pace; a whole one shows how long all of it took."""
+    return isinstance(relay, (EventRelay, PassingRelay))
+
+
 def is_silence(data: bytes) -> bool:
     """Whether ``data``, whole lines, are nothing but SSE comments and blank lines."""
     return all(not line or line.startswith(b":") for line in data.splitlines())

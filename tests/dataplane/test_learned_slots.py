@@ -1,7 +1,7 @@
 """Slots that nobody names are learned, and then requests wait here, by class and share, not at the backend.
 
 Mutants seen to be killed: told slots overruled, quick backends limited, samples of failures, every request
-sampled, learning that cannot be turned off.
+sampled, whole answers sampled, learning that cannot be turned off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from sidecar.dataplane.learned_slots import LearnedSlots
 from swarmplane.ids import EndpointId
 from tests.fakes.backend import Behaviour, FakeBackend
-from tests.fakes.dataplane import CHAT, Node, Served, client, running_node
+from tests.fakes.dataplane import CHAT, STREAM, Node, Served, client, running_node
 
 E, F = EndpointId("n/one/m"), EndpointId("n/two/m")
 
@@ -109,5 +109,17 @@ async def test_first_tokens_of_requests_are_the_samples(backend: FakeBackend, sl
         assert (await http.ask(CHAT)).status == 400
         assert not learned._limits, "an error is no first token"
         learned.refill()
-        assert (await http.ask(CHAT)).status == 200
+        assert (await http.ask(STREAM)).status == 200
         assert (key(node) in learned._limits) is not bool(slots)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_how_long_a_whole_answer_takes_says_nothing(backend: FakeBackend, framing: str) -> None:
+    """Its length is its own: long answers beside short ones were taken for a queue, down to one slot."""
+    async with running_node(served={"one": Served(backend)}) as node, client(node) as http:
+        learned = node.plane.owner.learned
+        for _ in range(3):
+            learned.refill()
+            backend.script.append(Behaviour(framing=framing))
+            assert (await http.ask(CHAT)).status == 200
+        assert not learned._limits
