@@ -102,7 +102,7 @@ def test_all_interfaces_is_loopback_from_here(address: str, reached: str) -> Non
     ("addresses", "role", "line"),
     [
         (["10.0.0.1:11405", "b:1"], "node", "swarmctl join 10.0.0.1 --token T"),
-        (["10.0.0.1:9"], "instance", "swarmctl join 10.0.0.1:9 --token T"),
+        (["10.0.0.1:9"], "instance", "swarmctl join 10.0.0.1:9 --etcd URL,... --token T"),
         (["[fd00::1]:11405"], "node", "swarmctl join [fd00::1] --token T"),
         (["mac.local"], "operator", "swarmctl login mac.local --token T"),
         ([], "node", ""),
