@@ -188,12 +188,12 @@ class Membership:
         return is_silent(sighting, now_s, self._policy)
 
     async def _decide(self) -> None:
+        held = self._removals.held_until_s
         if self._mirror.outages != self._outages:
             self._outages = self._mirror.outages
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
         present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)}
         lost = frozenset(node for node in self._known() if node not in present)
-        held = self._removals.held_until_s
         now_s = self._clock.now_s()
         self._removals, due = observe(
             self._removals, present, lost, now_s, self._policy, doubtful=self.suspects & present
@@ -224,5 +224,5 @@ class Membership:
                 # One came back, or the picture is behind: the next look decides anew.
                 await self._leadership.check()
                 return
-            log.info("nodes.gone", nodes=batch)
+            log.info("nodes.gone", nodes=batch, revision=done.revision, epoch=self._leadership.epoch)
             await self._mirror.caught_up(done.revision)

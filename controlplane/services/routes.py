@@ -99,6 +99,7 @@ class RouteController:
                 await self._mirror.caught_up(done.revision)
                 self._wake.set()
                 return
+            log.debug("routes.written", revision=done.revision, epoch=self._leadership.epoch)
             await self._mirror.caught_up(done.revision)
 
     def _unchanged(self, name: ModelName) -> Compare:
