@@ -14,9 +14,10 @@ WORKERS ?= 2
 TEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-storm bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-storm chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -33,6 +34,9 @@ test-etcd: $(READY) ## The store, and several control planes, on three etcd memb
 
 test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.
 	@$(BIN)/python -m pytest -m storm $(TEST_ARGS) tests
+
+chaos: $(READY) ## Up to ten minutes of kills, freezes and cut cables; what must hold. CHAOS_ARGS="--seed 7".
+	@$(BIN)/python -m tests.chaos.run --kept $(CHAOS_ARGS)
 
 bench: $(READY) ## Measure the data plane, beside nginx and haproxy where they are installed.
 	@$(BIN)/python bench/run.py $(BENCH_ARGS)
