@@ -111,8 +111,8 @@ class Breakers:
     def sent(self, key: str, now_s: float) -> int:
         """A request is sent to ``key``: the era that its signals come back with. Once per attempt and key."""
         before = self._all.get(key)
-        if before is None:
-            return 0
+        if before is None or before.phase is Phase.ADMITTING:
+            return before.era if before is not None else 0
         after, era = enter(before, now_s, self._policy)
         if after is not before:
             self._put(key, after)

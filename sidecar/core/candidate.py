@@ -11,6 +11,8 @@ from swarmplane.routes import Endpoint
 
 ASSUMED_SLOTS: Final = 4
 """Slots of an endpoint that does not tell: small local servers serve one to a few requests at a time."""
+SUSPECT_COST: Final = 4.0
+"""What suspicion adds, in full sets of slots: a suspect is asked when the others are that far behind."""
 LARGE_BYTES: Final = 20e9
 SMALL_BYTES: Final = 8e9
 """Models up to this size are small: they leave large hosts to others."""
@@ -90,11 +92,16 @@ class Candidate:
     load_known: bool = False
     """Whether the owner's report is fresh; if not, ``in_flight`` is our own part only."""
     facts: Facts = UNKNOWN_FACTS
+    has_room: bool = field(init=False, repr=False, compare=False)
+    """Whether a request sent now would run at once, as far as is known."""
+    load: float = field(init=False, repr=False, compare=False)
+    """Requests there for each of its slots, suspicion included. Never negative."""
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a request sent now would run at once, as far as is known."""
-        return self.in_flight + self.queued < (self.slots or ASSUMED_SLOTS)
+    def __post_init__(self) -> None:
+        # Derived once: a candidate is kept for as long as nothing changes, and looked at by many requests.
+        ahead, slots = self.in_flight + self.queued, self.slots or ASSUMED_SLOTS
+        object.__setattr__(self, "has_room", ahead < slots)
+        object.__setattr__(self, "load", ahead / slots + (SUSPECT_COST if self.suspect else 0.0))
 
 
 def permitted(

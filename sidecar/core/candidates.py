@@ -10,6 +10,46 @@ from swarmplane.ids import EndpointId, NodeId
 from swarmplane.routes import Endpoint
 
 
+class Places:
+    """What follows from which ``endpoints`` there are, in that order: found once, and for many requests.
+
+    Args:
+        endpoints: Never changed.
+        own: The node whose endpoints are local.
+    """
+
+    __slots__ = ("_away", "_by_id", "_home", "_ids", "_own", "endpoints")
+
+    def __init__(self, endpoints: Sequence[Endpoint], own: NodeId) -> None:
+        self.endpoints = endpoints
+        self._own = own
+        self._ids: list[EndpointId] | None = None
+        self._by_id: dict[EndpointId, int] | None = None
+        self._home: list[int] | None = None
+        self._away: list[int] | None = None
+
+    @property
+    def ids(self) -> list[EndpointId]:
+        """The endpoints' ids. Read only."""
+        if self._ids is None:
+            self._ids = [endpoint.id for endpoint in self.endpoints]
+        return self._ids
+
+    @property
+    def by_id(self) -> dict[EndpointId, int]:
+        """Where each stands. Read only."""
+        if self._by_id is None:
+            self._by_id = {key: place for place, key in enumerate(self.ids)}
+        return self._by_id
+
+    def local(self, *, local: bool) -> list[int]:
+        """Where this host's own endpoints stand, or the others. Read only."""
+        if self._home is None or self._away is None:
+            self._home = [place for place, e in enumerate(self.endpoints) if e.node == self._own]
+            self._away = [place for place, e in enumerate(self.endpoints) if e.node != self._own]
+        return self._home if local else self._away
+
+
 class Candidates(Sequence[Candidate]):
     """The candidates of ``endpoints``, in that order, as ``make`` finds them when they are first looked at.
 
@@ -17,15 +57,20 @@ class Candidates(Sequence[Candidate]):
         endpoints: Those that may be asked.
         own: The node whose endpoints are local.
         make: Costs a few microseconds.
+        known: Of the same endpoints and node, where it was found before.
     """
 
-    __slots__ = ("_made", "_make", "_own", "endpoints")
+    __slots__ = ("_made", "_make", "endpoints", "known")
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], own: NodeId, make: Callable[[Endpoint], Candidate]
+        self,
+        endpoints: Sequence[Endpoint],
+        own: NodeId,
+        make: Callable[[Endpoint], Candidate],
+        known: Places | None = None,
     ) -> None:
         self.endpoints = endpoints
-        self._own = own
+        self.known = known or Places(endpoints, own)
         self._make = make
         self._made: dict[int, Candidate] = {}
 
@@ -52,14 +97,14 @@ class Candidates(Sequence[Candidate]):
         return len(self._made)
 
     def places(self, *, local: bool) -> list[int]:
-        """Where this host's own endpoints stand, or the others. Makes no candidate."""
-        return [place for place, e in enumerate(self.endpoints) if (e.node == self._own) is local]
+        """Where this host's own endpoints stand, or the others. Makes no candidate. Read only."""
+        return self.known.local(local=local)
 
 
 def ids_of(candidates: Sequence[Candidate]) -> list[EndpointId]:
-    """The endpoints of ``candidates``, in order; none is made for it."""
+    """The endpoints of ``candidates``, in order; none is made for it. Read only."""
     if isinstance(candidates, Candidates):
-        return [endpoint.id for endpoint in candidates.endpoints]
+        return candidates.known.ids
     return [candidate.endpoint.id for candidate in candidates]
 
 

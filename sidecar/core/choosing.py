@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.core import cost
 from sidecar.core.candidate import Candidate, Warmth
-from sidecar.core.candidates import ids_of, places_of
+from sidecar.core.candidates import Candidates, ids_of, places_of
 from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight
 from sidecar.core.choosing_rules import Row, charge_waiting, drop_credits, free, unstack
 from sidecar.core.cost import Ask, Breakdown, Excluded
 from sidecar.core.estimates_history import History
 from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Sessions
-from sidecar.core.strategies import effective, order
+from sidecar.core.strategies import DEFAULT_STRATEGY, STRATEGIES, by_load, order
 from swarmplane.ids import EndpointId
 
 FULL_SCAN: Final = 16
@@ -54,15 +54,20 @@ class Choice(Iterator[Candidate]):
         draw: float = 0.0,
         ordered: Iterable[Candidate] | None = None,
     ) -> None:
-        prices = prices or Prices()
         self.strategy = strategy
-        self.excluded = tuple(prices.excluded)
-        self.relaxed = not prices.rows and bool(prices.barred)
-        self._priced = prices.rows + prices.barred
-        self._rows = list(prices.rows or prices.barred)
         self._all = candidates
         self._draw = draw
         self._ordered = iter(ordered) if ordered is not None else None
+        if prices is None:
+            self.excluded: Sequence[tuple[Candidate, Excluded]] = ()
+            self.relaxed = False
+            self._priced: Sequence[Row] = ()
+            self._rows: list[Row] = []
+            return
+        self.excluded = prices.excluded
+        self.relaxed = not prices.rows and bool(prices.barred)
+        self._priced = prices.rows + prices.barred if prices.barred else prices.rows
+        self._rows = list(prices.rows or prices.barred)
 
     def __iter__(self) -> Choice:
         return self
@@ -122,15 +127,18 @@ class Chooser:
             draw: Uniform in [0, 1); the only chance in it.
             now_s: Monotonic time.
         """
-        strategy = effective(strategy)
+        if strategy not in STRATEGIES:
+            strategy = DEFAULT_STRATEGY
         if strategy == "least_cost":
             if len(candidates) > FULL_SCAN:
                 return self._sampled(candidates, ask, draw, now_s)
             return Choice(strategy, candidates, self._prices(candidates, ask, now_s), draw=draw)
         if strategy == "latency":
             return self._by_latency(candidates, ask, draw, now_s)
-        if len(candidates) > FULL_SCAN and strategy in SAMPLED:
-            return self._sampled_by_load(candidates, strategy, draw)
+        if strategy in SAMPLED:
+            if len(candidates) > FULL_SCAN:
+                return self._sampled_by_load(candidates, strategy, draw)
+            return Choice(strategy, candidates, ordered=by_load(candidates, strategy, draw))
         ordered = order(
             candidates,
             strategy,
@@ -147,16 +155,29 @@ class Chooser:
 
         For callers who make candidates only of those; :meth:`choose` samples by itself.
         """
+        return self._sample(endpoints, None, ask, draw, now_s)
+
+    def _sample(
+        self,
+        endpoints: Sequence[EndpointId],
+        where: Mapping[EndpointId, int] | None,
+        ask: Ask,
+        draw: float,
+        now_s: float,
+    ) -> Sequence[int]:
         if len(endpoints) <= FULL_SCAN:
             return range(len(endpoints))
         places = dict.fromkeys(two_of(len(endpoints), draw))
-        holders = sorted(self._prefixes.holders(ask.model, ask.blocks))
-        wanted = {endpoint for _, endpoint in holders[-MOST_HOLDERS:]}
+        wanted: set[EndpointId] = set()
+        if ask.blocks:
+            holders = sorted(self._prefixes.holders(ask.model, ask.blocks))
+            wanted.update(endpoint for _, endpoint in holders[-MOST_HOLDERS:])
         session = self._sessions.find(ask.session, now_s)
         if session is not None:
             wanted.add(session.endpoint)
         if wanted:
-            places.update((place, None) for place, key in enumerate(endpoints) if key in wanted)
+            where = where if where is not None else {key: place for place, key in enumerate(endpoints)}
+            places.update(dict.fromkeys(sorted(where[key] for key in wanted if key in where)))
         return tuple(places)
 
     def explain(self, candidates: Sequence[Candidate], ask: Ask, *, now_s: float) -> tuple[Breakdown, ...]:
@@ -166,7 +187,8 @@ class Chooser:
     # -- least_cost ---------------------------------------------------------------------------------------
 
     def _sampled(self, candidates: Sequence[Candidate], ask: Ask, draw: float, now_s: float) -> Choice:
-        places = self.sample(ids_of(candidates), ask, draw, now_s)
+        where = candidates.known.by_id if isinstance(candidates, Candidates) else None
+        places = self._sample(ids_of(candidates), where, ask, draw, now_s)
         draw = spread(draw)
         some = _with_room([candidates[place] for place in places], candidates, draw)
         prices = self._prices(some, ask, now_s)
@@ -184,11 +206,10 @@ class Chooser:
         places = dict.fromkeys((*home, *two_of(len(candidates), draw)))
         draw = spread(draw)
         some = _with_room([candidates[place] for place in places], candidates, draw)
-        first = order(some, strategy, draw)
 
         def ordered() -> Iterator[Candidate]:
-            yield from first
-            seen = {c.endpoint.id for c in first}
+            yield from by_load(some, strategy, draw)
+            seen = {c.endpoint.id for c in some}
             yield from lowest_first([c for c in candidates if c.endpoint.id not in seen], draw)
 
         return Choice(strategy, candidates, ordered=ordered())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,21 +11,23 @@ import msgspec
 from sidecar.core.candidate import Candidate
 from sidecar.core.choosing import Choice
 from sidecar.core.cost import Ask
-from sidecar.core.prefix import block_hashes, prompt_tokens
+from sidecar.core.prefix import BLOCK_BYTES, block_hashes, prompt_tokens
 from sidecar.core.session import session_key
 from sidecar.dataplane.peek import Body, Peek
 
 _PROMPT: Final = ("tools", "system", "messages")
 """What a prompt is made of, in the order in which caches see it (PROTOCOL section 8)."""
 _OTHER_PROMPTS: Final = ("instructions", "prompt", "input")
+_PARTS: Final = (*_PROMPT, *_OTHER_PROMPTS)
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_SAYING_MORE: Final = frozenset({*_LIMITS, "conversation", "prompt_cache_key", "user"})
 _DIGITS: Final = 9
 _LONGEST_NAME: Final = 1024
 _NOWHERE: Final = (0, 0)
 
 
 def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) -> Ask:
-    """The request for ``model`` as choosing sees it. About 4 µs and 1.5 µs for each KB of prompt.
+    """The request for ``model`` as choosing sees it. About 1.5 µs and 1.5 µs for each KB of prompt.
 
     Args:
         model: Canonical name.
@@ -33,16 +36,22 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
         session: What the client's header calls it; empty: nothing.
         key: Of the hashes.
     """
-    members, spans = content.members, content.spans
+    members = content.members
     if members is None:
         return Ask(model, session=session_key(model, header=session))
-    leading = prompt_spans(spans)
-    size = sum(end - start for start, end in leading)
+    size = 0
+    for name in _PARTS:
+        raw = members.get(name)
+        if raw is not None:
+            size += len(raw)
+    short = size + len(_PARTS) < BLOCK_BYTES
+    if short and not session and members.keys().isdisjoint(_SAYING_MORE):
+        return _short_ask(model, size)
     return Ask(
         model,
         prompt_tokens=prompt_tokens(size),
         max_tokens=_limit(members),
-        blocks=block_hashes(body, leading, key),
+        blocks=() if short else block_hashes(body, prompt_spans(content.spans), key),
         session=session_key(
             model,
             header=session,
@@ -51,6 +60,12 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
             user=_name(members, "user"),
         ),
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_ask(model: str, size: int) -> Ask:
+    """Of a prompt without a whole block, where the body says nothing else: the same for many."""
+    return Ask(model, prompt_tokens=prompt_tokens(size))
 
 
 def prompt_spans(spans: Mapping[str, tuple[int, int, int]]) -> list[tuple[int, int]]:

@@ -162,7 +162,14 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
         if candidate.local and plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
         return
-    resolution = plane.routes.resolve(plan.asked, plane.clock_s())
+    now_s = plane.clock_s()
+    several = plane.routes.several(plan.asked, now_s)
+    if several is not None:
+        group, candidates = several
+        plan.model = group.route.name
+        _order(plane, request, plan, candidates, group.strategy, now_s=now_s)
+        return
+    resolution = plane.routes.resolve(plan.asked, now_s)
     _choose(plane, request, plan, resolution, resolution.candidates)
     plane.sole.keep(plan.asked, resolution, plan.view)
 
@@ -174,9 +181,7 @@ def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
         raise RefusedError(
             "the request has been through this swarm already: a backend points back to it", Code.LOOP
         )
-    timeout = head.option(b"x-swarm-timeout-s")
-    if timeout:
-        plan.deadline_s = now_s + _seconds(timeout)
+    plan.deadline_s = now_s + allowed_s(head)
     local_only = any(_is_yes(head.option(name)) for name in _LOCAL_ONLY)
     resolution = plane.routes.resolve(plan.asked, plane.clock_s(), local_only=local_only)
     candidates = resolution.candidates
@@ -198,21 +203,35 @@ def _choose(
     if not candidates:
         raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
     plan.model = resolution.model or plan.asked
-    if len(candidates) == 1:
-        plan.left = list(candidates)
-        return
-    head, balancer = request.head, plane.routes.balancer
-    session = head.option(b"x-swarm-session")
-    plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key)
+    head = request.head
     route = resolution.route
     strategy = effective(
         head.option(b"x-swarm-strategy"),
         route.strategy if route is not None else "",
         plan.view.table.default_strategy,
     )
+    session = head.option(b"x-swarm-session")
+    _order(plane, request, plan, candidates, strategy, session, now_s=plane.clock_s())
+
+
+def _order(
+    plane: DataPlane,
+    request: Request,
+    plan: Plan,
+    candidates: Sequence[Candidate],
+    strategy: str,
+    session: str = "",
+    *,
+    now_s: float,
+) -> None:
+    if len(candidates) == 1:
+        plan.left = list(candidates)
+        return
+    balancer = plane.routes.balancer
+    plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key)
     if strategy in _BY_POLICY:
-        plan.ask = ask = _by_policy(head, ask)
-    choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=plane.clock_s())
+        plan.ask = ask = _by_policy(request.head, ask)
+    choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s)
     plan.left = Order(choice, len(candidates))
 
 
@@ -244,10 +263,9 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
     plan.hop = hop
     plan.origin = hop.origin
     plan.model = hop.model
-    if hop.deadline_ms is not None:
-        if hop.deadline_ms == 0:
-            raise RefusedError("the request's time is over", Code.UPSTREAM_TIMEOUT, expired=True)
-        plan.deadline_s = now_s + hop.deadline_ms / 1000
+    if hop.deadline_ms == 0:
+        raise RefusedError("the request's time is over", Code.UPSTREAM_TIMEOUT, expired=True)
+    plan.deadline_s = now_s + _hop_s(hop)
     if plane.draining:
         raise RefusedError("this node is draining", Code.DRAINING, retry_after=1)
     known = plane.own_sole.find(hop.model, plan.view)
@@ -264,6 +282,22 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
     # The sender counted the hinted one: among ours it goes first, so that its count stays true.
     plan.left = sorted(candidates, key=lambda c: c.endpoint.id == hop.endpoint)
     plane.own_sole.keep(hop.model, resolution, plan.view, local_only=True)
+
+
+def allowed_s(head: Head) -> float:
+    """For how long the request may take, by its sender; inf: it does not say.
+
+    Raises:
+        InvalidRequestError: It names no number of seconds.
+    """
+    if head.hop is not None:
+        return _hop_s(head.hop)
+    timeout = head.option(b"x-swarm-timeout-s")
+    return _seconds(timeout) if timeout else _NEVER
+
+
+def _hop_s(hop: Hop) -> float:
+    return _NEVER if hop.deadline_ms is None else hop.deadline_ms / 1000
 
 
 def _is_yes(value: str) -> bool:

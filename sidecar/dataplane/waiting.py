@@ -230,7 +230,10 @@ class Waits(Attempts):
             latency = history.by_endpoint.get(candidate.endpoint.id)
             if latency is not None and latency.samples >= _LEAST_SAMPLES:
                 # Priced for this prompt already.
-                usual = Usual(latency.p99_s(tokens), 0.0)
+                p99_s, first = latency.p99_s(tokens), policy.first_byte
+                if p99_s * first.factor <= first.floor_s:
+                    return min(first.floor_s, first.hard_s, policy.first_byte_timeout_s)
+                usual = Usual(p99_s, 0.0)
         limit_s = first_byte_limit_s(usual, tokens, others=True, spent=False, policy=policy.first_byte)
         return min(limit_s, policy.first_byte_timeout_s)
 

@@ -207,9 +207,7 @@ class Stake:
         balancer, ask, took_s = self._balancer, self._ask, now_s - self.sent_s
         tokens = ask.prompt_tokens
         cached_tokens = min(self._cached * BLOCK_TOKENS, tokens) if self._cached else 0
-        self._learns = balancer.history.wants(
-            ask.model, self.endpoint, took_s, tokens - cached_tokens, now_s
-        )
+        self._learns = balancer.history.wants(ask.model, self.endpoint, took_s, tokens - cached_tokens, now_s)
         if self._learns:
             balancer.history.first_token(
                 ModelName(ask.model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Final
 
@@ -53,7 +54,9 @@ class Conditions:
         self._by_node.pop(node, None)
         self._until_s.pop(node, None)
 
-    def housekeep(self, now_s: float) -> None:
-        """Forget what is too old; call every few seconds."""
-        for node in [node for node, until_s in self._until_s.items() if now_s >= until_s]:
+    def housekeep(self, now_s: float) -> Sequence[NodeId]:
+        """Forget what is too old, and return of whom; call every few seconds."""
+        over = [node for node, until_s in self._until_s.items() if now_s >= until_s]
+        for node in over:
             self.forget(node)
+        return over

@@ -17,6 +17,8 @@ class Counts:
 
     def __init__(self) -> None:
         self._by_origin: dict[EndpointId, dict[str, int]] = {}
+        self.totals: dict[EndpointId, int] = {}
+        """In flight, whoever sent them; endpoints without any may be absent. Read only."""
         self._queued: dict[EndpointId, int] = {}
         self._own: Container[EndpointId] = ()
         self.revision = 0
@@ -32,6 +34,7 @@ class Counts:
         if origins is None:
             origins = self._by_origin[endpoint] = {}
         origins[origin] = origins.get(origin, 0) + 1
+        self.totals[endpoint] = self.totals.get(endpoint, 0) + 1
         self.revision += 1
 
     def begin_within(self, endpoint: EndpointId, origin: str, limit: int) -> bool:
@@ -39,9 +42,11 @@ class Counts:
         origins = self._by_origin.get(endpoint)
         if origins is None:
             origins = self._by_origin[endpoint] = {}
-        if sum(origins.values()) >= limit:
+        total = self.totals.get(endpoint, 0)
+        if total >= limit:
             return False
         origins[origin] = origins.get(origin, 0) + 1
+        self.totals[endpoint] = total + 1
         self.revision += 1
         return True
 
@@ -52,12 +57,15 @@ class Counts:
             self.revision += 1
             return
         left = origins.get(origin, 0) - 1
+        if left >= 0:
+            self.totals[endpoint] -= 1
         if left > 0:
             origins[origin] = left
         else:
             origins.pop(origin, None)
             if not origins and endpoint not in self._own:
                 self._by_origin.pop(endpoint, None)
+                self.totals.pop(endpoint, None)
         self.revision += 1
 
     def set_queued(self, endpoint: EndpointId, queued: int) -> None:
@@ -68,8 +76,7 @@ class Counts:
 
     def total(self, endpoint: EndpointId) -> int:
         """In flight, whoever sent them."""
-        origins = self._by_origin.get(endpoint)
-        return sum(origins.values()) if origins else 0
+        return self.totals.get(endpoint, 0)
 
     def by_origin(self, endpoint: EndpointId) -> Mapping[str, int]:
         """In flight, by the node they entered at; a copy."""
@@ -87,5 +94,6 @@ class Counts:
         """Endpoints outside ``own`` are counted only while something runs there."""
         self._own = own
         self._by_origin = {k: v for k, v in self._by_origin.items() if v or k in own}
+        self.totals = {k: n for k, n in self.totals.items() if k in self._by_origin}
         self._queued = {k: v for k, v in self._queued.items() if v or k in own}
         self.revision += 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from sidecar.core import overlay as overlays
 from sidecar.core.breaker_group import Admission
 from sidecar.core.candidate import Candidate
 from sidecar.core.candidates import Candidates
 from sidecar.core.choosing import FULL_SCAN
-from sidecar.core.load import EndpointLoad, Seen, estimate
+from sidecar.core.load import EndpointLoad
 from sidecar.core.overlay import Overlay
 from sidecar.core.prefix import unpack_digest
 from sidecar.routing.balancing import Balancer
@@ -19,6 +20,7 @@ from sidecar.routing.conditions import Conditions
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, unready
+from sidecar.routing.stands import Group, Stands
 from sidecar.routing.uses import Uses
 from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
 from swarmplane.conditions import Condition
@@ -27,6 +29,7 @@ from swarmplane.inventory import Inventory
 from swarmplane.prefixes import EndpointPrefixes
 from swarmplane.routes import Endpoint, ModelRoute, RouteTable
 
+_MOST_GROUPS: Final = 4096
 _NO_SWARM = RouteTable(SwarmId(""))
 
 
@@ -50,17 +53,16 @@ class CurrentRoutes:
         self.view: View = build_view(self._node, _NO_SWARM, {}, own_name=node_name)
         """The present picture, replaced whole and by nobody else. Take it once per request."""
         self._view = self.view
-        self._name = self._view.node_name(self._node)
-        self._ready: dict[str, list[Endpoint]] = {}
-        """What may serve the models of the view that have several endpoints, where nothing was learned."""
-        self._overlay = Overlay()
+        self._groups: dict[str, Group] = {}
+        """By names as clients write them: models of the view that have several endpoints which may serve."""
+        self._overlay = self._harmless = Overlay()
+        """What was learned; the last one that was seen to leave nobody out."""
         self._counts = Counts()
-        self._seen: dict[EndpointId, Seen] = {}
         self._conditions = Conditions()
+        self._stands = Stands(self._view, self._counts, self._conditions)
         self.own_condition: Condition | None = None
         """What this host tells of itself; None: not known yet."""
         self.uses = Uses()
-        self._learned_slots: Mapping[EndpointId, int] = {}
         self._subscribers: list[Callable[[], None]] = []
 
     @property
@@ -152,10 +154,8 @@ class CurrentRoutes:
     def take_load(self, load: EndpointLoad, received_s: float) -> None:
         """As :meth:`set_load`; ``load`` is never changed by anybody."""
         endpoint = load.endpoint
-        before = self._seen.get(endpoint)
-        if endpoint in self._view.own or (before is not None and before.received_s > received_s):
+        if endpoint in self._view.own or not self._stands.take(load, received_s):
             return
-        self._seen[endpoint] = Seen(load, received_s)
         if (
             self._overlay.full
             and load.slots
@@ -167,6 +167,7 @@ class CurrentRoutes:
         """``node`` said how it is; believed until ``until_s``. None: nothing is known of it any more."""
         own = node == self._node
         self._conditions.tell(node, condition, until_s, own=own)
+        self._stands.changed_at(node)
         if own:
             self.own_condition = condition
 
@@ -190,8 +191,8 @@ class CurrentRoutes:
                 own_name=view.own_name,
             )
         self.view = self._view = view
-        self._ready.clear()
-        self._name = view.node_name(self._node)
+        self._groups.clear()
+        self._stands.show(view)
         for callback in self._subscribers:
             callback()
 
@@ -224,10 +225,11 @@ class CurrentRoutes:
     def housekeep(self, now_s: float) -> None:
         """Forget overlays and reports without effect; call every few seconds."""
         self._overlay = overlays.pruned(self._overlay, self._view.table.version, now_s)
-        self._conditions.housekeep(now_s)
+        for node in self._conditions.housekeep(now_s):
+            self._stands.changed_at(node)
         nodes = self._view.table.nodes
         self.balancer.housekeep(now_s, lambda key: key.partition("/")[0] in nodes or key in self._view.own)
-        self._seen = {key: seen for key, seen in self._seen.items() if key.partition("/")[0] in nodes}
+        self._stands.keep(nodes)
 
     # -- counting -----------------------------------------------------------------------------------------
 
@@ -247,8 +249,7 @@ class CurrentRoutes:
 
     def _left_room(self, endpoint: EndpointId) -> None:
         """One of our own ended at an ``endpoint`` that said it is full: by its last report, is it still?"""
-        own = self._counts.total(endpoint)
-        load = estimate(self._seen.get(endpoint), own=own, origin=self._node, now_s=self._clock_s())
+        load = self._stands.load(endpoint, self._clock_s())
         if load.known and load.in_flight + load.queued < load.slots:
             self._overlay = overlays.has_room(self._overlay, endpoint)
 
@@ -258,11 +259,13 @@ class CurrentRoutes:
 
     def set_queued(self, endpoint: EndpointId, queued: int) -> None:
         """So many requests wait for a slot of the own ``endpoint``."""
-        self._counts.set_queued(endpoint, queued)
+        if self._counts.queued(endpoint) != queued:
+            self._counts.set_queued(endpoint, queued)
+            self._stands.changed(endpoint)
 
     def set_learned_slots(self, slots: Mapping[EndpointId, int]) -> None:
         """Slots of own endpoints whose number nobody names but which were learned."""
-        self._learned_slots = slots
+        self._stands.set_learned_slots(slots)
 
     def load_report(self) -> tuple[EndpointLoad, ...]:
         """What own endpoints carry: every one that served anything since it appeared."""
@@ -277,7 +280,7 @@ class CurrentRoutes:
             endpoint,
             self._counts.by_origin(endpoint),
             self._counts.queued(endpoint),
-            own.endpoint.slots or self._learned_slots.get(endpoint, 0),
+            own.endpoint.slots or self._stands.learned_slots(endpoint),
         )
 
     def load_text(self, endpoint: EndpointId) -> str:
@@ -297,19 +300,38 @@ class CurrentRoutes:
         ``local_only`` leaves other nodes' endpoints out: the owner's side of a hop, and clients who want it.
         Endpoints known to be gone or full are left out; ejected ones too, unless nothing else is left.
         """
+        if not local_only:
+            found = self.several(asked, now_s)
+            if found is not None:
+                return Resolution(found[0].route, found[1], "ready")
         route = self._view.index.find(asked)
         if route is None:
             return Resolution(None)
-        # Nearly always nothing is gone or full: then what may serve follows from the view alone.
         learned = bool(self._overlay.gone or self._overlay.full)
-        if not learned and not local_only:
-            known = self._ready.get(route.name)
-            if known is not None:
-                self.uses.note(route.name, now_s)
-                return Resolution(route, self._candidates(known, now_s), "ready")
-        return self._resolved(route, now_s, learned=learned, local_only=local_only)
+        return self._resolved(asked, route, now_s, learned=learned, local_only=local_only)
 
-    def _resolved(self, route: ModelRoute, now_s: float, *, learned: bool, local_only: bool) -> Resolution:
+    def several(self, asked: str, now_s: float) -> tuple[Group, Sequence[Candidate]] | None:
+        """What may serve ``asked``, where that follows from the view alone; None: see :meth:`resolve`.
+
+        Nearly always nothing is gone, full or ejected, and nobody has just returned.
+        """
+        group = self._groups.get(asked)
+        if group is None:
+            return None
+        overlay, balancer = self._overlay, self.balancer
+        if overlay is not self._harmless:
+            if overlay.gone or overlay.full:
+                return None
+            if not overlay.ejected:
+                self._harmless = overlay
+        self.uses.note(group.route.name, now_s)
+        if overlay.ejected or balancer.returned or not balancer.breakers.all_admit:
+            return group, self._candidates(group.endpoints, now_s)
+        return group, self._stands.offer(group, now_s)
+
+    def _resolved(
+        self, asked: str, route: ModelRoute, now_s: float, *, learned: bool, local_only: bool
+    ) -> Resolution:
         view, overlay = self._view, self._overlay
         ready: list[Endpoint] = []
         waits: list[float] = []
@@ -331,8 +353,8 @@ class CurrentRoutes:
         if ready:
             if len(ready) > 1:
                 self.uses.note(route.name, now_s)
-                if not learned and not local_only:
-                    self._ready[route.name] = ready
+                if not learned and not local_only and len(self._groups) < _MOST_GROUPS:
+                    self._groups[asked] = self._stands.group(route, ready)
             return Resolution(route, self._candidates(ready, now_s), "ready")
         return unready(route, waits, loading=loading, draining=draining)
 
@@ -368,33 +390,4 @@ class CurrentRoutes:
 
     def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
         """``endpoint`` of the present view with what is known of it at ``now_s``."""
-        own_count = self._counts.total(endpoint.id)
-        if endpoint.node == self._node:
-            queued = self._counts.queued(endpoint.id)
-            # Never suspect: that others miss our heartbeats says nothing about our own backends.
-            return Candidate(
-                endpoint,
-                True,
-                (),
-                self._name,
-                own_count,
-                queued,
-                endpoint.slots or self._learned_slots.get(endpoint.id, 0),
-                load_known=True,
-                facts=self._conditions.of(endpoint),
-            )
-        view = self._view
-        load = estimate(self._seen.get(endpoint.id), own=own_count, origin=self._node, now_s=now_s)
-        entry = view.table.nodes.get(endpoint.node)
-        return Candidate(
-            endpoint,
-            local=False,
-            peer_addresses=entry.peer_addresses if entry is not None else (),
-            node_name=view.node_name(endpoint.node),
-            in_flight=load.in_flight,
-            queued=load.queued,
-            slots=load.slots or endpoint.slots,
-            suspect=endpoint.node in view.suspects,
-            load_known=load.known,
-            facts=self._conditions.of(endpoint),
-        )
+        return self._stands.candidate(endpoint, now_s)

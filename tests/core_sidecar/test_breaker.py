@@ -207,7 +207,11 @@ class Fleet(RuleBasedStateMachine):
             if after.era != before.era:
                 assert signal in BAD
                 wait_s = after.retry_at_s - self.now_s
-                assert POLICY.base_backoff_s <= wait_s <= POLICY.max_backoff_s * (1 + POLICY.jitter)
+                assert (
+                    POLICY.base_backoff_s - 1e-9
+                    <= wait_s
+                    <= POLICY.max_backoff_s * (1 + POLICY.jitter) + 1e-9
+                )
             self.breaker = after
 
     @invariant()

@@ -120,3 +120,49 @@ def test_another_policy_holds_from_now_on() -> None:
     era = breakers.sent("e", 1.0)
     assert breakers.ended("e", Signal.FAILED, era, 1.0, 0.0)
     assert breakers.of("e").phase is Phase.EJECTED
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Signal.SUCCEEDED] * 3 + [s for s in Signal if s is not Signal.DISPATCHED]),
+            st.sampled_from([0.0, 0.1, 0.9, 1.0, 3.0, 20.0, 70.0]),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_successes_that_are_only_counted_are_steps_nevertheless(
+    ends: list[tuple[Signal, float, bool, bool]],
+) -> None:
+    """Kills: a tally kept over its second, over a failure, for another era, while probing; one too many."""
+    policy = Policy(max_failures=3, max_local_failures=3)
+    counted, stepped, now_s, eras = Breakers(policy), Breakers(policy), 0.0, [0]
+    for signal, later_s, late, looks in ends:
+        now_s += later_s
+        assert counted.sent("k", now_s) == stepped.sent("k", now_s)
+        eras.append(stepped.sent("k", now_s))
+        assert counted.sent("k", now_s) == eras[-1]
+        era = eras[len(eras) // 2] if late else eras[-1]
+        changed = (
+            counted.succeeded("k", era, now_s)
+            if signal is Signal.SUCCEEDED
+            else counted.ended("k", signal, era, now_s, 0.5)
+        )
+        assert changed is stepped.ended("k", signal, era, now_s, 0.5)
+        assert counted.all_admit is stepped.all_admit
+        if looks:
+            assert counted.of("k") == stepped.of("k")
+    assert dict(counted.items()).get("k", Breaker()) == stepped.of("k")
+
+
+def test_what_was_only_counted_is_forgotten_with_its_key() -> None:
+    """Kills: tallies kept by `keep`."""
+    breakers = Breakers(Policy())
+    for key in "ab":
+        breakers.succeeded(key, breakers.sent(key, 1.0), 1.0)
+        breakers.succeeded(key, 0, 1.5)
+    breakers.keep(lambda key: key == "b")
+    assert breakers.of("a") == Breaker()
+    assert breakers.of("b").window == ((1, 2, 0),)

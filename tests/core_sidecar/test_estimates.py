@@ -416,3 +416,59 @@ def test_the_pace_of_answers_is_kept_by_endpoint_and_bounded(monkeypatch: pytest
     assert set(history.rates) == {E, EndpointId("third")}
     history.forget(E)
     assert E not in history.rates
+
+
+def answers(latency: Latency, gap_s: float, seconds: float, took_s: float = 0.1) -> float:
+    """First tokens every ``gap_s``; how many a second were taken."""
+    begins_s, taken = max(latency.at_s, 0.0), 0
+    for number in range(1, round(seconds / gap_s) + 1):
+        now_s = begins_s + number * gap_s
+        if latency.wants(took_s, 100, now_s):
+            latency.first_token(took_s, 100, now_s)
+            taken += 1
+    return taken / seconds
+
+
+def test_of_frequent_answers_a_sample_is_learned_from() -> None:
+    """Kills: all taken, one taken and then none, the gap for the mean gap, a share that is never renewed."""
+    latency = Latency(0.0)
+    assert all(latency.wants(0.1, 100, 0.001) for _ in range(1000)), "nothing is known yet"
+    assert answers(latency, 0.1, 20.0) == pytest.approx(10.0), "every one of so few"
+    assert answers(latency, 0.001, 20.0) == pytest.approx(20.0, rel=0.1)
+    assert answers(latency, 0.0002, 4.0) == pytest.approx(20.0, rel=0.2)
+    assert answers(latency, 0.1, 60.0) == pytest.approx(10.0, rel=0.05), "and again every one"
+
+
+def test_a_slow_answer_is_always_learned_from() -> None:
+    """Kills: slow ones passed over."""
+    latency = Latency(0.0)
+    answers(latency, 0.001, 5.0)
+    found = [latency.wants(0.1, 100, latency.at_s + 0.001) for _ in range(10)]
+    assert found.count(True) <= 1
+    assert latency.wants(0.2, 100, latency.at_s + 0.001)
+    assert latency.wants(math.inf, 100, latency.at_s + 0.001)
+
+
+def test_in_bursts_every_place_counts_as_often() -> None:
+    """Kills: the first of each burst taken, because time passed before it."""
+    latency, taken = Latency(0.0), [0] * 40
+    for burst in range(400):
+        for place in range(40):
+            now_s = burst * 0.4 + place * 0.002
+            if latency.wants(0.1, 100, now_s):
+                latency.first_token(0.1, 100, now_s)
+                taken[place] += 1
+    assert sum(taken) < 400 * 40 / 2
+    assert max(taken[1:]) <= 6 * (sum(taken) / 40)
+    assert sum(taken[20:]) > sum(taken) / 4
+
+
+def test_a_history_wants_what_its_estimates_want() -> None:
+    """Kills: unknown models or endpoints not wanted."""
+    history = History()
+    assert history.wants("m", E, 0.1, 100, 1.0)
+    for number in range(200):
+        history.first_token(M, E, 0.1, prompt_tokens=100, now_s=1.0 + number * 0.001)
+    assert history.wants("m", EndpointId("n/b/other"), 0.1, 100, 1.3)
+    found = [history.wants("m", E, 0.1, 100, 1.201) for _ in range(20)]
+    assert found.count(True) < 20

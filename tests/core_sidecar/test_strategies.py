@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sidecar.core.candidate import Candidate, permitted
 from sidecar.core.strategies import (
     STRATEGIES,
+    by_load,
     effective,
     is_known,
     least_load,
@@ -302,3 +303,17 @@ def test_permitted(pin: str, local_only: bool, expected: str) -> None:
     """Kills: pin by name only, by id only, `or` for `and`, ignoring local_only under a pin."""
     given_ = (candidate("a"), candidate("b", local=True), candidate("c"))
     assert nodes(permitted(given_, pin=pin, local_only=local_only)) == expected
+
+
+@given(candidates, st.sampled_from(["least_load", "local_spillover", "local_first"]))
+def test_lazily_ordered_is_as_likely(found: list[Candidate], strategy: str) -> None:
+    """Kills: full ones in front of others, suspects at home, the nearest tie left out, one given twice."""
+    draws = [(number + 0.5) / 840 for number in range(840)]
+    lazily, at_once = Counter[str](), Counter[str]()
+    for draw in draws:
+        ordered = list(by_load(found, strategy, draw))
+        assert sorted(c.endpoint.id for c in ordered) == sorted(c.endpoint.id for c in found)
+        if ordered:
+            lazily[ordered[0].endpoint.id] += 1
+            at_once[order(found, strategy, draw)[0].endpoint.id] += 1
+    assert lazily == at_once

@@ -337,7 +337,7 @@ def test_housekeeping_forgets_what_has_no_effect(routes: CurrentRoutes) -> None:
     routes.set_load(EndpointId("left/srv/tiny"), {}, 0, 1, NOW_S)
     routes.learn_gone(EndpointId("bee/srv/tiny"), NOW_S)
     routes.housekeep(NOW_S + 100)
-    assert set(routes._seen) == {"bee/srv/tiny"}  # reports of nodes that left must not pile up
+    assert set(routes._stands._seen) == {"bee/srv/tiny"}  # reports of nodes that left must not pile up
     assert not routes.overlay.gone
 
 
