@@ -131,7 +131,8 @@ class Attempts(Sink):
         """Plan and make the first attempt."""
         plane = self._plane
         request = self.request
-        self._started_s = now_s = time.monotonic()
+        # Begun again after a wait for its model, it has no more time than before.
+        self._started_s = now_s = self._started_s or time.monotonic()
         try:
             self.plan = self._plan = plan = plan_request(plane, request, self.connection.peer, now_s)
         except SwarmError as error:
@@ -140,9 +141,9 @@ class Attempts(Sink):
         plane.active.add(self)
         if not plan.stateless:
             self._progress = _NOT_STATELESS
-        if self.connection.peer is not None:
-            self._next_phase_s = now_s + plane.policy.phase_after_s
         self._planned_s = time.monotonic()
+        if self.connection.peer is not None:
+            self._next_phase_s = self._planned_s + plane.policy.phase_after_s
         self._next()
 
     def _next(self) -> None:

@@ -12,6 +12,7 @@ from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.hedging import Hedges
+from sidecar.dataplane.plan import allowed_s
 from sidecar.dataplane.refusals import RefusedError
 from swarmplane.errors import Code, SwarmError
 
@@ -83,6 +84,7 @@ class Loading:
         swarm = error.swarm if isinstance(error, RefusedError) else None
         eta = swarm.get("eta_s") if swarm is not None else None
         eta_s = eta if isinstance(eta, float) else None
+        wait_s = min(wait_s, allowed_s(request.request.head))
         self._waiting[request] = _Wait(
             now_s + wait_s, now_s + plane.policy.phase_after_s, plane.routes.view, eta_s
         )

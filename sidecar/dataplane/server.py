@@ -246,6 +246,7 @@ class DataPlane:
     def _cut_short(self) -> None:
         """End everything that runs, so that every client is told why."""
         self.draining = True
+        self.loading.look(self.now_s)
         # Those that wait go first: else they would take the places of those that run.
         for exchange in sorted(self.active, key=lambda one: one.runs):
             try:

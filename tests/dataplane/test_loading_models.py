@@ -1,16 +1,19 @@
 """A model that loads is waited for, within bounds, and its sender is told so.
 
 Mutants seen to be killed: no bound in time, nobody told, a wait beside another node that has the model,
-clients that leave kept, nothing begun when the model is there.
+clients that leave kept, nothing begun when the model is there, time that begins again, a drain that forgets.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from swarmplane.inventory import ModelState
-from tests.fakes.backend import FakeBackend, running_backend
-from tests.fakes.dataplane import CHAT, Node, Served, TestSwarm, client, eventually, running_node
+from tests.fakes.backend import Behaviour, FakeBackend, running_backend
+from tests.fakes.dataplane import CHAT, QUICK, Node, Served, TestSwarm, client, eventually, running_node
+
+HANGS = Behaviour(hang=True)
 
 
 def loading(backend: FakeBackend) -> dict[str, Served]:
@@ -54,6 +57,37 @@ async def test_a_node_that_drains_refuses_who_waits(backend: FakeBackend) -> Non
         node.plane.draining = True
         assert (await http.answer()).status == 503
         assert not node.plane.loading
+
+
+async def test_a_drain_in_no_time_refuses_who_waits(backend: FakeBackend) -> None:
+    slow = replace(QUICK, loading_wait_s=30.0, tick_s=1.0)
+    async with running_node(served=loading(backend), policy=slow) as node, client(node) as http:
+        http.post(CHAT)
+        await eventually(lambda: len(node.plane.loading), "it waits")
+        await node.plane.drain(0.0)
+        assert (await http.answer()).status == 503
+
+
+async def test_nobody_waits_for_longer_than_it_has_time(backend: FakeBackend) -> None:
+    async with running_node(served=loading(backend), loading_wait_s=60.0) as node, client(node) as http:
+        assert (await http.ask(CHAT, x_swarm_timeout_s="0.3")).status == 503
+
+
+async def test_what_it_waited_is_of_its_time(backend: FakeBackend) -> None:
+    """Kills: the clock begun again once the model is there."""
+    async with running_node(served=loading(backend), loading_wait_s=60.0) as node, client(node) as http:
+        backend.default = HANGS
+        http.post(CHAT, x_swarm_timeout_s="3")
+        await eventually(lambda: len(node.plane.loading), "it waits")
+        (waiting,) = node.plane.loading._waiting
+        began_s = waiting._started_s
+        await asyncio.sleep(0.3)
+        node.own({"one": Served(backend)})
+        await eventually(lambda: waiting.plan, "it runs")
+        assert waiting.plan is not None
+        assert waiting._started_s == began_s
+        assert waiting.plan.deadline_s == began_s + 3.0
+        assert (await http.answer()).status == 504
 
 
 async def test_across_a_hop_the_sender_hears_why(pair: tuple[Node, Node], backend: FakeBackend) -> None:
