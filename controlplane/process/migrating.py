@@ -84,10 +84,7 @@ async def migrate(
         return Migrated(swarm.id, swarm.name, 0, done, again=True)
     claim = await _claim(target, swarm.id)
     lasting = [kv for kv in items if kv.key not in _LAST and not _passes(kv)]
-    for batch in _batches(lasting):
-        if not (await target.transact([modified(MARKER, claim)], batch)).succeeded:
-            raise ConflictError("somebody else migrates into the same place; let one of you finish")
-    await _check(target, lasting)
+    await _copy(lasting, target, claim)
     generation = max(before + 1, int(now_s))
     # First it is nobody's truth, then the target's: never both.
     await asyncio.to_thread(give_up)
@@ -176,6 +173,13 @@ async def _claim(target: Store, swarm: str) -> int:
     if not done.succeeded:
         raise ConflictError("somebody else migrates into the same place; let one of you finish")
     return done.revision
+
+
+async def _copy(lasting: Sequence[KeyValue], target: Store, claim: int) -> None:
+    for batch in _batches(lasting):
+        if not (await target.transact([modified(MARKER, claim)], batch)).succeeded:
+            raise ConflictError("somebody else migrates into the same place; let one of you finish")
+    await _check(target, lasting)
 
 
 async def _check(target: Store, wanted: Sequence[KeyValue]) -> None:

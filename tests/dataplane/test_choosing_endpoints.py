@@ -134,6 +134,8 @@ class CachingBackend(FakeBackend):
 
     kept: dict[str, None] = field(default_factory=dict)
     hits: int = 0
+    worked_s: float = 0.0
+    """By the model of it: what the machine that runs the test adds is not in it."""
 
     def behaviour(self, seen: Seen) -> Behaviour:
         prompt = json.loads(seen.body)["messages"][0]["content"]
@@ -143,7 +145,9 @@ class CachingBackend(FakeBackend):
         self.kept[prompt] = None
         if len(self.kept) > KEPT:
             del self.kept[next(iter(self.kept))]
-        return Behaviour(delay_s=0.01 if hit else 0.08)
+        took_s = 0.01 if hit else 0.08
+        self.worked_s += took_s
+        return Behaviour(delay_s=took_s)
 
 
 KEPT = 9
@@ -151,7 +155,10 @@ KEPT = 9
 
 
 async def prefix_hits(strategy: str, prompts: Sequence[str]) -> tuple[float, list[int], float]:
-    """Share of requests that met their prompt in one of four caches, how many each served, and how long."""
+    """Share of requests that met their prompt in one of four caches, how many each served, and how long.
+
+    The time is what six clients and four slots of the busiest need at least, whatever else the machine does.
+    """
     async with AsyncExitStack() as stack:
         fakes = [CachingBackend() for _ in range(4)]
         for fake in fakes:
@@ -168,11 +175,11 @@ async def prefix_hits(strategy: str, prompts: Sequence[str]) -> tuple[float, lis
                     answer = await one.ask({"model": "m1", "messages": messages}, x_swarm_strategy=strategy)
                     assert answer.status == 200
 
-        began_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for _ in range(6):
                 group.create_task(worker())
-        took_s = time.monotonic() - began_s
+        worked_s = [fake.worked_s for fake in fakes]
+        took_s = max(sum(worked_s) / 6, max(worked_s) / 4)
         hits = sum(fake.hits for fake in fakes)
         return hits / len(prompts), [len(fake.asked) for fake in fakes], took_s
 
@@ -188,7 +195,7 @@ async def test_shared_prompts_go_where_they_are_cached() -> None:
     hits, _, took_s = await prefix_hits("least_cost", prompts)
     hits_in_turns, _, took_in_turns_s = await prefix_hits("round_robin", prompts)
     assert hits >= 2.5 * hits_in_turns
-    assert took_s < took_in_turns_s / 1.3
+    assert took_s < took_in_turns_s / 1.7
 
 
 async def test_prompts_that_share_nothing_make_no_hot_spot() -> None:
