@@ -97,9 +97,7 @@ async def enroll(
             authority, and what the authority says of the token.
     """
     located = await locate(address)
-    target, leaf_pem = await _reach(located)
-    async with _stub(target, leaf_pem) as stub:
-        authority = await _fetch_authority(stub, located)
+    target, authority = await _authority_at(located)
     ca_pem = authority.ca_pem.encode()
     _check_fingerprint(ca_pem, token, located)
     key = keys.new_private_key()
@@ -204,6 +202,20 @@ async def _stub(target: Address, root_pem: bytes) -> AsyncIterator[_Authority]:
     async with await enrollment_channel(target, root_pem) as channel:
         stub: _Authority = enrollment_pb2_grpc.EnrollmentServiceStub(channel)
         yield stub
+
+
+async def _authority_at(located: Located) -> tuple[Address, pb.FetchAuthorityResponse]:
+    target, leaf_pem = await _reach(located)
+    try:
+        async with _stub(target, leaf_pem) as stub:
+            return target, await _fetch_authority(stub, located)
+    except FailedPreconditionError:
+        target, renewed_pem = await _reach(located)
+        if renewed_pem == leaf_pem:
+            raise
+    # The instance renewed its certificate between the two connections.
+    async with _stub(target, renewed_pem) as stub:
+        return target, await _fetch_authority(stub, located)
 
 
 async def _fetch_authority(stub: _Authority, located: Located) -> pb.FetchAuthorityResponse:

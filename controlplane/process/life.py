@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -99,6 +99,7 @@ async def live(
             secret_file=founding.secret_file,
             shared=opened.etcd is not None,
         )
+        authority = replace(authority, certificate_life_s=settings.control.certificate_life_s)
         if not secret_is_private(founding.secret_file or secret_path(data_dir)):
             log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
         credential = await asyncio.to_thread(own_credential, authority, data_dir, time.time())

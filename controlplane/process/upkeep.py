@@ -38,7 +38,7 @@ class Upkeep:
         *,
         clock: Clock,
         unix_s: Callable[[], float],
-        every_s: float = EVERY_S,
+        every_s: float | None = None,
         guards: Callable[[], Sequence[Compare] | None] = tuple,
     ) -> None:
         self._store = store
@@ -47,7 +47,9 @@ class Upkeep:
         self._certificate = certificate
         self._clock = clock
         self._unix_s = unix_s
-        self._every_s = every_s
+        # A certificate that lives for minutes must be looked at more often than one that lives for days.
+        life_s = authority.certificate_life_s
+        self._every_s = min(EVERY_S, life_s / 10) if every_s is None else every_s
         self._guards = guards
 
     async def run(self) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from controlplane.services.sealing import SwarmSecret
 from swarmplane.credentials.authority import Authority, issue
 from swarmplane.credentials.certificate import is_issued_by
-from swarmplane.credentials.names import Subject
+from swarmplane.credentials.lifetime import LIFETIME_S
+from swarmplane.credentials.names import Profile, Subject
 from swarmplane.ids import SwarmId
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class SwarmAuthority:
     """The name people gave the swarm."""
     ca: Authority = field(repr=False)
     secret: SwarmSecret = field(repr=False)
+    certificate_life_s: float = LIFETIME_S[Profile.NODE]
+    """How long new certificates of nodes and instances live."""
 
     @property
     def ca_pem(self) -> bytes:
@@ -37,7 +40,11 @@ class SwarmAuthority:
 
     def certificate(self, public_key: ec.EllipticCurvePublicKey, subject: Subject, now_s: float) -> bytes:
         """A new certificate (PEM) for ``subject``. Whether it may have one was decided before."""
-        return issue(self.ca, public_key, subject, now_s)
+        return issue(self.ca, public_key, subject, now_s, lifetime_s=self.lifetime_s(subject.profile))
+
+    def lifetime_s(self, profile: Profile) -> float:
+        """How long a new certificate of ``profile`` lives; people's live as ever."""
+        return LIFETIME_S[profile] if profile is Profile.USER else self.certificate_life_s
 
     def signed(self, certificate_pem: bytes) -> bool:
         """Whether a certificate is one of ours, whatever its dates."""

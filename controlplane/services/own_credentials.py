@@ -107,11 +107,14 @@ def _document(directory: Path) -> dict[str, object]:
 
 def _fresh(authority: SwarmAuthority, directory: Path, subject: Subject, now_s: float) -> Credential:
     known = _usable(authority, directory, subject)
-    if known is not None and now_s < renewal_due_s(known.facts().not_after_s, subject.profile):
-        return known
     if known is None:
         renewed = _new(authority, subject, now_s)
     else:
+        facts = known.facts()
+        # Whichever is shorter, so that a shorter life set since then holds at once.
+        life_s = min(facts.lifetime_s, authority.lifetime_s(subject.profile))
+        if now_s < renewal_due_s(facts.not_after_s, facts.lifetime_s) and life_s == facts.lifetime_s:
+            return known
         key = keys.private_key_from_pem(known.key_pem)
         renewed = known.with_certificate(authority.certificate(key.public_key(), subject, now_s))
     save_credential(directory, renewed)

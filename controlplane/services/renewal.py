@@ -7,7 +7,6 @@ from collections.abc import Callable
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from swarmplane.credentials import csr
-from swarmplane.credentials.authority import LIFETIME_S
 from swarmplane.credentials.certificate import read_certificate
 from swarmplane.credentials.names import Subject
 from swarmplane.credentials.renewal import EXPIRED_RENEWAL_S, is_proven
@@ -35,7 +34,7 @@ class Renewal:
         """
         public_key = csr.public_key_of(csr_der)
         certificate = self._authority.certificate(public_key, subject, self._unix_s())
-        return certificate, LIFETIME_S[subject.profile]
+        return certificate, self._authority.lifetime_s(subject.profile)
 
     def challenge(self) -> bytes:
         """What the old key must sign."""

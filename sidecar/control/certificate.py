@@ -15,8 +15,7 @@ import structlog
 from swarmplane.channels import swarm_errors
 from swarmplane.credentials import csr, keys
 from swarmplane.credentials.files import load_credential, save_renewed
-from swarmplane.credentials.names import Profile
-from swarmplane.credentials.renewal import RETRY_S, next_try_s
+from swarmplane.credentials.renewal import next_try_s, retry_s
 from swarmplane.enrollment import renew_expired
 from swarmplane.v1 import certificate_pb2, certificate_pb2_grpc
 
@@ -36,9 +35,9 @@ class NodeCertificate:
 
     async def due_in_s(self) -> float:
         """Seconds until it should be renewed; at least the pause between two tries."""
-        credential = await asyncio.to_thread(load_credential, self.directory)
-        ends_s = credential.facts().not_after_s
-        return max(RETRY_S, next_try_s(time.time(), ends_s, Profile.NODE, self._draw))
+        facts = (await asyncio.to_thread(load_credential, self.directory)).facts()
+        wait_s = next_try_s(time.time(), facts.not_after_s, facts.lifetime_s, self._draw)
+        return max(retry_s(facts.lifetime_s), wait_s)
 
     async def expired(self) -> bool:
         """Whether it has ended."""

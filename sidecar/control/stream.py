@@ -66,7 +66,7 @@ class ControlStream:
         self._progress = Progress(applied_s=clock.now_s())
         self._session: Session | None = None
         self._welcome: pb.Welcome | None = None
-        self._address = ""
+        self._address, self._since_s = "", 0.0
         self._reason = "not connected yet"
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
@@ -77,6 +77,11 @@ class ControlStream:
     def connected(self) -> bool:
         """Whether an instance has welcomed us and the stream stands."""
         return self._welcome is not None
+
+    @property
+    def connected_s(self) -> float | None:
+        """For how long the stream has stood without a break; None: it does not."""
+        return self._clock.now_s() - self._since_s if self.connected else None
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever an instance has welcomed us."""
@@ -168,11 +173,15 @@ class ControlStream:
         self._reason = error.message
 
     async def _talk(self, address: str) -> None:
+        if await self._certificate.expired():
+            # No instance lets us in with it. Here, because here is who waits for one to answer.
+            await self._certificate.renew_by_proof(self._places.join)
         credential = await asyncio.to_thread(load_credential, self._certificate.directory)
         async with await control_channel(address, credential) as channel, asyncio.TaskGroup() as group:
 
             def welcomed(welcome: pb.Welcome) -> None:
                 self._welcome, self._address = welcome, address
+                self._since_s = self._clock.now_s()
                 self._welcomed.set()
                 log.info("control.connected", address=address, session=welcome.session)
                 self._places.learned([address, *welcome.control_addresses], ())
@@ -221,11 +230,13 @@ class ControlStream:
         while True:
             try:
                 await self._clock.sleep(await self._certificate.due_in_s())
-                if await self._certificate.expired():
-                    await self._certificate.renew_by_proof(self._places.join)
-                elif self._address:
+                if not await self._certificate.expired():
+                    if not self._address:
+                        continue
                     credential = await asyncio.to_thread(load_credential, self._certificate.directory)
                     async with await control_channel(self._address, credential) as channel:
                         await self._certificate.renew(channel)
+                elif self.connected:
+                    await self._certificate.renew_by_proof(self._places.join)
             except (SwarmError, OSError) as error:
                 log.warning("certificate.not_renewed", reason=str(error))

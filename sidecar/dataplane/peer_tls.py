@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Container
 from pathlib import Path
+from typing import Final
 
 from swarmplane.credentials.names import node_server_name
 from swarmplane.credentials.tls import (
@@ -20,6 +21,9 @@ from swarmplane.credentials.tls import (
 from swarmplane.errors import ForbiddenError
 from swarmplane.ids import NodeId, SubjectId, SwarmId
 
+RETURN_S: Final = 60.0
+"""After an outage of all instances, the time in which everybody reconnects and renews: the slowest host waits
+15 s for its next try. Those that are expired are excused for as long."""
 Denied = Callable[[], Container[SubjectId]]
 
 
@@ -30,7 +34,8 @@ class PeerTls:
         directory: Holds ``ca.pem``, ``cert.pem`` and ``key.pem``.
         swarm: The only swarm whose nodes are spoken to.
         denied: The deny list in force, asked at every hop.
-        instance_reachable: Whether certificates can be renewed now; while not, expired ones are excused.
+        connected_s: Seconds for which instances have been reachable without a break; None: none is. Until
+            that was :data:`RETURN_S`, certificates that ended meanwhile are excused.
         wall_s: Unix time.
     """
 
@@ -40,13 +45,14 @@ class PeerTls:
         swarm: SwarmId,
         *,
         denied: Denied,
-        instance_reachable: Callable[[], bool],
+        connected_s: Callable[[], float | None],
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._swarm = swarm
         self._denied = denied
-        self._instance_reachable = instance_reachable
+        self._connected_s = connected_s
+        self._renewed: list[Callable[[], None]] = []
         self._wall_s = wall_s
         self.server_context = peer_server_context(directory)
         """For the peer listener."""
@@ -54,9 +60,19 @@ class PeerTls:
         """For calls to peers."""
 
     def reload(self) -> None:
-        """Take a renewed certificate into use; connections that stand go on."""
+        """Take a renewed certificate into use; requests under way go on."""
         reload_certificate(self.server_context, self._directory)
         reload_certificate(self.client_context, self._directory)
+        for callback in self._renewed:
+            callback()
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every renewal: connections that stand still show the old certificate."""
+        self._renewed.append(callback)
+
+    def _renewable(self) -> bool:
+        connected_s = self._connected_s()
+        return connected_s is not None and connected_s >= RETURN_S
 
     def server_name(self, node: NodeId) -> str:
         """The name that the certificate of ``node`` must have."""
@@ -84,7 +100,7 @@ class PeerTls:
             peer,
             denied=self._denied(),
             now_s=self._wall_s(),
-            instance_reachable=self._instance_reachable(),
+            instance_reachable=self._renewable(),
         )
 
     def called(self, connection: ssl.SSLObject, expected: NodeId) -> None:
@@ -98,5 +114,5 @@ class PeerTls:
             expected=expected,
             denied=self._denied(),
             now_s=self._wall_s(),
-            instance_reachable=self._instance_reachable(),
+            instance_reachable=self._renewable(),
         )

@@ -116,6 +116,11 @@ class Destination:
         for upstream in idle:
             upstream.abort()
 
+    def retire(self) -> None:
+        """Close all that wait, and whatever is put back later: nobody takes from here any more."""
+        self._most_idle = 0
+        self.clear()
+
     async def connect(self, timeout_s: float) -> Upstream:
         """A new connection, to the first address that answers.
 
@@ -211,7 +216,7 @@ class Pool:
         """Close what waits under ``key`` and forget it."""
         before = self._destinations.pop(key, None)
         if before is not None:
-            before.clear()
+            before.retire()
 
     def sweep(self, now_s: float, *, unused_s: float = 600.0) -> None:
         """Housekeeping."""

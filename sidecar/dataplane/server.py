@@ -42,7 +42,7 @@ from sidecar.routing.current import CurrentRoutes
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.trace import Tracing
 from swarmplane.credentials.tls import PeerIdentity
-from swarmplane.errors import Code, SwarmError
+from swarmplane.errors import Code, SwarmError, UnauthenticatedError
 
 log = logging.getLogger(__name__)
 
@@ -286,12 +286,10 @@ class DataPlane:
                 log.warning("peer.refused: %s", error)
                 return False
             guard_peer_socket(transport.get_extra_info("socket"))
-        else:
-            name = transport.get_extra_info("peername")
-            if isinstance(name, tuple):
-                connection.client = str(name[0])
-                if not listener.access.admits_source(connection.client):
-                    return False
+        elif isinstance(name := transport.get_extra_info("peername"), tuple):
+            connection.client = str(name[0])
+            if not listener.access.admits_source(connection.client):
+                return False
         self._connections.add(connection)
         self.counters.connections += 1
         self.counters.open_connections += 1
@@ -346,6 +344,8 @@ class DataPlane:
                 connection.write(answer)
                 self.counters.completed += 1
                 self.recorder.immediate(connection, request, answer, None, started_s)
+            except UnauthenticatedError:  # Its certificate ended: who has another connects anew.
+                connection.abort()
             except SwarmError as error:
                 self._refuse_now(connection, request, error, started_s)
         else:

@@ -54,6 +54,9 @@ class Upstreams:
         self.full: dict[EndpointId, int] = {}
         """How often in a row endpoints answered "full"; those that served since are not in it."""
         routes.subscribe(self._routes_changed)
+        if tls is not None:
+            # Peers go by the certificate that a connection began with, and that one ends.
+            tls.subscribe(self._peer_pool.clear)
 
     def adopt(self, policy: DataPlanePolicy) -> None:
         """Go by ``policy`` from now on; what waits already was told how long."""

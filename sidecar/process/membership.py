@@ -10,6 +10,8 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -29,11 +31,12 @@ from swarmplane.codec.table import table_from_bytes, table_to_bytes
 from swarmplane.credentials.files import load_credential
 from swarmplane.credentials.keys import fingerprint
 from swarmplane.datadir import DataDir
-from swarmplane.errors import FailedPreconditionError
+from swarmplane.errors import FailedPreconditionError, SwarmError
 from swarmplane.identity import NodeRecord, read_record, write_record
 from swarmplane.ids import NodeId, SwarmId, random_id
 from swarmplane.routes import RouteTable
 
+RENEWAL_S: Final = 3.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
@@ -90,13 +93,14 @@ async def become_member(record: NodeRecord, here: Here) -> Membership:
     routes.install(table or RouteTable(swarm), stale=table is not None)
     if table is not None:
         log.info("table.loaded", version=str(table.version), models=len(table.models))
+    await _renew_at_start(record, directory)
     streams: list[ControlStream] = []
     tls = await asyncio.to_thread(
         PeerTls,
         directory,
         swarm,
         denied=lambda: routes.view.table.denied,
-        instance_reachable=lambda: any(stream.connected for stream in streams),
+        connected_s=lambda: streams[0].connected_s if streams else None,
     )
     keeper = TableKeeper(here.data_dir.table, table_to_bytes, here.clock)
     control = _control(record, here, keeper, tls.reload)
@@ -104,6 +108,21 @@ async def become_member(record: NodeRecord, here: Here) -> Membership:
     here.registry.subscribe(lambda _inventory: control.wake())
     here.engines.subscribe(lambda _engines: control.wake())
     return Membership(await _identity(record, directory_of=here.data_dir), tls, keeper, control)
+
+
+async def _renew_at_start(record: NodeRecord, directory: Path) -> None:
+    """A host that was away for long has no use for peers before it has another certificate.
+
+    Where nobody renews it now, peers are in the same case and excuse it; the stream tries again.
+    """
+    certificate = NodeCertificate(directory, lambda: None)
+    try:
+        if await certificate.expired():
+            async with asyncio.timeout(RENEWAL_S):
+                await certificate.renew_by_proof(record.join_addresses)
+    except (SwarmError, OSError) as error:
+        # OSError covers the time-out.
+        log.warning("certificate.not_renewed", reason=str(error) or "nobody answered in time")
 
 
 async def _identity(record: NodeRecord, *, directory_of: DataDir) -> NodeIdentity:

@@ -116,7 +116,7 @@ def due(credential: Credential) -> bytes | None:
     facts = credential.facts()
     if facts.subject.profile is not Profile.USER:
         return None
-    if time.time() <= renewal_due_s(facts.not_after_s, Profile.USER):
+    if time.time() <= renewal_due_s(facts.not_after_s, facts.lifetime_s):
         return None
     return make_csr(keys.private_key_from_pem(credential.key_pem))
 

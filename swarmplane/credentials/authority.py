@@ -12,6 +12,7 @@ from swarmplane.credentials.keys import (
     private_key_from_pem,
     private_key_to_pem,
 )
+from swarmplane.credentials.lifetime import DAY_S, LIFETIME_S, lifetime_extension
 from swarmplane.credentials.names import CONTROL_NAME, JOIN_NAME, Profile, Subject
 from swarmplane.ids import SwarmId
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-DAY_S: Final = 86_400.0
-LIFETIME_S: Final = {
-    Profile.NODE: 7 * DAY_S,
-    Profile.CONTROL: 7 * DAY_S,
-    Profile.USER: 30 * DAY_S,
-}
-"""Seconds a new certificate lives."""
 _AUTHORITY_LIFETIME_S: Final = 20 * 365 * DAY_S
 # Every certificate starts with its authority (PROTOCOL section 1), so this is the clock skew a host may have.
 _SKEW_S: Final = 30 * DAY_S
@@ -93,7 +87,9 @@ def issue(
     uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
     if subject.profile is not Profile.USER:
         uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
-    ends_s = now_s + (LIFETIME_S[subject.profile] if lifetime_s is None else lifetime_s)
+    usual_s = LIFETIME_S[subject.profile]
+    life_s = usual_s if lifetime_s is None else lifetime_s
+    ends_s = now_s + life_s
     builder = (
         _builder(public_key, ca_key.public_key())
         # For people's eyes alone; nobody checks it, and it holds 64 characters.
@@ -106,6 +102,8 @@ def issue(
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
     )
+    if life_s != usual_s:
+        builder = builder.add_extension(lifetime_extension(life_s), critical=False)
     return _signed(builder, ca_key).public_bytes(Encoding.PEM)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarmplane.credentials.lifetime import lifetime_of
 from swarmplane.credentials.names import Profile, Subject, parse_san
 from swarmplane.errors import UnauthenticatedError
 
@@ -15,6 +16,8 @@ class CertificateFacts:
     subject: Subject
     not_after_s: float
     """Unix seconds."""
+    lifetime_s: float
+    """How long it was made to live."""
     public_key_der: bytes
     """SubjectPublicKeyInfo."""
 
@@ -39,8 +42,12 @@ def read_certificate(certificate_pem: bytes) -> CertificateFacts:
         raise UnauthenticatedError("this is no certificate of a swarm") from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise UnauthenticatedError("this is no certificate of a swarm")
+    subject = subject_of_names(dns_names)
     return CertificateFacts(
-        subject_of_names(dns_names), certificate.not_valid_after_utc.timestamp(), public_key_to_der(key)
+        subject,
+        certificate.not_valid_after_utc.timestamp(),
+        lifetime_of(certificate, subject.profile),
+        public_key_to_der(key),
     )
 
 

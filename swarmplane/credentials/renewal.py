@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from swarmplane.credentials.authority import DAY_S, LIFETIME_S
-from swarmplane.credentials.names import Profile
+from swarmplane.credentials.lifetime import DAY_S
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,22 +12,28 @@ if TYPE_CHECKING:
 EXPIRED_RENEWAL_S: Final = 90 * DAY_S
 """How long after its end a certificate may still be renewed by proof of its key."""
 RETRY_S: Final = 60.0
-"""Least time between two tries."""
+"""Least time between two tries, of certificates that live for days."""
+_RETRIES: Final = 20
+"""Those that live shorter are tried at least so often in their life."""
 _CONTEXT: Final = b"swarmplane-renew-v1"
 
 
-def renewal_due_s(not_after_s: float, profile: Profile, draw: float = 0.0) -> float:
+def retry_s(lifetime_s: float) -> float:
+    """Least seconds between two tries to renew a certificate that lives ``lifetime_s``."""
+    return min(RETRY_S, lifetime_s / _RETRIES)
+
+
+def renewal_due_s(not_after_s: float, lifetime_s: float, draw: float = 0.0) -> float:
     """Unix time at which a certificate should be renewed: one third over, up to a tenth later by ``draw``.
 
     The draw (0 to 1) spreads a fleet that was enrolled at once.
     """
-    lifetime_s = LIFETIME_S[profile]
     return not_after_s - lifetime_s * 2 / 3 + lifetime_s / 30 * draw
 
 
-def next_try_s(now_s: float, not_after_s: float, profile: Profile, draw: float = 0.0) -> float:
+def next_try_s(now_s: float, not_after_s: float, lifetime_s: float, draw: float = 0.0) -> float:
     """Seconds to wait before renewing (again): 0 where it is due and nothing failed yet."""
-    return max(0.0, renewal_due_s(not_after_s, profile, draw) - now_s)
+    return max(0.0, renewal_due_s(not_after_s, lifetime_s, draw) - now_s)
 
 
 def proof_message(challenge: bytes, csr_der: bytes) -> bytes:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from swarmplane.credentials.authority import DAY_S
 from swarmplane.credentials.certificate import subject_of_names
 from swarmplane.credentials.files import CA, CERTIFICATE, KEY
+from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.credentials.names import Profile
 from swarmplane.errors import ForbiddenError, UnauthenticatedError
 from swarmplane.ids import NodeId, SubjectId, SwarmId

@@ -156,6 +156,8 @@ class ControlSettings(Section):
     """A gone node's model names stay known this long (503, not 404)."""
     debounce_s: NonNegativeFloat = 0.1
     """Route pushes are gathered this long; removals go at once."""
+    certificate_life_s: float = Field(default=604_800.0, ge=2, le=7_776_000)
+    """New certificates of nodes and instances live this long; they are renewed when a third of it is over."""
     backup_dir: Path | None = None
     """Where the embedded store is backed up every day; unset: ``backups`` in the data directory."""
     backups_kept: NonNegativeInt = 7

@@ -26,9 +26,9 @@ from controlplane.services.own_credentials import (
 from controlplane.store.embedded import EmbeddedStore
 from swarmplane.clock import SystemClock
 from swarmplane.codec import records
-from swarmplane.credentials.authority import DAY_S
 from swarmplane.credentials.certificate import is_issued_by
 from swarmplane.credentials.files import load_credential
+from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.credentials.names import CONTROL_NAME, JOIN_NAME, Profile
 from swarmplane.datadir import DataDir
 from swarmplane.errors import FailedPreconditionError

@@ -13,8 +13,9 @@ from controlplane.services.denials import denial
 from swarmplane import enrollment
 from swarmplane.channels import rpc_error_to_swarm_error, swarm_errors
 from swarmplane.credentials import csr, keys
-from swarmplane.credentials.authority import DAY_S, issue
+from swarmplane.credentials.authority import issue
 from swarmplane.credentials.files import Credential, load_credential, save_credential
+from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.credentials.names import Subject
 from swarmplane.credentials.renewal import prove
 from swarmplane.errors import Code, SwarmError

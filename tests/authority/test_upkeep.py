@@ -12,7 +12,7 @@ from controlplane.services.ulids import new_ulid
 from swarmplane.channels import presented_certificate
 from swarmplane.clock import SystemClock
 from swarmplane.codec import records
-from swarmplane.credentials.authority import DAY_S
+from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.ids import SubjectId
 from tests.fakes.authority import Instance
 

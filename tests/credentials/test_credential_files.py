@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarmplane.credentials import csr, keys
-from swarmplane.credentials.authority import DAY_S, LIFETIME_S, Authority, found_authority, issue
+from swarmplane.credentials.authority import Authority, found_authority, issue
 from swarmplane.credentials.certificate import is_issued_by, read_certificate
 from swarmplane.credentials.files import (
     Credential,
@@ -19,8 +19,9 @@ from swarmplane.credentials.files import (
     save_credential,
     save_renewed,
 )
+from swarmplane.credentials.lifetime import DAY_S, LIFETIME_S
 from swarmplane.credentials.names import Profile, control_subject, node_subject, user_subject
-from swarmplane.credentials.renewal import is_proven, next_try_s, prove, renewal_due_s
+from swarmplane.credentials.renewal import is_proven, next_try_s, prove, renewal_due_s, retry_s
 from swarmplane.errors import (
     FailedPreconditionError,
     InvalidRequestError,
@@ -170,11 +171,25 @@ def test_a_proof_is_bound_to_key_challenge_and_request() -> None:
     assert not is_proven(der, b"", b"challenge", b"request")
 
 
-@pytest.mark.parametrize("profile", list(Profile))
-def test_renewal_is_due_when_a_third_is_over(profile: Profile) -> None:
-    life_s = LIFETIME_S[profile]
+@pytest.mark.parametrize("life_s", [4.0, 20.0, *LIFETIME_S.values()])
+def test_renewal_is_due_when_a_third_is_over(life_s: float) -> None:
     ends_s = 1_000_000.0 + life_s
-    assert renewal_due_s(ends_s, profile) == pytest.approx(1_000_000 + life_s / 3)
-    assert renewal_due_s(ends_s, profile, 1.0) <= 1_000_000 + life_s * 0.4
-    assert next_try_s(1_000_000, ends_s, profile) == pytest.approx(life_s / 3)
-    assert next_try_s(ends_s + 5, ends_s, profile) == 0
+    assert renewal_due_s(ends_s, life_s) == pytest.approx(1_000_000 + life_s / 3)
+    assert renewal_due_s(ends_s, life_s, 1.0) <= 1_000_000 + life_s * 0.4
+    assert next_try_s(1_000_000, ends_s, life_s) == pytest.approx(life_s / 3)
+    assert next_try_s(ends_s + 5, ends_s, life_s) == 0
+    assert 0 < retry_s(life_s) <= life_s / 20
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+@pytest.mark.parametrize("life_s", [None, 4.0, 20.5])
+def test_a_certificate_tells_how_long_it_was_made_to_live(profile: Profile, life_s: float | None) -> None:
+    ca, key = found_authority(SWARM, 1_000_000), keys.new_private_key()
+    subject = {
+        Profile.NODE: node_subject(NodeId("n"), SWARM),
+        Profile.CONTROL: control_subject(SWARM),
+        Profile.USER: user_subject("ann", SWARM),
+    }[profile]
+    facts = read_certificate(issue(ca, key.public_key(), subject, 1_000_000, lifetime_s=life_s))
+    assert facts.lifetime_s == (LIFETIME_S[profile] if life_s is None else life_s)
+    assert facts.subject == subject

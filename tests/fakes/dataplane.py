@@ -221,7 +221,7 @@ async def running_node(
             swarm.credential(node_id),
             SWARM,
             denied=lambda: routes.view.table.denied,
-            instance_reachable=lambda: True,
+            connected_s=lambda: 3600.0,
         )
     plane = DataPlane(
         routes,
