@@ -286,7 +286,9 @@ class CurrentRoutes:
     def load_text(self, endpoint: EndpointId) -> str:
         """:meth:`load_of` as it crosses the hop; empty if it is not ours."""
         own = self._view.own.get(endpoint)
-        return self._counts.text(endpoint, own.endpoint.slots) if own is not None else ""
+        if own is None:
+            return ""
+        return self._counts.text(endpoint, own.endpoint.slots or self._stands.learned_slots(endpoint))
 
     # -- resolving ----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import itertools
 
 import pytest
 
+from sidecar.core.load import format_load
 from sidecar.dataplane.learned_slots import LearnedSlots
 from swarmplane.ids import EndpointId
 from tests.fakes.backend import Behaviour, FakeBackend
@@ -91,6 +92,7 @@ async def test_what_was_learned_makes_requests_wait_here_and_is_told_to_others(b
         load = node.routes.load_of(endpoint)
         assert load is not None
         assert load.slots == slots
+        assert node.routes.load_text(endpoint) == format_load(load), "answers say it as reports do"
         backend.default = Behaviour(delay_s=0.3)
         many = [await stack.enter_async_context(client(node)) for _ in range(5)]
         for one in many:
