@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
+from typing import Final
 
-from controlplane.core.names import is_model_name
+from controlplane.core.names import is_backend_name, is_model_name, is_spelling
 from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.routes import Endpoint, ModelRoute
+
+MOST_OF_A_NODE: Final = 2048
+"""Endpoints that count of one node; what else it lists is left out, lest it fill everybody's table."""
+MOST_ALIKE: Final = 32
+"""Of one model at one node: a route is one value in the store, and others must find room in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,8 @@ def compile_routes(
 
     Endpoints are those that their owner reports ready, or loading (not ready: clients are told to wait); in
     order of their id. ``strategies`` are those set for single models. A name without endpoints stays known.
-    The order of ``nodes`` does not matter.
+    The order of ``nodes`` does not matter. Of one node at most ``MOST_OF_A_NODE`` count, and ``MOST_ALIKE``
+    of one model; impossible names do not.
     O(endpoints log endpoints).
     """
     found: dict[ModelName, dict[EndpointId, Endpoint]] = {}
@@ -53,10 +62,19 @@ def compile_routes(
 
 
 def _models(inventory: Inventory) -> Iterator[tuple[Backend, BackendModel]]:
+    return islice(_possible(inventory), MOST_OF_A_NODE)
+
+
+def _possible(inventory: Inventory) -> Iterator[tuple[Backend, BackendModel]]:
+    alike: Counter[str] = Counter()
     for backend in inventory.backends:
+        if not is_backend_name(backend.name):
+            continue
         for model in backend.models:
-            if is_model_name(model.model):
-                yield backend, model
+            if is_model_name(model.model) and is_spelling(model.name):
+                alike[model.model] += 1
+                if alike[model.model] <= MOST_ALIKE:
+                    yield backend, model
 
 
 def _endpoint(node: NodeFacts, backend: Backend, model: BackendModel) -> Endpoint | None:

@@ -213,7 +213,10 @@ class Membership:
             compares = [self._leadership.guard]
             then: list[Operation] = []
             for node in batch:
-                kv = self._mirror.below(keyspace.NODES)[node]
+                kv = self._mirror.below(keyspace.NODES).get(node)
+                if kv is None:
+                    # Somebody removed it from the swarm while an earlier batch was written.
+                    continue
                 record = records.parse(records.Node, kv.value)
                 record.gone, record.gone_at_s = True, int(self._unix_s())
                 key = keyspace.node(node)

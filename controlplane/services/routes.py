@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import structlog
@@ -16,7 +16,7 @@ from controlplane.services.mirror import Mirror, Turn
 from controlplane.store.port import Compare, Delete, Operation, Put, Store, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.errors import StaleEpochError, UnavailableError
+from swarmplane.errors import StaleEpochError, SwarmError, UnavailableError
 from swarmplane.ids import ModelName, NodeId
 from swarmplane.inventory import Inventory
 
@@ -26,6 +26,7 @@ _RECONCILE_S: Final = 60.0
 _RETRY_S: Final = 0.5
 MAX_OPERATIONS: Final = 100
 _MAX_BYTES: Final = 1024 * 1024
+_Change = tuple[ModelName, Operation]
 _INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS})
 
 
@@ -51,6 +52,7 @@ class RouteController:
         self._unix_s = unix_s
         self._forget_models_s = forget_models_s
         self._inventories: dict[str, tuple[int, bool, Inventory]] = {}
+        self._too_large: dict[ModelName, int] = {}
         self._wake = asyncio.Event()
         mirror.subscribe(self._turn)
         leadership.subscribe(self._wake.set)
@@ -74,6 +76,9 @@ class RouteController:
                     log.warning("routes.not_written", reason=error.message)
                     self._wake.set()
                     await self._clock.sleep(_RETRY_S)
+                except SwarmError as error:
+                    # Doing the same again helps nobody; what changes next, or the next minute, may.
+                    log.exception("routes.refused", reason=error.message)
 
     async def _each_minute(self) -> None:
         while True:
@@ -90,7 +95,7 @@ class RouteController:
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
         puts = ((r.name, Put(keyspace.route(r.name), records.route_value(r))) for r in changes.put)
-        for batch in _batches([*removals, *puts]):
+        for batch in _batches(list(self._storable([*removals, *puts]))):
             compares = [self._leadership.guard, *(self._unchanged(name) for name, _ in batch)]
             done = await self._store.transact(compares, [operation for _, operation in batch])
             if not done.succeeded:
@@ -101,6 +106,17 @@ class RouteController:
                 return
             log.debug("routes.written", revision=done.revision, epoch=self._leadership.epoch)
             await self._mirror.caught_up(done.revision)
+
+    def _storable(self, found: Iterable[_Change]) -> Iterator[_Change]:
+        """Without a route that no transaction holds: the one that stands goes on, and so do all others."""
+        for name, operation in found:
+            size = len(operation.value) if isinstance(operation, Put) else 0
+            if size <= _MAX_BYTES:
+                self._too_large.pop(name, None)
+                yield name, operation
+            elif size != self._too_large.get(name):
+                self._too_large[name] = size
+                log.error("route.too_large", model=name, bytes=size)
 
     def _unchanged(self, name: ModelName) -> Compare:
         route = self._table.history.models.get(name)
@@ -139,9 +155,6 @@ class RouteController:
             known = (kv.mod_revision, record.session != 0, records.inventory_of(record))
             self._inventories[node] = known
         return known[1], known[2]
-
-
-_Change = tuple[ModelName, Operation]
 
 
 def _batches(changes: list[_Change]) -> Iterator[list[_Change]]:

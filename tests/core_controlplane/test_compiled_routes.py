@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.core.names import is_model_name
-from controlplane.core.routes import NodeFacts, compile_routes, route_changes, takes_away
+from controlplane.core.names import is_backend_name, is_model_name, is_spelling
+from controlplane.core.routes import (
+    MOST_ALIKE,
+    MOST_OF_A_NODE,
+    NodeFacts,
+    compile_routes,
+    route_changes,
+    takes_away,
+)
 from swarmplane.ids import BackendName, ModelName, NodeId
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.routes import ModelRoute
@@ -133,3 +140,40 @@ def test_what_takes_away_goes_at_once() -> None:
     assert takes_away(one, cordoned)
     assert takes_away(one, loading)
     assert not takes_away(loading, one)
+
+
+def test_one_node_fills_nobodys_table() -> None:
+    """Kills: each of both limits dropped; what is left out counted; the limits shared by all nodes."""
+    many = node(1, *(model(f"m{n}") for n in range(MOST_OF_A_NODE + 10)))
+    alike = tuple(
+        Backend(BackendName(f"b{n}"), "openai", healthy=True, models=(model(),))
+        for n in range(2 * MOST_ALIKE)
+    )
+    twins = [
+        NodeFacts(
+            NodeId(f"n{n}"),
+            Inventory((*alike, Backend(BackendName("c"), "openai", True, models=(model("o"),)))),
+        )
+        for n in (2, 3)
+    ]
+    assert len(compile_routes([many])) == MOST_OF_A_NODE
+    routes = compile_routes(twins)
+    assert len(routes[ModelName("m")].endpoints) == 2 * MOST_ALIKE
+    assert len(routes[ModelName("o")].endpoints) == 2
+
+
+@pytest.mark.parametrize("name", ["", "b" * 129, "a\nb"])
+def test_an_impossible_backend_is_left_out(name: str) -> None:
+    """Kills: the check dropped, an end of the range dropped."""
+    backend = Backend(BackendName(name), "openai", healthy=True, models=(model("a"),))
+    assert not is_backend_name(name)
+    assert is_backend_name("b" * 128)
+    assert list(compile_routes([NodeFacts(NodeId("n1"), Inventory((backend,))), node(2, model("b"))])) == [
+        "b"
+    ]
+
+
+def test_a_model_with_an_absurd_spelling_is_left_out() -> None:
+    """Kills: the check dropped, either end moved."""
+    assert [is_spelling(text) for text in ("", "a", "/" * 512, "/" * 513)] == [False, True, True, False]
+    assert not compile_routes([node(1, model("f" * 513, canonical="m"))])
