@@ -246,6 +246,12 @@ class Waits(Attempts):
         if not (self._plan.stateless and self._plan.left):
             self._first_byte_by_s = hard_s
             return False
+        if plane.awake_s > self._dispatched_s:
+            # In the time in which we did not run nobody could be heard.
+            again_s = plane.awake_s + self._first_byte_limit_s()
+            if self._first_byte_by_s < again_s:
+                self._first_byte_by_s = again_s
+                return False
         # Without budget, or while all others are full, it waits on and is looked at again at the next tick.
         return retry_free(plane) and self._another_may_answer(now_s)
 

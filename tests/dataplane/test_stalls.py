@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 
+from sidecar.core.deadlines import FirstBytePolicy
 from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import STREAM, Node, Served, client, eventually, running_node
 
@@ -87,3 +88,18 @@ async def test_time_in_which_we_did_not_run_is_nobodys_silence(node: Node) -> No
     assert node.plane.awake_s == 0.0
     time.sleep(1.2)  # noqa: ASYNC251 - the whole process stands still, as when it is stopped
     await eventually(lambda: node.plane.awake_s, "the late tick is noticed")
+
+
+async def test_nor_is_it_a_late_first_byte() -> None:
+    """A process that stood still sends nothing twice: who was asked had no chance to be heard."""
+    limits = FirstBytePolicy(floor_s=2.0, unknown_s=2.0)
+    async with running_backend() as first, running_backend() as second:
+        served = {"a": Served(first), "b": Served(second)}
+        async with running_node(served=served, first_byte=limits) as node, client(node) as http:
+            first.default = Behaviour(delay_s=3.2)
+            http.post(STREAM)
+            await eventually(lambda: first.asked, "it runs")
+            time.sleep(3.0)  # noqa: ASYNC251 - as above
+            answer = await http.answer()
+            assert (answer.status, answer.headers["x-swarm-backend"]) == (200, "a")
+            assert (len(first.asked), len(second.asked)) == (1, 0)
