@@ -27,7 +27,7 @@ from tests.chaos.watching import PREFIX
 from tests.store.etcd_server import WITHOUT, etcd_binary, etcd_version
 
 PATIENCE_S = 90.0
-LEASE_S = 10.0
+AGAIN_S = 1.0
 HOLD_S = 12.0
 """Instead of 60: a run of 90 seconds shall see removals after an outage, too."""
 FIRST_BYTE_FLOOR_S = 1.0
@@ -52,6 +52,7 @@ class Actor:
         self.name, self.place, self.log = name, place, log
         self._command, self._ready = [*place.command, *command], ready
         self._process: subprocess.Popen[bytes] | None = None
+        self._again = False
 
     def start(self, *, wait: bool = True) -> None:
         """Start it; return when it serves."""
@@ -73,7 +74,11 @@ class Actor:
     def _serves(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"{self.name} ended with {self._process.returncode}: {self.tail()}")
+            if not self._again:
+                raise RuntimeError(f"{self.name} ended with {self._process.returncode}: {self.tail()}")
+            # As `swarmctl up` and every supervisor does: an instance needs a store to start.
+            time.sleep(AGAIN_S)
+            self.start(wait=False)
         return self._ready(self._process.pid)
 
     @property
@@ -102,7 +107,9 @@ class Actor:
         assert self._process is not None
         match kind:
             case Kind.KILL:
+                self._again = True
                 self.start()
+                self._again = False
             case Kind.FREEZE:
                 self._process.send_signal(signal.SIGCONT)
             case Kind.CUT:

@@ -96,6 +96,15 @@ class Soak:
             if one.ended is not None:
                 self._found("nobody ends by itself", [f"{one.name}: {one.ended}: {one.tail()}"])
         self._found("processes come back", self.director.failures)
+        for name in (*INSTANCES, *SIDECARS):
+            raised = [
+                str(entry["exception"])[-300:]
+                for entry in _log(cast.actors[name].log)
+                if "exception" in entry
+            ]
+            self._found(
+                "no exception is logged", [f"{name}, {len(raised)} times: {raised[0]}"] if raised else []
+            )
         history = await self._history()
         logs = {name: _log(cast.actors[name].log) for name in INSTANCES}
         claims = [

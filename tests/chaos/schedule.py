@@ -67,7 +67,7 @@ def plan(seed: int, seconds: float, kinds: Sequence[Kind] = tuple(Kind)) -> tupl
     """
     random = Random(seed)
     deck: list[Sort] = []
-    gap_s = min(6.0, seconds * 0.85 / len(_deck(kinds)))
+    gap_s = min(4.0, seconds * 0.85 / len(_deck(kinds)))
     faults: list[Fault] = []
     at_s = 1.0
     while at_s < seconds - 2.0:
@@ -79,6 +79,8 @@ def plan(seed: int, seconds: float, kinds: Sequence[Kind] = tuple(Kind)) -> tupl
         targets = _targets(random, sort, at_s, at_s + for_s, faults)
         if targets:
             faults.append(Fault(at_s, for_s, sort.kind, targets))
+        else:
+            deck.insert(0, sort)
         at_s += gap_s * random.uniform(0.5, 1.5)
     return tuple(faults)
 
@@ -90,10 +92,10 @@ def _deck(kinds: Sequence[Kind]) -> list[Sort]:
             Sort(kind, ETCD, 1, 2.0, 6.0),
             Sort(kind, INSTANCES, 1, 2.0, 10.0),
             Sort(kind, SIDECARS, 1, 2.0, 8.0),
-            Sort(kind, SIDECARS, 1, 15.0, 20.0),
+            Sort(kind, SIDECARS, 1, 18.0, 32.0),
+            Sort(kind, SIDECARS, 2, 15.0, 20.0),
         ]
     deck += [Sort(kinds[0], ETCD, 2, 3.0, 8.0), Sort(kinds[0], INSTANCES, 3, 4.0, 12.0)]
-    deck += [Sort(kinds[-1], SIDECARS, 2, 15.0, 20.0)]
     return deck
 
 
