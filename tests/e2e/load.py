@@ -20,14 +20,16 @@ class Load:
         self._stop = threading.Event()
         self.answers: list[tuple[int, str]] = []
         self.took_s: list[float] = []
+        self.attempts: list[int] = []
         self._threads = [threading.Thread(target=self._run) for _ in range(THREADS)]
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause_s):
             began_s = time.monotonic()
-            status, text, _ = post(self._host, self._model)
+            status, text, headers = post(self._host, self._model)
             self.answers.append((status, text))
             self.took_s.append(time.monotonic() - began_s)
+            self.attempts.append(int(headers.get("x-swarm-attempts", "0")))
 
     def __enter__(self) -> Self:
         for thread in self._threads:
