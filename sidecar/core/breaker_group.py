@@ -73,24 +73,19 @@ class Breakers:
     they are only counted, and laid into the breaker once a second or before anybody looks at it.
     """
 
-    __slots__ = ("_all", "_out", "_policy", "_tallies")
+    __slots__ = ("_all", "_policy", "_tallies", "out")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._all: dict[str, Breaker] = {}
-        self._out: dict[str, Breaker] = {}
-        """Those not in ADMITTING: nearly always none."""
+        self.out: dict[str, Breaker] = {}
+        """Those not in ADMITTING: nearly always none. Read only."""
         self._tallies: dict[str, _Tally] = {}
-        """Of breakers that admit; none of these stands in ``_out``."""
+        """Of breakers that admit; none of these stands in ``out``."""
 
     def adopt(self, policy: Policy) -> None:
         """Go by ``policy`` from now on; what is ejected stays so for its time."""
         self._policy = policy
-
-    @property
-    def all_admit(self) -> bool:
-        """Whether none is ejected or probed."""
-        return not self._out
 
     def of(self, key: str) -> Breaker:
         """The breaker of an endpoint or a node."""
@@ -106,7 +101,7 @@ class Breakers:
 
     def admitted(self, endpoints: Sequence[Endpoint], now_s: float) -> Admission:
         """See :func:`admitted`."""
-        return admitted(self._out, endpoints, now_s)
+        return admitted(self.out, endpoints, now_s)
 
     def sent(self, key: str, now_s: float) -> int:
         """A request is sent to ``key``: the era that its signals come back with. Once per attempt and key."""
@@ -144,9 +139,9 @@ class Breakers:
     def _put(self, key: str, breaker: Breaker) -> None:
         self._all[key] = breaker
         if breaker.phase is not Phase.ADMITTING:
-            self._out[key] = breaker
-        elif self._out:
-            self._out.pop(key, None)
+            self.out[key] = breaker
+        elif self.out:
+            self.out.pop(key, None)
 
     def reset(self, key: str, now_s: float) -> None:
         """A new life of ``key`` began (a node's new session, a restarted engine): it starts slowly, unblamed.
@@ -161,7 +156,7 @@ class Breakers:
             self._settle(key)
         for key in [key for key in self._all if not wanted(key)]:
             del self._all[key]
-            self._out.pop(key, None)
+            self.out.pop(key, None)
 
     def items(self) -> Iterable[tuple[str, Breaker]]:
         """All that have a state; for admin and metrics."""

@@ -9,13 +9,13 @@ from typing import Final
 from sidecar.core import cost
 from sidecar.core.candidate import Candidate, Warmth
 from sidecar.core.candidates import Candidates, ids_of, places_of
-from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight
+from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight, with_room
 from sidecar.core.choosing_rules import Row, charge_waiting, drop_credits, free, unstack
 from sidecar.core.cost import Ask, Breakdown, Excluded
 from sidecar.core.estimates_history import History
 from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Sessions
-from sidecar.core.strategies import DEFAULT_STRATEGY, STRATEGIES, by_load, order
+from sidecar.core.strategies import DEFAULT_STRATEGY, STRATEGIES, by_load, first_by_load, order
 from swarmplane.ids import EndpointId
 
 FULL_SCAN: Final = 16
@@ -43,7 +43,18 @@ class Choice(Iterator[Candidate]):
         relaxed: Everyone was excluded: estimates err, so all are given nevertheless, cheapest first.
     """
 
-    __slots__ = ("_all", "_draw", "_ordered", "_priced", "_rows", "excluded", "relaxed", "strategy")
+    __slots__ = (
+        "_all",
+        "_draw",
+        "_first",
+        "_left_out",
+        "_ordered",
+        "_priced",
+        "_rows",
+        "excluded",
+        "relaxed",
+        "strategy",
+    )
 
     def __init__(
         self,
@@ -53,10 +64,12 @@ class Choice(Iterator[Candidate]):
         *,
         draw: float = 0.0,
         ordered: Iterable[Candidate] | None = None,
+        first: Candidate | None = None,
     ) -> None:
         self.strategy = strategy
         self._all = candidates
         self._draw = draw
+        self._first = self._left_out = first
         self._ordered = iter(ordered) if ordered is not None else None
         if prices is None:
             self.excluded: Sequence[tuple[Candidate, Excluded]] = ()
@@ -73,7 +86,10 @@ class Choice(Iterator[Candidate]):
         return self
 
     def __next__(self) -> Candidate:
-        rows = self._rows
+        first, rows = self._first, self._rows
+        if first is not None:
+            self._first = None
+            return first
         if rows:
             if len(rows) == 1:
                 return rows.pop()[1]
@@ -86,6 +102,9 @@ class Choice(Iterator[Candidate]):
         return next(self._ordered)
 
     def _others(self) -> Sequence[Candidate]:
+        first = self._left_out
+        if first is not None:
+            return order([c for c in self._all if c is not first], self.strategy, self._draw)
         if len(self._priced) == len(self._all):
             return ()
         seen = {row[1].endpoint.id for row in self._priced}
@@ -135,10 +154,11 @@ class Chooser:
             return Choice(strategy, candidates, self._prices(candidates, ask, now_s), draw=draw)
         if strategy == "latency":
             return self._by_latency(candidates, ask, draw, now_s)
-        if strategy in SAMPLED:
+        if strategy in SAMPLED and candidates:
             if len(candidates) > FULL_SCAN:
                 return self._sampled_by_load(candidates, strategy, draw)
-            return Choice(strategy, candidates, ordered=by_load(candidates, strategy, draw))
+            first, draw = first_by_load(candidates, strategy, draw)
+            return Choice(strategy, candidates, draw=draw, first=first)
         ordered = order(
             candidates,
             strategy,
@@ -190,7 +210,7 @@ class Chooser:
         where = candidates.known.by_id if isinstance(candidates, Candidates) else None
         places = self._sample(ids_of(candidates), where, ask, draw, now_s)
         draw = spread(draw)
-        some = _with_room([candidates[place] for place in places], candidates, draw)
+        some = with_room([candidates[place] for place in places], candidates, draw)
         prices = self._prices(some, ask, now_s)
         if not prices.rows:
             prices = self._prices(candidates, ask, now_s)
@@ -205,7 +225,7 @@ class Chooser:
             draw = spread(draw)
         places = dict.fromkeys((*home, *two_of(len(candidates), draw)))
         draw = spread(draw)
-        some = _with_room([candidates[place] for place in places], candidates, draw)
+        some = with_room([candidates[place] for place in places], candidates, draw)
 
         def ordered() -> Iterator[Candidate]:
             yield from by_load(some, strategy, draw)
@@ -275,11 +295,3 @@ class Chooser:
                 terms[cost.HOP] = self._history.of_node(candidate.endpoint.node).round_trip_s
             prices.rows.append((sum(terms), candidate, terms))
         return Choice("latency", candidates, prices, draw=draw)
-
-
-def _with_room(some: list[Candidate], candidates: Sequence[Candidate], draw: float) -> list[Candidate]:
-    """``some``, and two with a free slot where they have none: nobody waits beside one that was not drawn."""
-    if any(c.has_room and not c.suspect for c in some):
-        return some
-    roomy = [c for c in candidates if c.has_room and not c.suspect]
-    return some + ([roomy[place] for place in two_of(len(roomy), draw)] if len(roomy) > 1 else roomy)

@@ -69,3 +69,11 @@ def lowest_first(candidates: list[Candidate], draw: float) -> list[Candidate]:
         return candidates
     turn = int(draw * len(candidates))
     return sorted(candidates[turn:] + candidates[:turn], key=load_cost)
+
+
+def with_room(some: list[Candidate], candidates: Sequence[Candidate], draw: float) -> list[Candidate]:
+    """``some``, and two with a free slot where they have none: nobody waits beside one that was not drawn."""
+    if any(c.has_room and not c.suspect for c in some):
+        return some
+    roomy = [c for c in candidates if c.has_room and not c.suspect]
+    return some + ([roomy[place] for place in two_of(len(roomy), draw)] if len(roomy) > 1 else roomy)

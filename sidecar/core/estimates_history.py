@@ -95,13 +95,10 @@ class History:
         """The same, to record what was measured."""
         return self.by_node.setdefault(node, NodeHistory())
 
-    def wants(
-        self, model: str, endpoint: EndpointId, took_s: float, fresh_tokens: float, now_s: float
-    ) -> bool:
-        """Whether a first token is worth recording; see :meth:`sidecar.core.estimates.Latency.wants`."""
+    def known(self, model: str, endpoint: EndpointId) -> Latency | None:
+        """What was measured of ``model`` at ``endpoint``; None: nothing. Read only."""
         history = self._models.get(model)
-        latency = history.by_endpoint.get(endpoint) if history is not None else None
-        return latency is None or latency.wants(took_s, fresh_tokens, now_s)
+        return history.by_endpoint.get(endpoint) if history is not None else None
 
     def first_token(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -73,11 +74,11 @@ def local_first(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate
     return least_load(home, draw) + least_load(away, draw)
 
 
-def by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Iterator[Candidate]:
-    """As :func:`order` by one of :data:`BY_LOAD`, but the later ones are ordered when they are needed.
+def first_by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> tuple[Candidate, float]:
+    """The first of :func:`order` by one of :data:`BY_LOAD`, and the ``draw`` for the others.
 
-    The first one costs 0.1 µs for each candidate. Which of near ties a ``draw`` means depends on the order of
-    ``candidates``; how likely each is does not.
+    Costs 0.1 µs for each candidate, of which there is one at least. Which of near ties a ``draw`` means
+    depends on the order of ``candidates``; how likely each is does not.
     """
     front: Sequence[Candidate] = candidates
     if strategy == "local_spillover":
@@ -85,15 +86,22 @@ def by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Iter
         front = front or [c for c in candidates if c.has_room] or candidates
     elif strategy == "local_first":
         front = [c for c in candidates if c.local] or candidates
-    if not front:
-        return
-    limit = min([c.load for c in front]) * NEAR_RATIO
+    limit = min(map(_load_of, front)) * NEAR_RATIO
     tied = [c for c in front if c.load <= limit]
     scaled = draw * len(tied)
     chosen = min(int(scaled), len(tied) - 1)
-    first = tied[chosen]
-    yield first
-    yield from order([c for c in candidates if c is not first], strategy, scaled - chosen)
+    return tied[chosen], scaled - chosen
+
+
+_load_of: Final = attrgetter("load")
+
+
+def by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Iterator[Candidate]:
+    """All ``candidates`` as likely as :func:`order` gives them, ordered when they are needed."""
+    if candidates:
+        first, draw = first_by_load(candidates, strategy, draw)
+        yield first
+        yield from order([c for c in candidates if c is not first], strategy, draw)
 
 
 def round_robin(candidates: Sequence[Candidate], turn: int) -> tuple[Candidate, ...]:

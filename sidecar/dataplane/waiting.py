@@ -153,6 +153,7 @@ class Waits(Attempts):
         self._drop_upstream()
         place = self._place
         if place is not None:
+            # It may have run at once before.
             self._wait(Waiting(place.ticket, place.ahead))
 
     def _still_queued(self) -> None:
@@ -226,8 +227,8 @@ class Waits(Attempts):
         tokens = ask.prompt_tokens if ask is not None else len(self.request.body) / _BYTES_PER_TOKEN
         usual = None
         if candidate is not None:
-            history = self._plane.routes.balancer.history.of(plan.model)
-            latency = history.by_endpoint.get(candidate.endpoint.id)
+            history, stake = self._plane.routes.balancer.history, self._stake
+            latency = stake.latency if stake is not None else history.known(plan.model, candidate.endpoint.id)
             if latency is not None and latency.samples >= _LEAST_SAMPLES:
                 # Priced for this prompt already.
                 p99_s, first = latency.p99_s(tokens), policy.first_byte

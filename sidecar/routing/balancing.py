@@ -173,6 +173,7 @@ class Stake:
         "_learns",
         "answered",
         "endpoint",
+        "latency",
         "sent_s",
     )
 
@@ -188,6 +189,8 @@ class Stake:
         self._judged = self._learns = False
         self.answered = False
         """Whether the first byte of an answer came."""
+        self.latency = balancer.history.known(ask.model, endpoint)
+        """What was measured of it before; None: nothing."""
         self._era = balancer.breakers.sent(endpoint, now_s)
         self._cached = 0
         if ask.blocks:
@@ -207,7 +210,8 @@ class Stake:
         balancer, ask, took_s = self._balancer, self._ask, now_s - self.sent_s
         tokens = ask.prompt_tokens
         cached_tokens = min(self._cached * BLOCK_TOKENS, tokens) if self._cached else 0
-        self._learns = balancer.history.wants(ask.model, self.endpoint, took_s, tokens - cached_tokens, now_s)
+        latency = self.latency
+        self._learns = latency is None or latency.wants(took_s, tokens - cached_tokens, now_s)
         if self._learns:
             balancer.history.first_token(
                 ModelName(ask.model),

@@ -326,8 +326,8 @@ class CurrentRoutes:
                 return None
             if not overlay.ejected:
                 self._harmless = overlay
-        self.uses.note(group.route.name, now_s)
-        if overlay.ejected or balancer.returned or not balancer.breakers.all_admit:
+        self.uses.at_s[group.route.name] = now_s
+        if overlay.ejected or balancer.returned or balancer.breakers.out:
             return group, self._candidates(group.endpoints, now_s)
         return group, self._stands.offer(group, now_s)
 

@@ -14,13 +14,14 @@ class Uses:
     """Costs one dictionary write a request."""
 
     def __init__(self) -> None:
-        self._at_s: dict[ModelName, float] = {}
+        self.at_s: dict[ModelName, float] = {}
+        """When each was asked for last, where there was a choice. Written on the path of requests."""
 
     def note(self, model: ModelName, now_s: float) -> None:
         """A client asked for ``model``, and there was a choice."""
-        self._at_s[model] = now_s
+        self.at_s[model] = now_s
 
     def lately(self, now_s: float) -> frozenset[ModelName]:
         """Those of the last minute."""
-        self._at_s = {name: at_s for name, at_s in self._at_s.items() if now_s - at_s < USED_S}
-        return frozenset(self._at_s)
+        self.at_s = {name: at_s for name, at_s in self.at_s.items() if now_s - at_s < USED_S}
+        return frozenset(self.at_s)

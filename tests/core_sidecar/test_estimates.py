@@ -463,12 +463,10 @@ def test_in_bursts_every_place_counts_as_often() -> None:
     assert sum(taken[20:]) > sum(taken) / 4
 
 
-def test_a_history_wants_what_its_estimates_want() -> None:
-    """Kills: unknown models or endpoints not wanted."""
+def test_a_history_knows_what_it_measured() -> None:
+    """Kills: defaults for unknown models or endpoints."""
     history = History()
-    assert history.wants("m", E, 0.1, 100, 1.0)
-    for number in range(200):
-        history.first_token(M, E, 0.1, prompt_tokens=100, now_s=1.0 + number * 0.001)
-    assert history.wants("m", EndpointId("n/b/other"), 0.1, 100, 1.3)
-    found = [history.wants("m", E, 0.1, 100, 1.201) for _ in range(20)]
-    assert found.count(True) < 20
+    assert history.known("m", E) is None
+    history.first_token(M, E, 0.1, prompt_tokens=100, now_s=1.0)
+    assert history.known("m", EndpointId("n/b/other")) is None
+    assert history.known("m", E) is history.of("m").by_endpoint[E]
