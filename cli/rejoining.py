@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cli.client.connection import connected_to
-from swarmplane.addresses import Address
 from swarmplane.client.targets import node_target
+from swarmplane.credentials.files import load_credential
 from swarmplane.datadir import DataDir
+from swarmplane.enrollment import find_own
 from swarmplane.errors import Code, SwarmError
 from swarmplane.identity import NodeRecord, write_record
-from swarmplane.locating import locate
-from swarmplane.settings.schema import CONTROL_PORT
 
 
 async def is_removed(data_dir: DataDir, record: NodeRecord) -> bool:
@@ -31,17 +30,24 @@ def means_removed(error: SwarmError) -> bool:
 
 
 async def with_address(data_dir: DataDir, record: NodeRecord, address: str) -> NodeRecord:
-    """``record`` with the swarm's ``address`` kept as one more place to look: the founder may have moved."""
-    located = await locate(address)
+    """``record`` with the swarm's ``address`` kept as the first place to look: the founder may have moved.
+
+    What answers there proves by its certificate that it is of this node's swarm; nothing is spent. A sidecar
+    that runs and has lost its control plane reads what was kept before its next try.
+
+    Raises:
+        SwarmError: Nobody answers there, or it is another swarm. Nothing is written.
+    """
+    found = await find_own(address, load_credential(data_dir.node).ca_pem)
     known = replace(
         record,
-        control_addresses=_first_of(record.control_addresses, str(Address(located.host, CONTROL_PORT))),
-        join_addresses=_first_of((str(located.address),), *record.join_addresses),
+        control_addresses=_first_of(found.control, record.control_addresses),
+        join_addresses=_first_of(found.join, record.join_addresses),
     )
     if known != record:
         write_record(data_dir, known)
     return known
 
 
-def _first_of(first: tuple[str, ...], *more: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*first, *more]))
+def _first_of(first: str, more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([first, *more]))

@@ -26,6 +26,11 @@ def token_flags(command: Decorated) -> Decorated:
     )(command)
 
 
+def token_given(token_file: str | None, token: str | None) -> bool:
+    """Whether a join token was given without anybody being asked for it."""
+    return bool(token_file or token or os.environ.get(VARIABLE))
+
+
 def token_text(token_file: str | None, token: str | None) -> str:
     """The join token that was given.
 

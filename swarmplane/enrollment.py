@@ -124,6 +124,42 @@ async def enroll(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an instance of one's own swarm answered."""
+
+    swarm_id: str
+    control: str
+    """``host:port`` of its control listener."""
+    join: str
+    """``host:port`` of its enrolment listener."""
+
+
+async def find_own(address: str, ca_pem: bytes) -> Found:
+    """The swarm of ``ca_pem`` at ``address``, which proves that it is. No secret is sent, nothing is spent.
+
+    Args:
+        address: As for :func:`enroll`.
+        ca_pem: The authority of the swarm one is in.
+
+    Raises:
+        UnavailableError: Nobody answers there.
+        UnauthenticatedError: What answers is of another swarm.
+        SwarmError: There is no enrolment listener.
+    """
+    located = await locate(address)
+    target, told = await _authority_at(located)
+    if keys.fingerprint(told.ca_pem.encode()) != keys.fingerprint(ca_pem):
+        raise UnauthenticatedError(
+            f"at {located.address} is another swarm, {told.swarm_name!r}; nothing was changed"
+        )
+    # What it told proves nothing yet; only over this channel does it show a certificate of that authority.
+    async with _stub(target, ca_pem) as stub:
+        authority = await _fetch_authority(stub, located)
+    control = Address(located.host, authority.control_port or CONTROL_PORT)
+    return Found(authority.swarm_id, str(control), str(located.address))
+
+
 async def renew_expired(directory: Path, join_addresses: Sequence[str]) -> None:
     """Renew the ended certificate in ``directory`` by proof of its key, at the first address that answers.
 

@@ -12,8 +12,8 @@ import click
 from cli.hostflags import host_flags, kept_of, overrides_of
 from cli.invocation import Everywhere, invocation
 from cli.output import emit, say
-from cli.tokenflags import token_flags, token_text
-from swarmplane.errors import AlreadyExistsError
+from cli.tokenflags import token_flags, token_given, token_text
+from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 
 if TYPE_CHECKING:
     from cli.client.documents import Document
@@ -45,27 +45,28 @@ def join(
 
     With --etcd this host also runs a control plane, beside those that keep the swarm there: the token must be
     of role instance.
+
+    A node that is to look for its swarm elsewhere, as after its founder was restored or moved, needs no
+    token: what answers at ADDRESS proves that it is that swarm. One that runs goes on, and looks there soon.
     """
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
     from cli.supervise.run import keep, run_host
     from swarmplane.credentials.join_token import parse_join_token
-    from swarmplane.settings.load import load
+    from swarmplane.identity import read_record
 
     called = invocation()
     data_dir = called.data_dir
-    overrides = overrides_of(given)
+    overrides, kept = overrides_of(given), kept_of(given)
+    member = None if token_given(token_file, token) else read_record(data_dir)
+    if member is not None and _runs(data_dir) and not kept:
+        record = _pointed(data_dir, member, address)
+        emit("join", _document(record), f"node {record.node_name} looks for its swarm at {address} too")
+        return
     with held(data_dir):
-        wanted = parse_join_token(token_text(token_file, token))
-        if load(data_dir.root, overrides).etcd.endpoints:
-            name = _instance(data_dir, address, wanted)
-            document: Document = {"role": "instance", "swarm_name": name}
-            words = f"an instance of swarm {name}"
-            keep(data_dir, [*kept_of(given), f"swarm.name={json.dumps(name)}"])
-        else:
-            record = _enrolled(data_dir, overrides, address, wanted)
-            document, words = _document(record), f"node {record.node_name} ({record.node_id})"
-            keep(data_dir, kept_of(given))
+        wanted = None if member is not None else parse_join_token(token_text(token_file, token))
+        document, words, more = _become(data_dir, overrides, address, wanted)
+        keep(data_dir, [*kept, *more])
         if not (detach or enroll_only):
             run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
             return
@@ -76,9 +77,28 @@ def join(
         run_detached(data_dir, overrides, flags=called.flags())
 
 
-def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: JoinToken) -> NodeRecord:
-    """Who this host is in the swarm of ``token``, enrolled now unless it was before."""
-    from cli.rejoining import is_removed, with_address
+def _become(
+    data_dir: DataDir, overrides: Sequence[str], address: str, token: JoinToken | None
+) -> tuple[Document, str, tuple[str, ...]]:
+    """Make this host a node or an instance: what it is, that for people, and settings to keep."""
+    from swarmplane.settings.load import load
+
+    if token is not None and load(data_dir.root, overrides).etcd.endpoints:
+        name = _instance(data_dir, address, token)
+        kept = (f"swarm.name={json.dumps(name)}",)
+        return {"role": "instance", "swarm_name": name}, f"an instance of swarm {name}", kept
+    record = _enrolled(data_dir, overrides, address, token)
+    return _document(record), f"node {record.node_name} ({record.node_id})", ()
+
+
+def _enrolled(
+    data_dir: DataDir, overrides: Sequence[str], address: str, token: JoinToken | None
+) -> NodeRecord:
+    """Who this host is in the swarm of ``token``, enrolled now unless it was before.
+
+    Without a token: in the swarm it is in already.
+    """
+    from cli.rejoining import is_removed
     from cli.running import wait_for
     from cli.supervise.founding import enrol_node, wished_name
     from swarmplane.credentials.files import load_credential
@@ -90,24 +110,54 @@ def _enrolled(data_dir: DataDir, overrides: Sequence[str], address: str, token: 
     before = read_record(data_dir)
     if before is not None:
         name, swarm = before.node_name, before.swarm_name
-        if fingerprint(load_credential(data_dir.node).ca_pem) != token.fingerprint:
+        if token is not None and fingerprint(load_credential(data_dir.node).ca_pem) != token.fingerprint:
             raise AlreadyExistsError(
                 f"this host is in another swarm, {swarm} ({before.swarm_id}); `swarmctl leave` first"
             )
+        try:
+            before = _pointed(data_dir, before, address)
+        except UnavailableError as error:
+            if token is None:
+                raise
+            say(f"warning: {error.message}")
         if not wait_for(is_removed(data_dir, before)):
             say(f"this host is in swarm {swarm} already, as {name}; it goes on there")
-            return wait_for(with_address(data_dir, before, address))
-        say(f"node {name} was removed from swarm {swarm}; it joins anew")
-        forget_identity(data_dir)
+            return before
+        if token is not None:
+            say(f"node {name} was removed from swarm {swarm}; it joins anew")
+            forget_identity(data_dir)
     if data_dir.control_plane.is_dir():
         raise AlreadyExistsError(
             "this host founded a swarm of its own; `swarmctl leave` first, or give another --data-dir"
+        )
+    if token is None:
+        raise FailedPreconditionError(
+            "this node was removed from its swarm; to join anew it needs a token: --token-file FILE"
         )
     record = wait_for(enrol_node(data_dir, settings, address, token))
     wish = wished_name(settings)
     renamed = "" if record.node_name == wish else f" (another node is called {wish})"
     say(f"joined: swarm {record.swarm_name} as node {record.node_name}{renamed}")
     return record
+
+
+def _runs(data_dir: DataDir) -> bool:
+    from cli.supervise.lock import holder
+
+    return holder(data_dir) is not None
+
+
+def _pointed(data_dir: DataDir, record: NodeRecord, address: str) -> NodeRecord:
+    """``record`` with ``address`` kept, which proved to be of the same swarm."""
+    from cli.rejoining import with_address
+    from cli.running import wait_for
+
+    if data_dir.control_plane.is_dir():
+        raise AlreadyExistsError(
+            "this host keeps a swarm itself and looks for no other; `swarmctl leave` first, or give another "
+            "--data-dir"
+        )
+    return wait_for(with_address(data_dir, record, address))
 
 
 def _instance(data_dir: DataDir, address: str, token: JoinToken) -> str:

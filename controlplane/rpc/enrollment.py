@@ -45,6 +45,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
             swarm_name=authority.name,
             open=await self._enrolment.is_open(),
             challenge=self._renewal.challenge(),
+            control_port=self._control_port(),
         )
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:  # noqa: N802

@@ -51,6 +51,14 @@ class Places:
         self.join = tuple(dict.fromkeys([*join, *self.join]))[:MOST]
         return before != (self.control, self.join)
 
+    def pointed(self, control: Iterable[str], join: Iterable[str]) -> bool:
+        """Somebody here says where else to look. What is new of it is tried next; whether anything is."""
+        fresh = [one for one in list(dict.fromkeys(control))[:MOST] if one not in self.control]
+        self.join = tuple(dict.fromkeys([*join, *self.join]))[:MOST]
+        self.control = (*fresh, *self.control)[:MOST]
+        self._round.extendleft(reversed(fresh))
+        return bool(fresh)
+
     def lost(self, address: str) -> None:
         """The stream to ``address`` ended: it is tried again when all others were."""
         self._begin_round(last=address)

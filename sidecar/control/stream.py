@@ -36,6 +36,8 @@ class Addresses:
     join: tuple[str, ...]
 
 
+Recall = Callable[[], Awaitable[Addresses]]
+"""The addresses as they are kept now: ``swarmctl join`` adds to them while the sidecar runs."""
 Remember = Callable[[Addresses, str, str], Awaitable[None]]
 """Keeps addresses, the node's name and the swarm's for the next start."""
 
@@ -54,6 +56,7 @@ class ControlStream:
         keeping: Keeping,
         certificate: NodeCertificate,
         remember: Remember,
+        recall: Recall,
         clock: Clock,
     ) -> None:
         self._host = host
@@ -62,6 +65,7 @@ class ControlStream:
         self._keeping = keeping
         self._certificate = certificate
         self._remember = remember
+        self._recall = recall
         self._clock = clock
         self._progress = Progress(applied_s=clock.now_s())
         self._session: Session | None = None
@@ -141,6 +145,7 @@ class ControlStream:
         lost_s, failures = self._clock.now_s(), 0
         while not self._leaving.is_set():
             pause_s, redirected = 0.0, False
+            await self._look()
             address = self._places.next()
             try:
                 await self._talk(address)
@@ -165,6 +170,11 @@ class ControlStream:
             failures += 1
             await self._pause(delay_s + pause_s)
         self._left.set()
+
+    async def _look(self) -> None:
+        kept = await self._recall()
+        if self._places.pointed(kept.control, kept.join):
+            log.info("control.pointed", addresses=list(kept.control))
 
     def _failed(self, address: str, error: SwarmError) -> None:
         if error.message != self._reason:

@@ -163,6 +163,10 @@ def _control(
             await asyncio.to_thread(write_record, here.data_dir, told)
             known = told
 
+    async def recall() -> Addresses:
+        kept = await asyncio.to_thread(read_record, here.data_dir) or known
+        return Addresses(kept.control_addresses, kept.join_addresses)
+
     return ControlStream(
         host,
         Addresses(record.control_addresses, record.join_addresses),
@@ -175,5 +179,6 @@ def _control(
         Keeping(keeper.keep, keeper.keep_durably),
         NodeCertificate(here.data_dir.node, renewed),
         remember,
+        recall,
         here.clock,
     )

@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from swarmplane.v1 import common_pb2 as swarmplane_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarmplane/v1/enrollment.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\"\x17\n\x15\x46\x65tchAuthorityRequest\"o\n\x16\x46\x65tchAuthorityResponse\x12\x0e\n\x06\x63\x61_pem\x18\x01 \x01(\t\x12\x10\n\x08swarm_id\x18\x02 \x01(\t\x12\x12\n\nswarm_name\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\x11\n\tchallenge\x18\x05 \x01(\x0c\"\x9b\x01\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12$\n\x06labels\x18\x05 \x03(\x0b\x32\x14.swarmplane.v1.Label\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0f\n\x07profile\x18\x07 \x01(\t\"\xd6\x01\n\x0e\x45nrollResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x10\n\x08swarm_id\x18\x06 \x01(\t\x12\x12\n\nswarm_name\x18\x07 \x01(\t\x12\x19\n\x11\x63ontrol_addresses\x18\x08 \x03(\t\x12\x14\n\x0cswarm_secret\x18\t \x01(\x0c\x12\x14\n\x0c\x63ontrol_port\x18\n \x01(\r\"e\n\x13RenewExpiredRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x11\n\tchallenge\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"?\n\x14RenewExpiredResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t2\x8b\x02\n\x11\x45nrollmentService\x12]\n\x0e\x46\x65tchAuthority\x12$.swarmplane.v1.FetchAuthorityRequest\x1a%.swarmplane.v1.FetchAuthorityResponse\x12\x45\n\x06\x45nroll\x12\x1c.swarmplane.v1.EnrollRequest\x1a\x1d.swarmplane.v1.EnrollResponse\x12P\n\x05Renew\x12\".swarmplane.v1.RenewExpiredRequest\x1a#.swarmplane.v1.RenewExpiredResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarmplane/v1/enrollment.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\"\x17\n\x15\x46\x65tchAuthorityRequest\"\x85\x01\n\x16\x46\x65tchAuthorityResponse\x12\x0e\n\x06\x63\x61_pem\x18\x01 \x01(\t\x12\x10\n\x08swarm_id\x18\x02 \x01(\t\x12\x12\n\nswarm_name\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\x11\n\tchallenge\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ontrol_port\x18\x06 \x01(\r\"\x9b\x01\n\rEnrollRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12$\n\x06labels\x18\x05 \x03(\x0b\x32\x14.swarmplane.v1.Label\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x0f\n\x07profile\x18\x07 \x01(\t\"\xd6\x01\n\x0e\x45nrollResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x10\n\x08swarm_id\x18\x06 \x01(\t\x12\x12\n\nswarm_name\x18\x07 \x01(\t\x12\x19\n\x11\x63ontrol_addresses\x18\x08 \x03(\t\x12\x14\n\x0cswarm_secret\x18\t \x01(\x0c\x12\x14\n\x0c\x63ontrol_port\x18\n \x01(\r\"e\n\x13RenewExpiredRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x11\n\tchallenge\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"?\n\x14RenewExpiredResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61_pem\x18\x02 \x01(\t2\x8b\x02\n\x11\x45nrollmentService\x12]\n\x0e\x46\x65tchAuthority\x12$.swarmplane.v1.FetchAuthorityRequest\x1a%.swarmplane.v1.FetchAuthorityResponse\x12\x45\n\x06\x45nroll\x12\x1c.swarmplane.v1.EnrollRequest\x1a\x1d.swarmplane.v1.EnrollResponse\x12P\n\x05Renew\x12\".swarmplane.v1.RenewExpiredRequest\x1a#.swarmplane.v1.RenewExpiredResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FETCHAUTHORITYREQUEST']._serialized_start=77
   _globals['_FETCHAUTHORITYREQUEST']._serialized_end=100
-  _globals['_FETCHAUTHORITYRESPONSE']._serialized_start=102
-  _globals['_FETCHAUTHORITYRESPONSE']._serialized_end=213
-  _globals['_ENROLLREQUEST']._serialized_start=216
-  _globals['_ENROLLREQUEST']._serialized_end=371
-  _globals['_ENROLLRESPONSE']._serialized_start=374
-  _globals['_ENROLLRESPONSE']._serialized_end=588
-  _globals['_RENEWEXPIREDREQUEST']._serialized_start=590
-  _globals['_RENEWEXPIREDREQUEST']._serialized_end=691
-  _globals['_RENEWEXPIREDRESPONSE']._serialized_start=693
-  _globals['_RENEWEXPIREDRESPONSE']._serialized_end=756
-  _globals['_ENROLLMENTSERVICE']._serialized_start=759
-  _globals['_ENROLLMENTSERVICE']._serialized_end=1026
+  _globals['_FETCHAUTHORITYRESPONSE']._serialized_start=103
+  _globals['_FETCHAUTHORITYRESPONSE']._serialized_end=236
+  _globals['_ENROLLREQUEST']._serialized_start=239
+  _globals['_ENROLLREQUEST']._serialized_end=394
+  _globals['_ENROLLRESPONSE']._serialized_start=397
+  _globals['_ENROLLRESPONSE']._serialized_end=611
+  _globals['_RENEWEXPIREDREQUEST']._serialized_start=613
+  _globals['_RENEWEXPIREDREQUEST']._serialized_end=714
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_start=716
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_end=779
+  _globals['_ENROLLMENTSERVICE']._serialized_start=782
+  _globals['_ENROLLMENTSERVICE']._serialized_end=1049
 # @@protoc_insertion_point(module_scope)

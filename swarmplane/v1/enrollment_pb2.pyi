@@ -12,18 +12,20 @@ class FetchAuthorityRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class FetchAuthorityResponse(_message.Message):
-    __slots__ = ("ca_pem", "swarm_id", "swarm_name", "open", "challenge")
+    __slots__ = ("ca_pem", "swarm_id", "swarm_name", "open", "challenge", "control_port")
     CA_PEM_FIELD_NUMBER: _ClassVar[int]
     SWARM_ID_FIELD_NUMBER: _ClassVar[int]
     SWARM_NAME_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_PORT_FIELD_NUMBER: _ClassVar[int]
     ca_pem: str
     swarm_id: str
     swarm_name: str
     open: bool
     challenge: bytes
-    def __init__(self, ca_pem: _Optional[str] = ..., swarm_id: _Optional[str] = ..., swarm_name: _Optional[str] = ..., open: bool = ..., challenge: _Optional[bytes] = ...) -> None: ...
+    control_port: int
+    def __init__(self, ca_pem: _Optional[str] = ..., swarm_id: _Optional[str] = ..., swarm_name: _Optional[str] = ..., open: bool = ..., challenge: _Optional[bytes] = ..., control_port: _Optional[int] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("token_id", "secret", "csr_der", "name", "labels", "request_id", "profile")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from sidecar.control.session import Host, Session
+from sidecar.control.stream import Addresses
 from swarmplane.addresses import parse_address
 from swarmplane.channels import control_channel, rpc_error_to_swarm_error
 from swarmplane.clock import SystemClock
@@ -40,6 +42,18 @@ async def test_two_sidecars_learn_of_each_other(plane: Plane, tmp_path: Path) ->
         await bob.stream.drain()
         await until(lambda: ada.sees("llama") == "absent")
         assert bob.node not in ada.routes.view.suspects
+
+
+async def test_a_sidecar_that_looks_in_vain_goes_where_it_is_pointed(plane: Plane, tmp_path: Path) -> None:
+    _, credential = await plane.node("ada")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{nobody.getsockname()[1]}"
+        async with sidecar(tmp_path / "a", credential, where) as ada:
+            await until(lambda: "refused" in ada.stream.state()["reason"])
+            ada.kept_addresses = Addresses((plane.control_address, where), ())
+            await until(lambda: ada.stream.connected)
+            assert ada.stream.state()["address"] == plane.control_address
 
 
 def test_what_grpc_says_for_want_of_a_reason_is_not_repeated() -> None:

@@ -1,4 +1,7 @@
-"""A founder whose disk is gone is restored elsewhere, and one that moves: nobody enrols again."""
+"""A founder whose disk is gone is restored elsewhere, and one that moves: nobody enrols again.
+
+Where the founder has another address then, a member is told it once, without a token, and goes on running.
+"""
 
 from __future__ import annotations
 
@@ -78,11 +81,13 @@ def test_a_founder_whose_disk_is_gone_is_restored_elsewhere(tmp_path: Path) -> N
         backend.close()
 
 
-def test_a_founder_moves_and_is_not_served_twice(tmp_path: Path) -> None:
-    swarm = Swarm(tmp_path)
+def test_a_founder_moves_and_its_members_follow(tmp_path: Path) -> None:
+    swarm, backend = Swarm(tmp_path), Backend("llama")
     try:
-        a = swarm.host("a")
-        a.up()
+        a, b = swarm.pair("--backend", backend.url)
+        eventually("a has b's model", lambda: "llama" in a.models())
+        node_id, pid = b.runtime["node_id"], b.pid("sidecar")
+        tokens = a.json("token", "list")["items"]
         key, moved = _key(a, tmp_path), tmp_path / "moved.swarmbackup"
         refused = swarmctl("store", "move", "--to", str(moved), data_dir=a.data_dir)
         assert refused.returncode == 1
@@ -101,5 +106,28 @@ def test_a_founder_moves_and_is_not_served_twice(tmp_path: Path) -> None:
         assert _known(there) == before
         again = swarmctl("store", "restore", str(moved), "--key-file", str(key), data_dir=a.data_dir)
         assert "keeps a swarm already" in again.stderr
+
+        other = swarm.host("other")
+        other.up()
+        kept = (b.data_dir / "node" / "identity.json").read_bytes()
+        refused = b.ctl("join", f"127.0.0.1:{other.ports['join']}")
+        assert (refused.returncode, "another swarm" in refused.stderr) == (1, True), refused.stderr
+        nobody = b.ctl("join", f"127.0.0.1:{a.ports['join']}")
+        assert (nobody.returncode, "nobody answers" in nobody.stderr) == (75, True), nobody.stderr
+        keeper = there.ctl("join", f"127.0.0.1:{other.ports['join']}")
+        assert (keeper.returncode, "keeps a swarm itself" in keeper.stderr) == (1, True), keeper.stderr
+        assert (b.data_dir / "node" / "identity.json").read_bytes() == kept
+
+        assert not _live(there, node_id)
+        done = b.ctl("join", f"127.0.0.1:{there.ports['join']}")
+        assert done.returncode == 0, done.stderr
+        eventually("b is live there", lambda: _live(there, node_id), within_s=60)
+        eventually("b's model is served there", lambda: "llama" in there.models(), within_s=60)
+        assert (b.runtime["node_id"], b.pid("sidecar")) == (node_id, pid), "it went on running"
+        assert there.json("token", "list")["items"] == tokens, "nothing was spent"
+        b.close()
+        b.start(["up"], founder=False)
+        eventually("b found it by itself after a restart", lambda: _live(there, node_id))
     finally:
         swarm.close()
+        backend.close()

@@ -33,6 +33,7 @@ class Sidecar:
     kept: list[RouteTable] = field(default_factory=list)
     durable: list[RouteTable] = field(default_factory=list)
     condition: Condition | None = None
+    kept_addresses: Addresses = field(default_factory=lambda: Addresses((), ()))
 
     def has(self, found: Inventory) -> None:
         self.found = found
@@ -68,6 +69,9 @@ async def sidecar(
         assert node_name
         assert swarm_name == "test"
 
+    async def recall() -> Addresses:
+        return made[0].kept_addresses
+
     stream = ControlStream(
         Host(node, random_id(), ("127.0.0.1:1",), "0", "test", "http://127.0.0.1:2"),
         Addresses((address,), ()),
@@ -75,6 +79,7 @@ async def sidecar(
         Keeping(soon, durably),
         NodeCertificate(directory, lambda: None),
         remember,
+        recall,
         SystemClock(),
     )
     made.append(Sidecar(node, stream, routes))

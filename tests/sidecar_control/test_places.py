@@ -27,6 +27,25 @@ def test_a_lost_instance_is_tried_when_the_others_were_and_before_those_that_nob
     assert places.join == ("a:5",)
 
 
+def test_where_somebody_points_is_tried_next_and_only_once() -> None:
+    places = Places(("a:1", "b:1"), ("a:5",))
+    assert not places.pointed(["b:1", "a:1"], ["a:5"])
+    assert [places.next() for _ in range(2)] == ["a:1", "b:1"]
+    assert places.pointed(["new:1", "newer:1", "a:1"], ["new:5", "a:5"])
+    assert [places.next() for _ in range(2)] == ["new:1", "newer:1"]
+    assert places.control == ("new:1", "newer:1", "a:1", "b:1")
+    assert places.join == ("new:5", "a:5")
+    assert not places.pointed(["new:1", "newer:1", "a:1"], ["new:5", "a:5"])
+
+
+def test_pointing_at_more_than_are_kept_comes_to_an_end() -> None:
+    old = [f"old:{n}" for n in range(MOST)]
+    places = Places(old, ())
+    assert places.pointed(["new:1", *old], [])
+    assert places.control == ("new:1", *old[:-1])
+    assert not places.pointed(["new:1", *old], [])
+
+
 def test_what_one_instance_leaves_behind_spreads_over_the_others() -> None:
     chance = random.Random(7)
     first = []
