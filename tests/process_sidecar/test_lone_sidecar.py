@@ -62,12 +62,12 @@ async def test_limits_are_reloaded_while_it_serves(tmp_path: Path, http: ClientS
     ):
         await run.until_ready()
         config = tmp_path / "config.toml"
-        config.write_text("[client]\nmax_json_bytes = 100\n[upstream]\nmax_idle = 3\n")
+        config.write_text("drain_s = 7\n[client]\nmax_json_bytes = 100\n")
         async with http.post(f"{run.admin}/reload") as answer:
             assert await answer.json() == {
                 "schema": "sidecar.reload/v1",
                 "applied": ["client.max_json_bytes"],
-                "restart_needed": ["upstream.max_idle"],
+                "restart_needed": ["drain_s"],
             }
         async with http.post(f"{run.client}/v1/chat/completions", json=asked) as answer:
             assert answer.status == 413
