@@ -13,6 +13,8 @@ from swarmplane.prefixes import HASH_BYTES, MOST_BLOCKS, EndpointPrefixes
 
 MOST_DIGESTS: Final = 8192
 """Endpoints whose digests are kept: 16 MB. Those told of longest ago are dropped."""
+MOST_OF_A_NODE: Final = 256
+"""Of them of one node, so that none drives out what others say."""
 _MOST_BYTES: Final = HASH_BYTES * MOST_BLOCKS
 
 
@@ -56,9 +58,11 @@ class ConditionBoard:
 class PrefixBoard:
     """The newest digest of every endpoint; bounded."""
 
-    def __init__(self, most: int = MOST_DIGESTS) -> None:
+    def __init__(self, most: int = MOST_DIGESTS, most_of_a_node: int = MOST_OF_A_NODE) -> None:
         self._digests: dict[EndpointId, EndpointPrefixes] = {}
+        self._own: dict[NodeId, dict[EndpointId, None]] = {}
         self._most = most
+        self._most_of_a_node = most_of_a_node
 
     @property
     def endpoints(self) -> frozenset[EndpointId]:
@@ -71,17 +75,29 @@ class PrefixBoard:
         for one in told:
             if owner_of(one.endpoint) != node or self._digests.get(one.endpoint) == one:
                 continue
-            self._digests.pop(one.endpoint, None)
+            self._forget(one.endpoint)
             self._digests[one.endpoint] = replace(one, blocks=one.blocks[:_MOST_BYTES])
+            own = self._own.setdefault(node, {})
+            own[one.endpoint] = None
             news.add(one.endpoint)
+            if len(own) > self._most_of_a_node:
+                self._forget(next(iter(own)))
         while len(self._digests) > self._most:
-            del self._digests[next(iter(self._digests))]
-        return frozenset(news)
+            self._forget(next(iter(self._digests)))
+        return frozenset(news & self._digests.keys())
 
     def drop(self, node: NodeId) -> None:
         """``node`` left. Others keep what they heard until it comes back: its caches may have survived."""
-        self._digests = {key: one for key, one in self._digests.items() if owner_of(key) != node}
+        for key in tuple(self._own.get(node, ())):
+            self._forget(key)
 
     def digest(self, endpoints: Iterable[EndpointId]) -> tuple[EndpointPrefixes, ...]:
         """What is known of ``endpoints``."""
         return tuple(found for key in endpoints if (found := self._digests.get(key)) is not None)
+
+    def _forget(self, endpoint: EndpointId) -> None:
+        if self._digests.pop(endpoint, None) is not None:
+            own = self._own[owner_of(endpoint)]
+            del own[endpoint]
+            if not own:
+                del self._own[owner_of(endpoint)]

@@ -11,6 +11,8 @@ from swarmplane.load import LoadEntry
 
 FRESH_S: Final = 3.0
 """Older reports are of no use to anybody."""
+MOST_OF_A_NODE: Final = 2048
+"""Endpoints of one node that are known: as many as count in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,38 +22,41 @@ class _Report:
 
 
 class LoadBoard:
-    """The newest report on every endpoint."""
+    """The newest report on every endpoint; of one node on at most ``MOST_OF_A_NODE``."""
 
     def __init__(self) -> None:
-        self._reports: dict[EndpointId, _Report] = {}
+        self._reports: dict[NodeId, dict[EndpointId, _Report]] = {}
 
     def fold(self, node: NodeId, entries: Iterable[LoadEntry], now_s: float) -> frozenset[EndpointId]:
         """Take in what ``node`` says of its own endpoints; what it says of others' is ignored.
 
-        Returns the endpoints that others should hear of.
+        Of too many those told of longest ago are dropped. Returns the endpoints that others should hear of.
         """
         own = {
             e.endpoint: _Report(e, now_s - e.age_ms / 1000) for e in entries if owner_of(e.endpoint) == node
         }
-        self._reports.update(own)
-        return frozenset(own)
+        if not own:
+            return frozenset()
+        reports = self._reports.setdefault(node, {})
+        for key, report in own.items():
+            reports.pop(key, None)
+            reports[key] = report
+        while len(reports) > MOST_OF_A_NODE:
+            del reports[next(iter(reports))]
+        return frozenset(own.keys() & reports.keys())
 
     def drop(self, node: NodeId) -> frozenset[EndpointId]:
         """``node`` left: what it said is void. Returns of which endpoints."""
-        gone = frozenset(key for key in self._reports if owner_of(key) == node)
-        for key in gone:
-            del self._reports[key]
-        return gone
+        return frozenset(self._reports.pop(node, {}))
 
     def taken_s(self, endpoint: EndpointId) -> float | None:
         """When the report on ``endpoint`` was true; None without one."""
-        report = self._reports.get(endpoint)
+        report = self._report(endpoint)
         return report.taken_s if report is not None else None
 
-    @property
-    def endpoints(self) -> frozenset[EndpointId]:
-        """Those of which there is a report."""
-        return frozenset(self._reports)
+    def of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
+        """Endpoints of ``nodes`` of which there is a report."""
+        return frozenset(key for node in nodes for key in self._reports.get(node, ()))
 
     def in_flight(self, node: NodeId) -> int:
         """Requests that the endpoints of ``node`` serve or hold queued, as it said last.
@@ -60,18 +65,20 @@ class LoadBoard:
         """
         return sum(
             report.entry.queued + sum(report.entry.in_flight_by_origin.values())
-            for key, report in self._reports.items()
-            if owner_of(key) == node
+            for report in self._reports.get(node, {}).values()
         )
 
     def digest(self, endpoints: Iterable[EndpointId], now_s: float) -> tuple[LoadEntry, ...]:
         """What is known and fresh of ``endpoints``, with its age at ``now_s``."""
-        found = ((key, self._reports.get(key)) for key in endpoints)
+        found = map(self._report, endpoints)
         return tuple(
             replace(report.entry, age_ms=max(0, round((now_s - report.taken_s) * 1000)))
-            for _, report in found
+            for report in found
             if report is not None and now_s - report.taken_s < FRESH_S
         )
+
+    def _report(self, endpoint: EndpointId) -> _Report | None:
+        return self._reports.get(owner_of(endpoint), {}).get(endpoint)
 
 
 def owner_of(endpoint: EndpointId) -> NodeId:

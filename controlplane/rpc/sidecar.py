@@ -11,8 +11,10 @@ from typing import Any, Final, assert_never
 import grpc
 import structlog
 
+from controlplane.core.loads import MOST_OF_A_NODE
 from controlplane.rpc.caller import caller
 from controlplane.services import messages as m
+from controlplane.services.audience import MOST_USES
 from controlplane.services.control import ControlService
 from controlplane.services.sessions import Session
 from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
@@ -115,7 +117,9 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
 
     def _take_load(self, session: Session, load: pb.Load) -> None:
         pushes = self._control.pushes
-        more = pushes.loads.take(session, load_entries_from_pb(load.endpoints), map(ModelName, load.uses))
+        entries = load_entries_from_pb(load.endpoints[:MOST_OF_A_NODE])
+        uses = (ModelName(name) for name in load.uses[:MOST_USES] if len(name) <= _MAX_TEXT)
+        more = pushes.loads.take(session, entries, uses)
         if more:
             pushes.sharing.greet(session)
 

@@ -10,6 +10,7 @@ from typing import Final
 from controlplane.core.loads import LoadBoard, owner_of
 from controlplane.services.audience import Audience
 from controlplane.services.messages import LoadNews
+from controlplane.services.outbox import MOST_NEWS
 from controlplane.services.sessions import Session, Sessions
 from swarmplane import features
 from swarmplane.clock import Clock
@@ -19,6 +20,8 @@ from swarmplane.load import LoadEntry
 
 NODES_A_SECOND: Final = 1000
 """So many nodes are heard and told in a second at most: more nodes, longer intervals (DESIGN section 10)."""
+MOST_BYTES: Final = 1024 * 1024
+"""A message ends with the entry that reaches it; the others follow."""
 _ENCODED_S: Final = 0.1
 """Ages in a message may be off by so much: within it the same bytes go to all."""
 
@@ -99,8 +102,7 @@ class Loads:
 
     def endpoints_of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
         """Endpoints of ``nodes`` of which there is a report."""
-        wanted = frozenset(nodes)
-        return frozenset(key for key in self._board.endpoints if owner_of(key) in wanted)
+        return self._board.of(nodes)
 
     def of(self, endpoints: Iterable[EndpointId]) -> tuple[LoadEntry, ...]:
         """What is known and fresh of ``endpoints``."""
@@ -116,15 +118,19 @@ class Loads:
             self._encoded.pop(endpoint, None)
 
     def news(self, session: Session) -> LoadNews | None:
-        """What to tell the stream next; None: nothing."""
+        """What to tell the stream next, as much as fits into a message; None: nothing."""
         box = session.outbox
-        if not box.loads or not box.greeted:
+        if not box.greeted:
             return None
-        endpoints, box.loads = box.loads, set()
-        now_s = self._clock.now_s()
-        told = [self._told(key, now_s) for key in endpoints if owner_of(key) != session.node]
-        entries = tuple(filter(None, told))
-        return LoadNews(entries, self.interval_s) if entries else None
+        now_s, size = self._clock.now_s(), 0
+        entries: list[bytes] = []
+        while box.loads and size < MOST_BYTES:
+            endpoint = box.loads.pop()
+            told = self._told(endpoint, now_s) if owner_of(endpoint) != session.node else b""
+            if told:
+                entries.append(told)
+                size += len(told)
+        return LoadNews(tuple(entries), self.interval_s) if entries else None
 
     def _told(self, endpoint: EndpointId, now_s: float) -> bytes:
         """Empty where nothing fresh is known."""
@@ -132,6 +138,12 @@ class Loads:
         taken_s = self._board.taken_s(endpoint)
         if found is not None and taken_s is not None and found.at_s >= max(taken_s, now_s - _ENCODED_S):
             return found.content
+        if taken_s is None:
+            self._encoded.pop(endpoint, None)
+            return b""
         content = b"".join(map(encoded_load_entry, self._board.digest((endpoint,), now_s)))
+        if len(self._encoded) >= MOST_NEWS:
+            # Names that came and went; what is needed is encoded again.
+            self._encoded.clear()
         self._encoded[endpoint] = _Encoded(content, now_s)
         return content

@@ -13,6 +13,8 @@ from swarmplane.ids import EndpointId, NodeId
 from swarmplane.routes import Version
 
 MOST_QUESTIONS: Final = 16
+MOST_NEWS: Final = 65_536
+"""More endpoints than a swarm has: names that came and went while a stream was slow are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +92,15 @@ class Outbox:
 
     def mark_loads(self, endpoints: Iterable[EndpointId]) -> None:
         """News of these endpoints."""
+        if len(self.loads) > MOST_NEWS:
+            self.loads.clear()
         self.loads.update(endpoints)
         self.wake()
 
     def mark_shared(self, *, conditions: Iterable[NodeId] = (), prefixes: Iterable[EndpointId] = ()) -> None:
         """News of how these nodes are, and of what these endpoints have cached."""
+        if len(self.prefixes) > MOST_NEWS:
+            self.prefixes.clear()
         self.conditions.update(conditions)
         self.prefixes.update(prefixes)
         self.wake()

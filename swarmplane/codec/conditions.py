@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Final
 
+from swarmplane.codec.load import MOST_ID_CHARACTERS
 from swarmplane.conditions import Condition, EndpointCondition, NodeCondition
 from swarmplane.ids import EndpointId, NodeId
 from swarmplane.v1 import sidecar_pb2 as pb
 
 MOST_ENDPOINTS: Final = 1024
 _UINT32: Final = 2**32 - 1
+_MOST_WARMTH: Final = 16
 _LONGEST_S: Final = 86_400.0
 
 
@@ -53,14 +55,14 @@ def condition_from_pb(message: pb.Condition) -> Condition:
         endpoints=tuple(
             EndpointCondition(
                 EndpointId(one.endpoint_id),
-                one.warmth,
+                one.warmth[:_MOST_WARMTH],
                 _seconds(one.load_left_s),
                 one.size_bytes,
                 _positive(one.tokens_per_s),
                 _share(one.kv_used_permille) if one.HasField("kv_used_permille") else None,
             )
             for one in message.endpoints[:MOST_ENDPOINTS]
-            if one.endpoint_id
+            if 0 < len(one.endpoint_id) <= MOST_ID_CHARACTERS
         ),
         valid_s=_seconds(message.valid_s),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from swarmplane.codec.wire import message_field
@@ -10,6 +10,10 @@ from swarmplane.ids import EndpointId
 from swarmplane.load import LoadEntry
 from swarmplane.v1 import sidecar_pb2 as pb
 
+MOST_ID_CHARACTERS: Final = 1024
+"""Of an endpoint's id: longer ones are nobody's, see ``core.names`` of the control plane."""
+_MOST_ORIGINS: Final = 8192
+_MOST_ORIGIN_CHARACTERS: Final = 64
 _UINT32: Final = 2**32 - 1
 _DIGEST: Final = pb.ControlMessage.DESCRIPTOR.fields_by_name["load_digest"].number
 
@@ -37,7 +41,7 @@ def load_digest_message(entries: Iterable[bytes], load_interval_s: float) -> byt
 
 
 def load_entries_from_pb(messages: Iterable[pb.EndpointLoad]) -> tuple[LoadEntry, ...]:
-    """The reports in ``messages``; those without an endpoint are left out."""
+    """The reports in ``messages``; those without an endpoint are left out, and so are absurd ones."""
     return tuple(
         LoadEntry(
             EndpointId(message.endpoint_id),
@@ -47,5 +51,9 @@ def load_entries_from_pb(messages: Iterable[pb.EndpointLoad]) -> tuple[LoadEntry
             message.age_ms,
         )
         for message in messages
-        if message.endpoint_id
+        if 0 < len(message.endpoint_id) <= MOST_ID_CHARACTERS and _credible(message.in_flight_by_origin)
     )
+
+
+def _credible(origins: Mapping[str, int]) -> bool:
+    return len(origins) <= _MOST_ORIGINS and all(len(name) <= _MOST_ORIGIN_CHARACTERS for name in origins)

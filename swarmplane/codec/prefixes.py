@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from swarmplane.codec.load import MOST_ID_CHARACTERS
 from swarmplane.ids import EndpointId, ModelName
 from swarmplane.prefixes import HASH_BYTES, MOST_BLOCKS, EndpointPrefixes
 from swarmplane.v1 import sidecar_pb2 as pb
@@ -17,7 +18,7 @@ def prefixes_to_pb(one: EndpointPrefixes) -> pb.EndpointPrefixes:
 
 
 def prefixes_from_pb(messages: Iterable[pb.EndpointPrefixes]) -> tuple[EndpointPrefixes, ...]:
-    """The digests in ``messages``, cut to the length they may have; those without names are left out."""
+    """The digests in ``messages``, cut to their longest; without those that have no or absurd names."""
     longest = HASH_BYTES * MOST_BLOCKS
     return tuple(
         EndpointPrefixes(
@@ -27,5 +28,5 @@ def prefixes_from_pb(messages: Iterable[pb.EndpointPrefixes]) -> tuple[EndpointP
             message.hash_version,
         )
         for message in messages
-        if message.endpoint_id and message.model
+        if 0 < len(message.endpoint_id) <= MOST_ID_CHARACTERS and 0 < len(message.model) <= MOST_ID_CHARACTERS
     )

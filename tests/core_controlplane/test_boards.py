@@ -48,3 +48,17 @@ def test_digests_are_of_own_endpoints_news_only_and_bounded() -> None:
     assert len(board.digest([EB])[0].blocks) == HASH_BYTES * MOST_BLOCKS
     board.drop(A)
     assert board.endpoints == {EB}
+
+
+def test_one_node_drives_out_nothing_that_others_say() -> None:
+    """Kills: no bound per node, the newest of the node dropped, what was dropped told of."""
+    board = PrefixBoard(most=10, most_of_a_node=2)
+    board.fold(B, [told(EB)])
+    ids = [EndpointId(f"a/x/{n}") for n in range(20)]
+    assert board.fold(A, map(told, ids)) == set(ids[-2:])
+    assert board.endpoints == {EB, *ids[-2:]}
+    board.drop(A)
+    assert board.fold(A, map(told, ids[:2])) == set(ids[:2])
+    board.drop(A)
+    board.drop(A)
+    assert board.endpoints == {EB}

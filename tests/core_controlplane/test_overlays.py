@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.core.loads import LoadBoard, owner_of
+from controlplane.core.loads import MOST_OF_A_NODE, LoadBoard, owner_of
 from controlplane.core.reachability import Reachability
 from swarmplane.ids import EndpointId, NodeId
 from swarmplane.load import LoadEntry
@@ -37,6 +37,22 @@ def test_the_newest_report_stands_and_leaves_with_its_node() -> None:
     assert board.digest([EA], 10.1)[0].in_flight_by_origin == {"a": 2}
     board.drop(A)
     assert board.digest([EA, EB], 10.1) == (LoadEntry(EB, {}),)
+
+
+def test_of_one_node_so_many_endpoints_are_known_and_the_newest_stay() -> None:
+    """Kills: no bound, the newest dropped, what was dropped told of, a bound shared by all nodes."""
+    board = LoadBoard()
+    board.fold(B, [LoadEntry(EB, {})], 10.0)
+    ids = [EndpointId(f"a/x/{n}") for n in range(MOST_OF_A_NODE + 2)]
+    assert board.fold(A, [LoadEntry(key, {}) for key in ids[:2]], 10.0) == set(ids[:2])
+    board.fold(A, [LoadEntry(ids[0], {})], 10.0)
+    assert board.fold(A, [LoadEntry(key, {}) for key in ids[2:]], 10.0) == set(ids[2:])
+    assert board.of([A]) == set(ids) - set(ids[:2])
+    assert board.fold(A, [LoadEntry(key, {}) for key in ids], 10.0) == set(ids[2:])
+    assert board.of([B, C]) == {EB}
+    assert board.taken_s(EB) == 10.0
+    assert board.taken_s(ids[0]) is None
+    assert board.fold(C, [], 10.0) == frozenset()
 
 
 def test_a_node_is_unreachable_when_nobody_who_tried_reaches_it() -> None:
