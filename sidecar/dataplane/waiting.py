@@ -154,6 +154,7 @@ class Waits(Attempts):
         place = self._place
         if place is not None:
             # It may have run at once before.
+            self._queued_since_s = min(self._queued_since_s, time.monotonic())
             self._wait(Waiting(place.ticket, place.ahead))
 
     def _still_queued(self) -> None:

@@ -16,7 +16,7 @@ from sidecar.core.slots import Settling
 from sidecar.dataplane.owner_line import Line
 from sidecar.dataplane.owner_queue import OwnerQueues
 from swarmplane.ids import BackendName, EndpointId, endpoint_id
-from tests.fakes.backend import Behaviour, FakeBackend
+from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import (
     CHAT,
     STREAM,
@@ -196,6 +196,33 @@ async def test_a_more_urgent_request_takes_the_slot_of_one_that_has_not_sent_a_b
     assert order == ["interactive", "bulk"]
     assert backend.most_running == 1
     assert len(backend.asked) == 3, "the preempted one was sent again"
+
+
+async def test_who_was_preempted_and_leaves_is_forgotten(backend: FakeBackend) -> None:
+    """It ran at once and waited only then. Kills: only those that waited at first looked for at the end."""
+    async with running_backend(default=Behaviour(delay_s=20)) as other:
+        backend.default = other.default
+        served = {"one": Served(backend, slots=1), "two": Served(other, slots=1)}
+        policy = replace(QUEUE, preempt=True)
+        async with (
+            running_node(served=served, queue=policy, settling=QUICK_SETTLING) as node,
+            client(node) as one,
+            client(node) as two,
+            client(node) as urgent,
+        ):
+            for bulk in (one, two):
+                bulk.post(CHAT, x_swarm_priority="bulk")
+            await eventually(lambda: backend.running == other.running == 1, "both run")
+            urgent.post(CHAT, x_swarm_priority="interactive")
+            await eventually(lambda: len(node.plane.moving) == 1, "one of them waits")
+            (waiting,) = node.plane.moving._waiting
+            queued = waiting.queued_attempt(0, time.monotonic())
+            assert queued is not None
+            assert queued.since_s <= time.monotonic(), "and may move"
+            for http in (one, two, urgent):
+                http.close()
+            await eventually(lambda: not node.plane.active, "all left")
+            assert not len(node.plane.moving)
 
 
 async def test_a_stream_that_began_is_never_preempted(backend: FakeBackend) -> None:
