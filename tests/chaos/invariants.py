@@ -13,6 +13,9 @@ LEASE_S = 10.0
 REMOVAL_S = 2.0
 """A route to a node that is gone is gone so long after its lease."""
 
+LOOKED_S = 3.0
+"""A look at a table that is older says nothing."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -267,11 +270,24 @@ def no_failed_requests(
     requests: Iterable[Request],
     downs: Mapping[str, Sequence[Span]],
     serving: Mapping[str, Sequence[str]],
+    samples: Iterable[Sample] = (),
     *,
     settle_s: float = REMOVAL_S,
 ) -> tuple[list[str], int]:
-    """Violations, and how many failures were excused: by their entry, or by the node that was answering."""
+    """Violations, and how many failures were excused: by their entry, or by the node that was answering.
+
+    Where no node is named, one that was up and in the entry's table when that was last looked at would have
+    done: a node that was removed needs the control plane to come back.
+    """
     found: list[str] = []
+    tables: dict[str, list[Sample]] = {}
+    for sample in samples:
+        tables.setdefault(sample.sidecar, []).append(sample)
+
+    def known(entry: str, name: str, at_s: float) -> bool:
+        before = [one for one in tables.get(entry, ()) if at_s - LOOKED_S <= one.at_s <= at_s]
+        return not before or name in before[-1].nodes
+
     excused = 0
 
     def up(name: str, span: Span) -> bool:
@@ -286,7 +302,10 @@ def no_failed_requests(
         served = (
             up(request.served, request.span)
             if request.served
-            else any(up(name, request.span) for name in serving[request.model])
+            else any(
+                up(name, request.span) and known(request.entry, name, request.span.begins_s)
+                for name in serving[request.model]
+            )
         )
         if entered and served:
             found.append(

@@ -121,7 +121,7 @@ class Soak:
         self._found("no mass removal", invariants.no_mass_removal(watched, by_id, hold_s=HOLD_S))
         given = self.sentinel.circumstances(logs)
         self._found("no stale routes", invariants.no_stale_routes(self.sentinel.samples, downs, given))
-        failed, excused = invariants.no_failed_requests(load.requests, downs, MODELS)
+        failed, excused = invariants.no_failed_requests(load.requests, downs, MODELS, self.sentinel.samples)
         self._found("no failed requests", failed)
         for name in INSTANCES:
             end = await standing(cast, name)

@@ -192,6 +192,18 @@ class TestNoFailedRequests:
         assert self.judge(21.0, entry="n3") == 0, "just back"
         assert self.judge(23.0, entry="n3") == 1
 
+    def test_who_was_not_known_could_not_be_asked(self) -> None:
+        request = Request("n4", "m", Span(30.0, 31.0), fine=False)
+        for at_s, nodes, violations in (
+            (29.0, {"n1"}, 1),
+            (29.0, {"n3"}, 0),
+            (31.0, {"n3"}, 1),
+            (20.0, {"n3"}, 1),
+        ):
+            sample = Sample(at_s, "n4", frozenset(nodes))
+            found, _ = no_failed_requests([request], self.downs, self.serving, [sample])
+            assert len(found) == violations, (at_s, nodes)
+
     def test_nobody_was_left(self) -> None:
         downs: ClassVar = {"n1": [Span(10.0, 20.0)], "n2": [Span(15.0, 25.0)]}
         request = Request("n4", "m", Span(16.0, 17.0), fine=False)
