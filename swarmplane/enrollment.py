@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+import grpc
+
 from swarmplane.addresses import Address
 from swarmplane.channels import enrollment_channel, swarm_errors
 from swarmplane.credentials import csr, keys
@@ -39,6 +41,9 @@ from swarmplane.v1 import enrollment_pb2 as pb
 CONNECT_S: Final = 5.0
 CALL_S: Final = 20.0
 _TRIES: Final = 3
+_AGAIN_S: Final = 0.3
+_SLOW_WORDS: Final = ("timed out", "timeout", "deadline", "handshaker shutdown")
+"""In what gRPC says of a connection that was given up, in lower case; of a wrong listener it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,20 +260,48 @@ async def _authority_at(located: Located) -> tuple[Address, pb.FetchAuthorityRes
 
 
 async def _fetch_authority(stub: _Authority, located: Located) -> pb.FetchAuthorityResponse:
+    """Who signs there. It changes nothing, so a listener that is too busy is asked again.
 
-    try:
-        with swarm_errors():
-            return await stub.FetchAuthority(pb.FetchAuthorityRequest(), timeout=CALL_S)
-    except SwarmError as error:
-        if (
-            error.code is not Code.UNAVAILABLE
-            and error.code.grpc_status != Code.METHOD_NOT_ALLOWED.grpc_status
-        ):
-            raise
-        raise FailedPreconditionError(
-            f"{located.address} is no enrolment listener of a swarm ({error.message}); "
-            "`swarmctl status` there shows its join address"
-        ) from error
+    Raises:
+        UnavailableError: It did not answer in time.
+        FailedPreconditionError: What answers is no enrolment listener.
+        SwarmError: It refused.
+    """
+    ends_s = time.monotonic() + CALL_S
+    for left in reversed(range(_TRIES)):
+        try:
+            with swarm_errors():
+                return await stub.FetchAuthority(pb.FetchAuthorityRequest(), timeout=CALL_S)
+        except SwarmError as error:
+            if _is_slow(error):
+                if not left or time.monotonic() >= ends_s:
+                    raise UnavailableError(
+                        f"{located.address} does not answer in time: it has much to do, or the network loses "
+                        "what is sent; try again"
+                    ) from error
+            elif (
+                error.code is not Code.UNAVAILABLE
+                and error.code.grpc_status != Code.METHOD_NOT_ALLOWED.grpc_status
+            ):
+                raise
+            else:
+                raise FailedPreconditionError(
+                    f"{located.address} is no enrolment listener of a swarm ({error.message}); "
+                    "`swarmctl status` there shows its join address"
+                ) from error
+        await asyncio.sleep(_AGAIN_S)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _is_slow(error: SwarmError) -> bool:
+    """Whether nothing was said of who listens: time ran out, of the call or of the connection's handshake."""
+    cause = error.__cause__
+    if not isinstance(cause, grpc.aio.AioRpcError):
+        return False
+    said = (cause.details() or "").lower()
+    return cause.code() is grpc.StatusCode.DEADLINE_EXCEEDED or (
+        cause.code() is grpc.StatusCode.UNAVAILABLE and any(word in said for word in _SLOW_WORDS)
+    )
 
 
 def _check_fingerprint(ca_pem: bytes, token: JoinToken, located: Located) -> None:

@@ -14,7 +14,7 @@ from swarmplane import enrollment
 from swarmplane.credentials import csr, keys
 from swarmplane.credentials.authority import Authority, found_authority, issue
 from swarmplane.credentials.names import control_subject
-from swarmplane.errors import SwarmError, UnauthenticatedError
+from swarmplane.errors import FailedPreconditionError, SwarmError, UnauthenticatedError, UnavailableError
 from swarmplane.ids import SwarmId
 from swarmplane.v1 import enrollment_pb2 as pb
 from swarmplane.v1 import enrollment_pb2_grpc
@@ -94,3 +94,45 @@ async def test_a_node_of_the_swarm_can_not_play_the_authority(instance: Instance
         await server.stop(0)
     assert not [sent for sent in servicer.received if token.secret.encode() in sent]
     assert not [sent for sent in servicer.received if sent.startswith(b"Enroll")]
+
+
+async def test_a_listener_that_is_too_busy_is_not_called_a_wrong_one(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked as often as time allows, and an answer to a later try counts."""
+    monkeypatch.setattr(enrollment, "CALL_S", 1.0)
+    token = await instance.token()
+    join = f"127.0.0.1:{instance.servers.join_bound.port}"
+    located = await enrollment.locate(join)
+    busy: Any = Busy(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", times=99)
+    with pytest.raises(UnavailableError, match="does not answer in time"):
+        await enrollment._fetch_authority(busy, located)
+    said = (
+        "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshaker shutdown"
+    )
+    busy = Busy(grpc.StatusCode.UNAVAILABLE, said, times=1)
+    assert (await enrollment._fetch_authority(busy, located)).swarm_name == "late"
+    wrong: Any = Busy(
+        grpc.StatusCode.UNAVAILABLE, "Cannot check peer: missing selected ALPN property.", times=99
+    )
+    with pytest.raises(FailedPreconditionError, match="no enrolment listener"):
+        await enrollment._fetch_authority(wrong, located)
+    assert wrong.asked == 1
+    assert (await enrollment.enroll(join, token, name="mac")).role == "node"
+
+
+class Busy:
+    """A listener that fails ``times`` times."""
+
+    def __init__(self, code: grpc.StatusCode, said: str, *, times: int) -> None:
+        self.asked = 0
+        self._left = times
+        self._error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), said)
+
+    async def FetchAuthority(self, request: Any, *, timeout: float) -> pb.FetchAuthorityResponse:  # noqa: N802
+        del request, timeout
+        self.asked += 1
+        self._left -= 1
+        if self._left >= 0:
+            raise self._error
+        return pb.FetchAuthorityResponse(swarm_name="late")
