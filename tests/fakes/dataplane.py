@@ -74,6 +74,7 @@ class Node:
     backends: FakeBackends
     port: int
     peer_port: int = 0
+    tls: PeerTls | None = None
     served: dict[str, Served] = field(default_factory=dict)
 
     @property
@@ -242,7 +243,7 @@ async def running_node(
         await plane.serve_client([sock])
         if swarm is not None:
             peer = bound()
-            node.peer_port = peer.getsockname()[1]
+            node.peer_port, node.tls = peer.getsockname()[1], tls
             await plane.serve_peer(peer)
             swarm.nodes[name] = node
         node.own(served or {})
