@@ -43,7 +43,7 @@ CALL_S: Final = 20.0
 _TRIES: Final = 3
 _AGAIN_S: Final = 0.3
 _SLOW_WORDS: Final = ("timed out", "timeout", "deadline", "handshaker shutdown")
-"""In what gRPC says of a connection that was given up, in lower case; of a wrong listener it says otherwise."""
+"""In what gRPC says of a connection that was given up, in lower case; of a wrong one it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

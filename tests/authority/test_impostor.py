@@ -16,6 +16,7 @@ from swarmplane.credentials.authority import Authority, found_authority, issue
 from swarmplane.credentials.names import control_subject
 from swarmplane.errors import FailedPreconditionError, SwarmError, UnauthenticatedError, UnavailableError
 from swarmplane.ids import SwarmId
+from swarmplane.locating import locate
 from swarmplane.v1 import enrollment_pb2 as pb
 from swarmplane.v1 import enrollment_pb2_grpc
 from tests.fakes.authority import Instance
@@ -103,7 +104,7 @@ async def test_a_listener_that_is_too_busy_is_not_called_a_wrong_one(
     monkeypatch.setattr(enrollment, "CALL_S", 1.0)
     token = await instance.token()
     join = f"127.0.0.1:{instance.servers.join_bound.port}"
-    located = await enrollment.locate(join)
+    located = await locate(join)
     busy: Any = Busy(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", times=99)
     with pytest.raises(UnavailableError, match="does not answer in time"):
         await enrollment._fetch_authority(busy, located)
