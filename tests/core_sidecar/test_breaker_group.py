@@ -163,6 +163,10 @@ def test_what_was_only_counted_is_forgotten_with_its_key() -> None:
     for key in "ab":
         breakers.succeeded(key, breakers.sent(key, 1.0), 1.0)
         breakers.succeeded(key, 0, 1.5)
+    assert not breakers.succeeded("b", 7, 1.6), "of another era"
+    breakers.ended("c", Signal.UNCONNECTED, breakers.sent("c", 1.0), 1.0, 0.0)
+    assert breakers.sent("c", 1.1) == NO_STAKE
+    assert breakers.sent("c", 100.0) == 2
     breakers.keep(lambda key: key == "b")
     assert breakers.of("a") == Breaker()
     assert breakers.of("b").window == ((1, 2, 0),)

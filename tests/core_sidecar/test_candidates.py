@@ -45,6 +45,8 @@ def test_each_is_made_once_and_only_when_it_is_looked_at() -> None:
     assert len(found) == 100
     assert found.made == 0
     assert ids_of(found)[7] == "n007/b/m"
+    assert ids_of(found) is ids_of(found)
+    assert found.known.by_id is found.known.by_id
     assert places_of(found, local=True) == found.places(local=True) == [50]
     assert len(found.places(local=False)) == 99
     assert found.made == 0
