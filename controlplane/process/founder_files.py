@@ -28,11 +28,15 @@ from swarmplane.clock import SystemClock
 from swarmplane.codec import records
 from swarmplane.datadir import DataDir, make_private, write_atomically
 from swarmplane.errors import FailedPreconditionError, NotFoundError, SwarmError
+from swarmplane.ids import random_id
 
 STORE: Final = "store.db"
 SECRET: Final = "swarm-secret"  # noqa: S105 - a file's name
 KEY_FILE: Final = "recovery-key"
 _HEAD_BYTES: Final = 128 * 1024
+_CHECKING: Final = ".checking."
+_LEFT_S: Final = 3600.0
+"""No backup takes so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,25 @@ def trim_backups(directory: Path, swarm: str, keep: int) -> int:
 
 async def _head_of(data_dir: DataDir, files: Mapping[str, bytes], named: str, *, moved: bool) -> BackupHead:
     """What stands in the copy itself: it proves to be a store that opens with the secret beside it."""
-    scratch = DataDir(data_dir.control_plane / ".checking")
+    await asyncio.to_thread(_clear_away, data_dir.control_plane)
+    # A directory of its own: another backup may be made at the same time.
+    scratch = DataDir(data_dir.control_plane / f"{_CHECKING}{random_id()}")
     try:
         await asyncio.to_thread(write_files, scratch, files)
         authority, generation, revision = await inspect_store(scratch)
     finally:
         await asyncio.to_thread(remove_tree, scratch.root)
     return BackupHead(authority.swarm, authority.name, int(time.time()), generation, revision, named, moved)
+
+
+def _clear_away(directory: Path) -> None:
+    """What a killed backup left: whole copies of the store and the secret. It blocks."""
+    for path in (*directory.glob(f"{_CHECKING}*"), *directory.glob(".snapshot.*")):
+        try:
+            if time.time() - path.stat().st_mtime > _LEFT_S:
+                remove_tree(path)
+        except FileNotFoundError:
+            continue
 
 
 async def inspect_store(data_dir: DataDir) -> tuple[SwarmAuthority, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 from pathlib import Path
 
@@ -185,3 +187,17 @@ async def test_a_damaged_store_is_not_backed_up(tmp_path: Path) -> None:
     with pytest.raises((SwarmError, sqlite3.DatabaseError)):
         await make_backup(data_dir, tmp_path / "f")
     assert not (tmp_path / "f").exists()
+
+
+async def test_two_backups_at_a_time_do_not_meet_and_leave_nothing(tmp_path: Path) -> None:
+    """The daily one and a person's; and what a killed one left (a copy of the secret) is cleared away."""
+    async with running_instance(tmp_path / "founder") as instance:
+        data_dir = instance.data_dir
+        old = data_dir.control_plane / ".checking.killed"
+        write_files(DataDir(old), {"swarm-secret": b"s"})
+        os.utime(old, (1, 1))
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(make_backup(data_dir, tmp_path / f"{n}.swarmbackup")) for n in range(6)]
+        assert len({one.result().head.swarm for one in made}) == 1
+        left = {path.name for path in data_dir.control_plane.iterdir() if path.is_dir()}
+        assert not left
