@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 LEASE_S = 10.0
 REMOVAL_S = 2.0
 """A route to a node that is gone is gone so long after its lease."""
 
+TOLD_S = 3.0
+"""A watcher is told of what happens at most so late, but while it has no contact."""
 LOOKED_S = 3.0
 """A look at a table that is older says nothing."""
 
@@ -158,7 +160,7 @@ def no_ghosts(history: Sequence[Write]) -> list[str]:
 def no_mass_removal(
     history: Sequence[Write], downs: Mapping[str, Sequence[Span]], *, hold_s: float, lease_s: float = LEASE_S
 ) -> list[str]:
-    """Who was left alone is never removed; those that vanish together are, after the hold only.
+    """Who was left alone is never removed; those whose leases end together are, after the hold only.
 
     Args:
         history: With the times at which a watcher was told, never early.
@@ -167,25 +169,25 @@ def no_mass_removal(
         lease_s: A node that was let go may still lose its lease.
     """
     found: list[str] = []
-    removals: list[tuple[float, str, Span | None]] = []
+    vanished_s: dict[str, float] = {}
+    removals: list[tuple[str, float, float]] = []
     for write in history:
-        if _is_decision(write):
-            name = write.key.partition("/")[2]
-            spans = [
-                span
-                for span in downs.get(name, ())
-                if span.begins_s <= write.at_s and write.at_s <= span.ends_s + lease_s
-            ]
-            if not spans:
-                found.append(f"{write.at_s:.1f} s: {name} was removed, and nothing had been done to it")
-            removals.append((write.at_s, name, spans[-1] if spans else None))
-    for (_, first, one), (at_s, second, two) in pairwise(sorted(removals, key=lambda r: r[0])):
-        if one is None or two is None or abs(one.begins_s - two.begins_s) > 1.0:
+        kind, _, name = write.key.partition("/")
+        if kind == "members" and write.fields is None:
+            vanished_s[name] = write.at_s
+        if not _is_decision(write):
             continue
-        # Leases end a lease after the last renewal, which was at most 3 s before; watchers are told late.
-        earliest_s = max(one.begins_s, two.begins_s) + lease_s - 3.0 + hold_s - 1.0
-        if at_s < earliest_s and first != second:
-            found.append(f"{at_s:.1f} s: {first} and {second} vanished together and were not held")
+        if not any(s.begins_s <= write.at_s <= s.ends_s + lease_s for s in downs.get(name, ())):
+            found.append(f"{write.at_s:.1f} s: {name} was removed, and nothing had been done to it")
+        removals.append((name, vanished_s.get(name, write.at_s), write.at_s))
+    for (first, one_s, gone_s), (second, other_s, also_s) in combinations(removals, 2):
+        last_s = max(one_s, other_s)
+        # Watchers are told late; leases that end that far apart may be told of in another order.
+        if first == second or abs(one_s - other_s) > lease_s - TOLD_S:
+            continue
+        for name, at_s in ((first, gone_s), (second, also_s)):
+            if last_s + TOLD_S / 2 < at_s < last_s + hold_s - TOLD_S:
+                found.append(f"{at_s:.1f} s: {first} and {second} vanished together; {name} was not held")
     return found
 
 

@@ -132,12 +132,21 @@ class TestNoMassRemoval:
 
     def test_those_that_vanish_together_are_held(self) -> None:
         downs = {"n1": [Span(100.0, inf)], "n2": [Span(100.5, inf)]}
-        soon = [gone(5, "n1", at_s=111.0), gone(6, "n2", at_s=112.0)]
-        assert "were not held" in no_mass_removal(soon, downs, hold_s=60)[0]
-        late = [gone(5, "n1", at_s=171.0), gone(6, "n2", at_s=171.0)]
-        assert no_mass_removal(late, downs, hold_s=60) == []
-        apart = {"n1": [Span(80.0, inf)], "n2": [Span(100.5, inf)]}
-        assert no_mass_removal(soon, apart, hold_s=60) == []
+
+        def judge(first_s: float, second_s: float, *gone_s: float) -> list[str]:
+            ends = [Write(3, "members/n1", None, {}, first_s), Write(4, "members/n2", None, {}, second_s)]
+            removed = [
+                gone(5 + n, node, at_s)
+                for n, (node, at_s) in enumerate(zip(("n1", "n2"), gone_s, strict=True))
+            ]
+            return no_mass_removal([*ends, *removed], downs, hold_s=60)
+
+        assert "n2 vanished together; n1 was not held" in judge(110, 110.5, 112.5, 171)[0]
+        assert "n2 vanished together; n2 was not held" in judge(110, 115, 110.5, 118)[0]
+        assert judge(110, 110.5, 171, 171) == []
+        assert judge(110, 130, 111, 133) == [], "apart"
+        assert judge(110, 115, 110.5, 176) == [], "the first was removed when it was alone"
+        assert judge(60, 61, 121.5, 121.5) == [], "their leases had ended long before"
 
 
 class TestNoStaleRoutes:
