@@ -221,9 +221,13 @@ class SecondCopy(Sink):
             self._request.upstream_data(data, framed)
             return
         self._parts.append(data)
-        if not is_silence(b"".join(self._parts)):
+        said = b"".join(self._parts)
+        if not is_silence(said):
             self._request.copy_wins(self)
             self.replay()
+        elif len(said) > self._plane.policy.max_held_bytes:
+            # Comments without an end: it can't win any more, and is not kept.
+            self._ends(Outcome.TRUNCATED)
 
     def upstream_end(self) -> None:
         """See :class:`sidecar.dataplane.upstream.Sink`."""
