@@ -16,7 +16,7 @@ from swarmplane.credentials.files import load_credential, save_credential
 from swarmplane.credentials.join_token import JoinToken, parse_join_token
 from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.enrollment import enroll
-from swarmplane.errors import SwarmError
+from swarmplane.errors import AlreadyExistsError, SwarmError
 from swarmplane.identity import NodeRecord, is_joined, read_record, write_identity
 from swarmplane.settings.schema import Settings
 
@@ -82,7 +82,16 @@ async def enrol_instance(data_dir: DataDir, address: str, token: JoinToken) -> s
     """Make this host an instance of the swarm at ``address``; the swarm's name. The secret is written last.
 
     What is missing to a node is made when the host runs, by its own instance. Where it fails, nothing stays.
+
+    Raises:
+        AlreadyExistsError: There is a swarm's store or secret here; the token was not spent.
+        SwarmError: See :func:`swarmplane.enrollment.enroll`.
     """
+    for name in ("store.db", "swarm-secret"):
+        if (data_dir.control_plane / name).exists():
+            raise AlreadyExistsError(
+                f"this host keeps a swarm already ({data_dir.control_plane / name}); give another --data-dir"
+            )
     enrolled = await enroll(address, token, name="", profile="instance")
     if enrolled.role != "instance" or not enrolled.swarm_secret:
         raise SwarmError(
