@@ -24,6 +24,12 @@ from swarmplane.prefixes import EndpointPrefixes
 
 MOST_DIGESTS: Final = 512
 """In one share: about 1 MB."""
+MOST_FIGURES: Final = 50_000
+"""In the loads of one share: 2 MB usually, a quarter of a message at most."""
+MOST_ENDPOINTS: Final = 500
+MOST_NODES: Final = 500
+"""In the conditions of one share."""
+_ENTRY_FIGURES: Final = 8
 BEAT_S: Final = 1.0
 """A share is never silent for longer."""
 
@@ -127,18 +133,34 @@ class Exchange:
         self._hearsay.lost(instance)
 
     def _share(self, listener: _Listener) -> Share:
-        """What it has not been told yet; of digests as many as fit."""
-        endpoints, listener.endpoints = listener.endpoints, set()
+        """What it has not been told yet, as much as fits into a message."""
         departed, listener.departed = listener.departed, set()
-        nodes, listener.nodes = listener.nodes, set()
+        listener.news.clear()
+        loads, conditions = self._loads(listener), self._conditions(listener)
         cached = frozenset(islice(listener.cached, MOST_DIGESTS))
         listener.cached -= cached
-        listener.news.clear()
-        if listener.cached:
+        if listener.endpoints or listener.nodes or listener.cached:
             listener.news.set()
-        conditions, prefixes = self._pushes.sharing.told(nodes, cached)
-        loads = self._pushes.loads.of(endpoints)
+        _, prefixes = self._pushes.sharing.told((), cached)
         return Share(self._instance, loads, self._suspects(), frozenset(departed), conditions, prefixes)
+
+    def _loads(self, listener: _Listener) -> tuple[LoadEntry, ...]:
+        told: list[LoadEntry] = []
+        figures = 0
+        while listener.endpoints and figures < MOST_FIGURES:
+            found = self._pushes.loads.of((listener.endpoints.pop(),))
+            told += found
+            figures += sum(_ENTRY_FIGURES + len(entry.in_flight_by_origin) for entry in found)
+        return tuple(told)
+
+    def _conditions(self, listener: _Listener) -> tuple[NodeCondition, ...]:
+        told: list[NodeCondition] = []
+        endpoints = 0
+        while listener.nodes and endpoints < MOST_ENDPOINTS and len(told) < MOST_NODES:
+            found, _ = self._pushes.sharing.told((listener.nodes.pop(),), ())
+            told += found
+            endpoints += sum(len(one.condition.endpoints) for one in found if one.condition is not None)
+        return tuple(told)
 
     def _suspects(self) -> frozenset[NodeId]:
         # Only of nodes that name this instance: of others we only repeat what we heard.

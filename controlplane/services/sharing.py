@@ -21,6 +21,8 @@ from swarmplane.prefixes import EndpointPrefixes
 GATHER_S: Final = 1.0
 """Between two rounds of news."""
 MOST_NODES_TOLD: Final = 64
+MOST_ENDPOINTS_TOLD: Final = 1000
+"""Of them together; the message ends with the node that reaches it."""
 MOST_DIGESTS_TOLD: Final = 64
 """In one message: about 150 KB; the others follow."""
 
@@ -106,10 +108,15 @@ class Sharing:
         box = session.outbox
         if not box.conditions or not box.greeted:
             return None
-        nodes = sorted(islice(box.conditions, MOST_NODES_TOLD))
-        box.conditions.difference_update(nodes)
-        told = self._conditions.digest([n for n in nodes if n != session.node], self._clock.now_s())
-        return ConditionNews(told) if told else None
+        told: list[NodeCondition] = []
+        endpoints = 0
+        while box.conditions and len(told) < MOST_NODES_TOLD and endpoints < MOST_ENDPOINTS_TOLD:
+            node = box.conditions.pop()
+            if node != session.node:
+                found = self._conditions.digest((node,), self._clock.now_s())
+                told += found
+                endpoints += sum(len(one.condition.endpoints) for one in found if one.condition is not None)
+        return ConditionNews(tuple(told)) if told else None
 
     def prefixes(self, session: Session) -> PrefixNews | None:
         """What to tell the stream next of caches; None: nothing."""

@@ -116,3 +116,21 @@ def pb_member(value: bytes, instance: InstanceId) -> bytes:
     record = records.parse(records.Member, value)
     record.instance_id = instance
     return record.SerializeToString()
+
+
+async def test_what_does_not_fit_into_a_share_follows(plane: Plane) -> None:
+    """However much there is: no message is larger than others take."""
+    exchange, pushes = plane.control.exchange, plane.control.pushes
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential) as bob:
+        ids = [EndpointId(f"{b}/engine/{n}") for n in range(20)]
+        origins = {f"origin{n}": 1 for n in range(8_000)}
+        for key in ids:
+            await bob.send(load=pb.Load(endpoints=[load_entry_to_pb(LoadEntry(key, origins, 0, 2))]))
+        await until(lambda: pushes.loads.endpoints_of([b]) == set(ids))
+        told: list[int] = []
+        async with aclosing(exchange.shares()) as shares:
+            while sum(told) < len(ids):
+                told.append(len((await anext(shares)).loads))
+    assert max(told) == 7
+    assert sum(told) == len(ids)
