@@ -238,7 +238,7 @@ async def test_across_hops_the_owner_of_the_loser_stops_too(swarm: TestSwarm) ->
 async def test_a_copy_that_sends_comments_without_an_end_is_given_up() -> None:
     async with two() as (node, first, second), client(node) as http:
         first.default = Behaviour(delay_s=3.0)
-        second.default = Behaviour(comments=9_000, hang_at=90_000)
+        second.default = Behaviour(comments=20_000, hang_at=140_000)
         http.post(STREAM)
         await eventually(lambda: second.asked and second.asked[0].disconnected_s, "it is cut off")
         assert not first.asked[0].answered_s, "not because the first one answered"
