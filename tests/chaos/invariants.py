@@ -15,6 +15,7 @@ REMOVAL_S = 2.0
 
 TOLD_S = 3.0
 """A watcher is told of what happens at most so late, but while it has no contact."""
+JUST_S = 0.3
 LOOKED_S = 3.0
 """A look at a table that is older says nothing."""
 
@@ -185,8 +186,10 @@ def no_mass_removal(
         # Watchers are told late; leases that end that far apart may be told of in another order.
         if first == second or abs(one_s - other_s) > lease_s - TOLD_S:
             continue
-        for name, at_s in ((first, gone_s), (second, also_s)):
-            if last_s + TOLD_S / 2 < at_s < last_s + hold_s - TOLD_S:
+        for name, own_s, at_s in ((first, one_s, gone_s), (second, other_s, also_s)):
+            # The first to vanish may have been removed just before the other one was known to vanish.
+            known = own_s == last_s or at_s > last_s + JUST_S
+            if known and at_s < last_s + hold_s - TOLD_S:
                 found.append(f"{at_s:.1f} s: {first} and {second} vanished together; {name} was not held")
     return found
 
