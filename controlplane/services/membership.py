@@ -179,7 +179,8 @@ class Membership:
         if instance != self._instance and instance in self._mirror.below(keyspace.INSTANCES):
             self._unheld_s.pop(node, None)
             return self._hearsay.suspected(instance, node)
-        sighting = self._sessions.sighting(node)
+        # What was seen before it went to another instance says nothing of now.
+        sighting = self._sessions.sighting(node) if instance == self._instance else None
         if sighting is None:
             # Its instance is dead, or was us in an earlier life: it has the usual time to come back.
             sighting = Sighting(self._unheld_s.setdefault(node, now_s))

@@ -22,6 +22,7 @@ from swarmplane.load import LoadEntry
 from swarmplane.prefixes import EndpointPrefixes
 from swarmplane.v1 import sidecar_pb2 as pb
 from tests.fakes.authority import until
+from tests.fakes.clock import FakeClock
 from tests.fakes.control import Plane, inventory, running_plane
 
 OTHER = InstanceId("other")
@@ -134,3 +135,25 @@ async def test_what_does_not_fit_into_a_share_follows(plane: Plane) -> None:
                 told.append(len((await anext(shares)).loads))
     assert max(told) == 7
     assert sum(told) == len(ids)
+
+
+async def test_the_nodes_of_a_dead_instance_have_time_to_come_back(
+    still_plane: Plane, clock: FakeClock
+) -> None:
+    """Also those that were here before: how their old stream ended here says nothing of now."""
+    plane, control = still_plane, still_plane.control
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential):
+        pass
+    await until(lambda: b in control.membership.suspects)
+    member = await plane.store.get(f"members/{b}")
+    assert member is not None
+    await plane.store.put(f"instances/{OTHER}", b"")
+    await plane.store.put(f"members/{b}", pb_member(member.value, OTHER))
+    await until(lambda: b not in control.membership.suspects)
+    await plane.store.delete(f"instances/{OTHER}")
+    await control.mirror.reached(await plane.store.revision())
+    await clock.advance(1.0)
+    assert b not in control.membership.suspects
+    await clock.advance(5.0)
+    assert b in control.membership.suspects
