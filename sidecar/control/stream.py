@@ -87,6 +87,11 @@ class ControlStream:
         """For how long the stream has stood without a break; None: it does not."""
         return self._clock.now_s() - self._since_s if self.connected else None
 
+    @property
+    def join_addresses(self) -> tuple[str, ...]:
+        """``host:port`` of enrolment listeners, those heard of last first."""
+        return self._places.join
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever an instance has welcomed us."""
         self._subscribers.append(callback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarmplane.ids import NodeId, SwarmId
@@ -17,5 +18,5 @@ class NodeIdentity:
     swarm_name: str = ""
     fingerprint: str = ""
     """SHA-256 of the swarm's CA key, as join tokens have it."""
-    join_addresses: tuple[str, ...] = ()
-    """``host:port`` of enrolment listeners."""
+    join_addresses: Callable[[], tuple[str, ...]] = tuple
+    """``host:port`` of enrolment listeners, as known now."""

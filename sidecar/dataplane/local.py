@@ -119,5 +119,5 @@ def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]
         "swarm_name": identity.swarm_name,
         "node": identity.node_name,
         "fingerprint": identity.fingerprint,
-        "join": list(identity.join_addresses),
+        "join": list(identity.join_addresses()),
     }

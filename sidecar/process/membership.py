@@ -107,7 +107,8 @@ async def become_member(record: NodeRecord, here: Here) -> Membership:
     streams.append(control)
     here.registry.subscribe(lambda _inventory: control.wake())
     here.engines.subscribe(lambda _engines: control.wake())
-    return Membership(await _identity(record, directory_of=here.data_dir), tls, keeper, control)
+    identity = await _identity(record, here.data_dir, lambda: control.join_addresses)
+    return Membership(identity, tls, keeper, control)
 
 
 async def _renew_at_start(record: NodeRecord, directory: Path) -> None:
@@ -125,15 +126,17 @@ async def _renew_at_start(record: NodeRecord, directory: Path) -> None:
         log.warning("certificate.not_renewed", reason=str(error) or "nobody answered in time")
 
 
-async def _identity(record: NodeRecord, *, directory_of: DataDir) -> NodeIdentity:
-    credential = await asyncio.to_thread(load_credential, directory_of.node)
+async def _identity(
+    record: NodeRecord, data_dir: DataDir, join_addresses: Callable[[], tuple[str, ...]]
+) -> NodeIdentity:
+    credential = await asyncio.to_thread(load_credential, data_dir.node)
     return NodeIdentity(
         node_id=NodeId(record.node_id),
         node_name=record.node_name,
         swarm_id=SwarmId(record.swarm_id),
         swarm_name=record.swarm_name,
         fingerprint=fingerprint(credential.ca_pem),
-        join_addresses=record.join_addresses,
+        join_addresses=join_addresses,
     )
 
 

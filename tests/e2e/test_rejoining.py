@@ -38,7 +38,17 @@ def test_joining_again(swarm: Swarm, tmp_path: Path) -> None:
     status, words = _join(x, data_dir, x.token())
     assert (status, "another swarm" in words) == (1, True)
 
+    identity = (data_dir / "node" / "identity.json").read_bytes()
+    other = f"127.0.0.1:{x.ports['join']}"
+    told = swarmctl("join", other, data_dir=data_dir)
+    assert (told.returncode, "is another swarm" in told.stderr) == (1, True), told.stderr
+    keeper = a.ctl("join", other)
+    assert (keeper.returncode, "keeps a swarm itself" in keeper.stderr) == (1, True), keeper.stderr
+    assert (data_dir / "node" / "identity.json").read_bytes() == identity
+
     assert a.ctl("node", "remove", "c").returncode == 0
+    told = swarmctl("join", f"127.0.0.1:{a.ports['join']}", data_dir=data_dir)
+    assert (told.returncode, "was removed" in told.stderr) == (1, True), told.stderr
     status, words = _join(a, data_dir, token)
     assert (status, "was removed" in words) == (0, True), words
     again = {n["id"] for n in a.json("node", "list")["items"] if n["name"] == "c"}
