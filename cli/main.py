@@ -17,6 +17,10 @@ _COMMANDS: Final = {
     "up": ("cli.commands.up:up", "Run this host: found a swarm, or go on in the one it is in."),
     "join": ("cli.commands.join:join", "Enrol this host in a swarm, then run it."),
     "status": ("cli.commands.status:status", "Show this host and its swarm."),
+    "doctor": (
+        "cli.commands.doctor:doctor",
+        "Examine this host and its swarm, and say what to do.",
+    ),
     "down": ("cli.commands.down:down", "Stop this host."),
     "restart": ("cli.commands.down:restart", "Stop this host and run it again."),
     "leave": ("cli.commands.leave:leave", "Stop this host and delete it from the swarm."),

@@ -1,0 +1,1 @@
+"""``swarmctl doctor``: facts are gathered side by side, each in bounded time, and judged."""

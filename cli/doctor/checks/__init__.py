@@ -1,0 +1,23 @@
+"""Every check, in the order shown. To add one, put a ``Check`` into the ``CHECKS`` of a module here.
+
+A module that is new is named once below. Each check needs a test that breaks its fact and sees the fix; the
+test of the list finds those without.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cli.doctor.check import AnyCheck
+from cli.doctor.checks import control, credentials, listeners, machine, models, nodes, processes, store
+
+ALL: Final[tuple[AnyCheck, ...]] = (
+    *processes.CHECKS,
+    *listeners.CHECKS,
+    *machine.CHECKS,
+    *control.CHECKS,
+    *credentials.CHECKS,
+    *nodes.CHECKS,
+    *store.CHECKS,
+    *models.CHECKS,
+)

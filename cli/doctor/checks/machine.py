@@ -1,0 +1,92 @@
+"""Disk and limits of this machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
+from cli.doctor.host import ExaminedHost
+
+LITTLE_BYTES: Final = 1 << 30
+LEAST_BYTES: Final = 64 << 20
+"""Tables, histories, certificates and logs fail to be written below."""
+SPARE_FILES: Final = 512
+"""Connections to peers and backends, logs, libraries: beside those of clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where the data directory is, or would be made."""
+
+    path: str
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """How many files the sidecar may have open, and how many its settings promise clients."""
+
+    limit: int
+    needed: int
+
+
+def _disk(host: ExaminedHost) -> Disk:
+    import shutil
+
+    root = host.data_dir.root
+    there = next(one for one in (root, *root.parents) if one.exists())
+    return Disk(str(root), shutil.disk_usage(there).free)
+
+
+def judge_disk(disk: Disk) -> Verdict:
+    """A full disk loses tables and certificates; the store of a founder stops."""
+    detail = f"{disk.free_bytes / 2**30:.1f} GiB free at {disk.path}"
+    fix = f"make room on the disk of {disk.path}, or use another: --data-dir DIR"
+    if disk.free_bytes < LEAST_BYTES:
+        return bad(f"{disk.free_bytes / 2**20:.0f} MiB free at {disk.path}", fix, "error")
+    return bad(detail, fix) if disk.free_bytes < LITTLE_BYTES else good(detail)
+
+
+def _files(host: ExaminedHost) -> Files:
+    if sys.platform == "win32":
+        raise SkippedError("Windows has no such limit")
+    if host.settings is None:
+        raise SkippedError("the settings can't be read")
+    import resource
+
+    limit = _of_process(host.runtime.pids.get("sidecar", 0)) if host.runtime is not None else None
+    if limit is None:
+        # A sidecar started from here lifts its own limit to the hard one.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        limit = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    return Files(limit, host.settings.client.max_connections + SPARE_FILES)
+
+
+def _of_process(pid: int) -> int | None:
+    if sys.platform != "linux" or not pid:
+        return None
+    import psutil
+
+    try:
+        soft = psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+    except psutil.Error:
+        return None
+    return sys.maxsize if soft < 0 else int(soft)
+
+
+def judge_files(files: Files) -> Verdict:
+    """Beyond the limit, connections wait that the settings promise to take."""
+    if files.limit >= files.needed:
+        return good("no limit" if files.limit == sys.maxsize else f"{files.limit:,} may be open")
+    return bad(
+        f"{files.limit:,} files may be open, and client.max_connections needs {files.needed:,}",
+        "raise `ulimit -Hn` (LimitNOFILE of a service) and restart, or lower client.max_connections",
+    )
+
+
+CHECKS: Final[tuple[AnyCheck, ...]] = (
+    Check("machine.disk", "the data directory has room", Source(gather=_disk), judge_disk),
+    Check("machine.files", "enough files may be open", Source(gather=_files), judge_files),
+)
