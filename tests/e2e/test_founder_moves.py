@@ -112,10 +112,11 @@ def test_a_founder_moves_and_its_members_follow(tmp_path: Path) -> None:
         assert (nobody.returncode, "nobody answers" in nobody.stderr) == (75, True), nobody.stderr
         assert (b.data_dir / "node" / "identity.json").read_bytes() == kept
 
-        assert not _live(there, node_id)
+        assert not b.get("/control", admin=True)["connected"]
         done = b.ctl("join", f"127.0.0.1:{there.ports['join']}")
         assert done.returncode == 0, done.stderr
-        eventually("b is live there", lambda: _live(there, node_id), within_s=60)
+        eventually("b is there", lambda: b.get("/control", admin=True)["connected"], within_s=60)
+        assert b.get("/control", admin=True)["address"] == f"127.0.0.1:{there.ports['control']}"
         eventually("b's model is served there", lambda: "llama" in there.models(), within_s=60)
         assert (b.runtime["node_id"], b.pid("sidecar")) == (node_id, pid), "it went on running"
         assert there.json("token", "list")["items"] == tokens, "nothing was spent"
@@ -123,7 +124,8 @@ def test_a_founder_moves_and_its_members_follow(tmp_path: Path) -> None:
         assert b.ctl("join", b.url).returncode == 0, "a member that was told points there"
         b.close()
         b.start(["up"], founder=False)
-        eventually("b found it by itself after a restart", lambda: _live(there, node_id))
+        eventually("b found it by itself after a restart", lambda: b.get("/control", admin=True)["connected"])
+        assert _live(there, node_id)
     finally:
         swarm.close()
         backend.close()
