@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -53,14 +52,6 @@ class ModelRoute:
     strategy: str = ""
     """Balancing strategy for this model; empty: the swarm's default."""
     revision: int = 0
-
-
-class NodeState(Enum):
-    """What the control plane holds of a node."""
-
-    LIVE = "live"
-    SUSPECT = "suspect"
-    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 from cli.client.connection import connected_to
 from swarmplane.addresses import Address, parse_address
 from swarmplane.client.targets import chosen_target
-from swarmplane.contexts import DEFAULT, read_context
+from swarmplane.contexts import DEFAULT
 from swarmplane.credentials.files import load_credential, save_credential
 from swarmplane.credentials.join_token import JoinToken, parse_join_token
 from swarmplane.datadir import DataDir, write_atomically
@@ -106,11 +106,6 @@ async def enrol_instance(data_dir: DataDir, address: str, token: JoinToken) -> s
         shutil.rmtree(data_dir.control_plane, ignore_errors=True)
         raise
     return enrolled.swarm_name
-
-
-def founded_swarm(data_dir: DataDir) -> str:
-    """Id of the swarm that this host founded, by its admin credential."""
-    return read_context(data_dir, DEFAULT).swarm
 
 
 def here(text: str) -> str:

@@ -232,12 +232,3 @@ def check_labels(labels: Mapping[str, str]) -> None:
                 f"label {key[:80]!r}: a name has 1 to 63 of a-z 0-9 . / _ -, a value at most {_LABEL_VALUE} "
                 "printable characters"
             )
-
-
-async def registered_addresses(store: Store) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Control and enrolment addresses of the instances that live, as they registered them."""
-    found = (await store.range(keyspace.INSTANCES)).items
-    instances = [records.Instance.FromString(kv.value) for kv in found]
-    control = [address for instance in instances for address in instance.control_addresses]
-    join = [address for instance in instances for address in instance.join_addresses]
-    return tuple(dict.fromkeys(control)), tuple(dict.fromkeys(join))

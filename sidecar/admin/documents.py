@@ -7,7 +7,6 @@ from typing import Any
 
 from sidecar.core.candidate import UNKNOWN_FACTS, Candidate, Facts
 from sidecar.core.cost import Breakdown
-from sidecar.core.strategies import load_cost
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.explaining import USUAL_TOKENS, ejections_of, explain, measured, phase_of
 from sidecar.routing.view import View
@@ -131,7 +130,7 @@ def _item(
         "ewma_tokens_per_s": _pace(routes, candidate),
         "service_s": round(latency.service_s, 4) if latency is not None else None,
         "facts": _facts(candidate.facts),
-        "cost": {"load": round(load_cost(candidate), 4), **_cost(found)},
+        "cost": {"load": round(candidate.load, 4), **_cost(found)},
     }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from sidecar.core.candidate import ASSUMED_SLOTS, Candidate
-from sidecar.core.strategies import load_cost
 
 NEAR_SHARE: Final = 0.1
 NEAR_S: Final = 0.02
@@ -68,7 +68,7 @@ def lowest_first(candidates: list[Candidate], draw: float) -> list[Candidate]:
     if not candidates:
         return candidates
     turn = int(draw * len(candidates))
-    return sorted(candidates[turn:] + candidates[:turn], key=load_cost)
+    return sorted(candidates[turn:] + candidates[:turn], key=attrgetter("load"))
 
 
 def with_room(some: list[Candidate], candidates: Sequence[Candidate], draw: float) -> list[Candidate]:

@@ -17,11 +17,6 @@ DRAWN: Final = 16
 DEFAULT_STRATEGY: Final = "local_spillover"
 
 
-def load_cost(candidate: Candidate) -> float:
-    """Requests at the endpoint for each of its slots, suspicion included. Never negative."""
-    return candidate.load
-
-
 def least_load(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate, ...]:
     """Least loaded first; near ties stand in random order, taken from ``draw`` in [0, 1).
 
@@ -161,11 +156,6 @@ BY_LOAD: Final[Mapping[str, Callable[[Sequence[Candidate], float], tuple[Candida
     )
 )
 STRATEGIES: Final = frozenset({*BY_LOAD, "round_robin", "batch_shard", "failover"})
-
-
-def is_known(strategy: str) -> bool:
-    """Whether this version has the strategy; :func:`order` uses the default for others."""
-    return strategy in STRATEGIES
 
 
 def effective(*wanted: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import NodeId, SubjectId, SwarmId, is_node_name
 
 CONTROL_NAME: Final = "control.swarmplane.internal"
@@ -83,19 +82,3 @@ def parse_san(text: str) -> Subject | None:
             return user_subject(name, SwarmId(swarm))
         case _:
             return None
-
-
-def subject_of_id(subject: SubjectId, swarm: SwarmId) -> Subject:
-    """The inverse of :attr:`Subject.id`.
-
-    Raises:
-        InvalidRequestError: No subject can have this id.
-    """
-    name = subject.removeprefix(_USER)
-    if subject == _CONTROL:
-        return control_subject(swarm)
-    if not is_node_name(name):
-        raise InvalidRequestError(f"{subject!r} is no subject; write a node id, control, or user:NAME")
-    if subject.startswith(_USER):
-        return user_subject(name, swarm)
-    return node_subject(NodeId(name), swarm)

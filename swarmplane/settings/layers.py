@@ -94,11 +94,6 @@ def from_overrides(overrides: Sequence[str]) -> Iterator[Found | Unknown]:
         yield from _from_text(path.strip(), text, Origin("command line", f"--set {path.strip()}"))
 
 
-def variable_of(path: str) -> str:
-    """Name of the environment variable that sets ``path``."""
-    return PREFIX + path.upper().replace(".", "__")
-
-
 def _from_text(path: str, text: str, origin: Origin) -> Iterator[Found | Unknown]:
     found = find_key(path)
     if found is None:

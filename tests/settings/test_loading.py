@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from swarmplane.errors import Code, InvalidRequestError
-from swarmplane.settings.layers import variable_of
 from swarmplane.settings.load import load, load_with_origins
 from swarmplane.settings.schema import Settings
 
@@ -92,7 +91,8 @@ def test_forms_of_values(tmp_path: Path, override: str, path: str, expected: Any
     assert at(load(tmp_path, [override], {}), path) == expected
     name, _, value = override.partition("=")
     if name != "node.labels.a.b" and value:
-        assert at(load(tmp_path, [], {variable_of(name): value}), path) == expected, "as a variable too"
+        variable = "SWARMPLANE_" + name.upper().replace(".", "__")
+        assert at(load(tmp_path, [], {variable: value}), path) == expected, "as a variable too"
 
 
 @pytest.mark.parametrize(
