@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import ssl
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, cast
 
@@ -22,7 +21,7 @@ from swarmplane import errors
 from swarmplane.addresses import Address, parse_address
 from swarmplane.credentials.files import Credential
 from swarmplane.credentials.names import CONTROL_NAME, JOIN_NAME
-from swarmplane.errors import Code, SwarmError, UnavailableError
+from swarmplane.errors import Code, SwarmError, UnavailableError, reason_of
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
@@ -93,22 +92,6 @@ async def enrollment_channel(
     return _channel(await _target(address, timeout_s), grpc.ssl_channel_credentials(root_pem), JOIN_NAME)
 
 
-async def presented_certificate(address: str | Address, *, timeout_s: float = CONNECT_TIMEOUT_S) -> bytes:
-    """The certificate (PEM) that ``address`` presents, unverified.
-
-    Raises:
-        UnavailableError: Nothing answers there, or it speaks no TLS.
-    """
-    where = _parsed(address)
-    try:
-        pem = await asyncio.to_thread(ssl.get_server_certificate, (where.host, where.port), timeout=timeout_s)
-    except ssl.SSLError as error:
-        raise UnavailableError(f"{where} speaks no TLS; is this the enrolment port?") from error
-    except OSError as error:
-        raise UnavailableError(f"nobody answers at {where}: {_reason(error)}") from error
-    return pem.encode()
-
-
 def _channel(target: str, credentials: grpc.ChannelCredentials, verified_name: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(target, credentials, options=_options(verified_name))
 
@@ -139,7 +122,7 @@ async def _target(address: str | Address, timeout_s: float) -> str:
     except TimeoutError as error:
         raise UnavailableError(f"nobody answers at {where} within {timeout_s:g} s") from error
     except OSError as error:
-        raise UnavailableError(f"nobody answers at {where}: {_reason(error)}") from error
+        raise UnavailableError(f"nobody answers at {where}: {reason_of(error)}") from error
     return _numeric(hosts[0], where.port)
 
 
@@ -157,7 +140,7 @@ def _blocking_target(address: str | Address, timeout_s: float) -> str:
     except TimeoutError as error:
         raise UnavailableError(f"nobody answers at {where} within {timeout_s:g} s") from error
     except OSError as error:
-        raise UnavailableError(f"nobody answers at {where}: {_reason(error)}") from error
+        raise UnavailableError(f"nobody answers at {where}: {reason_of(error)}") from error
     return _numeric(hosts[0], where.port)
 
 
@@ -167,12 +150,6 @@ def _parsed(address: str | Address) -> Address:
 
 def _numeric(host: str, port: int) -> str:
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "no such host"
-    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 _CLASSES: Final[dict[Code, type[SwarmError]]] = {

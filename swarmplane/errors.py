@@ -104,7 +104,7 @@ class SwarmError(Exception):
 
 def reason_of(error: OSError) -> str:
     """Why the system refused something, in its words: ``no space left on device``."""
-    return (error.strerror or str(error)).lower()
+    return (error.strerror or str(error) or type(error).__name__).lower()
 
 
 class InvalidRequestError(SwarmError):

@@ -7,7 +7,7 @@ import os
 import socket
 
 from swarmplane.addresses import Address
-from swarmplane.errors import UnavailableError
+from swarmplane.errors import UnavailableError, reason_of
 
 BACKLOG = 4096
 
@@ -31,7 +31,7 @@ def listening_socket(address: Address, *, flag: str) -> socket.socket:
         )[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise UnavailableError(f"cannot listen at {address}: {_reason(error)}; see {flag}") from None
+        raise UnavailableError(f"cannot listen at {address}: {reason_of(error)}; see {flag}") from None
     try:
         _prepare(bound, family)
         bound.bind(target)
@@ -52,7 +52,7 @@ def adopted_socket(descriptor: int) -> socket.socket:
     try:
         adopted = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise UnavailableError(f"descriptor {descriptor} is no socket: {_reason(error)}") from None
+        raise UnavailableError(f"descriptor {descriptor} is no socket: {reason_of(error)}") from None
     if not _listens(adopted):
         adopted.close()
         raise UnavailableError(f"descriptor {descriptor} is a socket that does not listen")
@@ -102,11 +102,7 @@ def _prepare(bound: socket.socket, family: int) -> None:
 
 def _refusal(address: Address, flag: str, error: OSError) -> str:
     if error.errno != errno.EADDRINUSE:
-        return f"cannot listen at {address}: {_reason(error)}; choose another address with {flag}"
+        return f"cannot listen at {address}: {reason_of(error)}; choose another address with {flag}"
     holder = holder_of(address.port)
     by = f" by {holder}" if holder else ""
     return f"{address} is in use{by}; stop it, or choose another address with {flag} HOST:PORT"
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -15,7 +15,7 @@ from swarmplane.credentials.files import Credential, load_credential, save_renew
 from swarmplane.credentials.names import Profile
 from swarmplane.credentials.renewal import renewal_due_s
 from swarmplane.datadir import DataDir
-from swarmplane.errors import NotFoundError, SwarmError, UnauthenticatedError
+from swarmplane.errors import NotFoundError, SwarmError, UnauthenticatedError, reason_of
 from swarmplane.identity import read_record
 from swarmplane.runtime import read_runtime
 from swarmplane.settings.directories import default_data_dir
@@ -94,9 +94,7 @@ def explicit_credential(ca: str | Path, cert: str | Path, key: str | Path) -> Cr
     try:
         return Credential(Path(ca).read_bytes(), Path(cert).read_bytes(), Path(key).read_bytes())
     except OSError as error:
-        raise NotFoundError(
-            f"{error.filename} can't be read: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise NotFoundError(f"{error.filename} can't be read: {reason_of(error)}") from error
 
 
 def full_addresses(addresses: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pytest
 
 from controlplane.services import keyspace
 from swarmplane import enrollment
-from swarmplane.channels import presented_certificate, rpc_error_to_swarm_error, swarm_errors
+from swarmplane.channels import rpc_error_to_swarm_error, swarm_errors
 from swarmplane.codec import records
 from swarmplane.credentials import keys
 from swarmplane.credentials.join_token import JoinToken, new_join_token
@@ -20,7 +20,7 @@ from swarmplane.credentials.names import Profile
 from swarmplane.errors import Code, SwarmError, UnauthenticatedError
 from swarmplane.ids import TokenId, random_id
 from swarmplane.v1 import enrollment_pb2, enrollment_pb2_grpc, token_pb2, token_pb2_grpc
-from tests.fakes.authority import CALL_S, Instance
+from tests.fakes.authority import CALL_S, Instance, presented_certificate
 
 
 async def refused(call: Any) -> SwarmError:

@@ -20,7 +20,7 @@ from swarmplane.channels import STATUS_DETAILS_KEY, rpc_error_to_swarm_error
 from swarmplane.errors import Code, NotFoundError, SwarmError, UnauthenticatedError
 from swarmplane.ids import SubjectId
 from swarmplane.v1 import event_pb2, event_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc, token_pb2, token_pb2_grpc
-from tests.fakes.authority import CALL_S, Instance, running_instance, until
+from tests.fakes.authority import CALL_S, Instance, presented_certificate, running_instance, until
 
 
 class Events(event_pb2_grpc.EventServiceServicer):
@@ -237,7 +237,6 @@ async def test_health_watch_ends_with_the_instance(instance: Instance) -> None:
 
 async def test_a_renewed_certificate_is_shown_without_a_restart(instance: Instance) -> None:
     from controlplane.services.own_credentials import own_credential
-    from swarmplane.channels import presented_certificate
 
     before = await presented_certificate(instance.control_address)
     instance.wall.ahead_s = 3 * 86_400

@@ -9,12 +9,11 @@ from controlplane.services import keyspace
 from controlplane.services.audit import audit_record, trim_audit
 from controlplane.services.denials import denial
 from controlplane.services.ulids import new_ulid
-from swarmplane.channels import presented_certificate
 from swarmplane.clock import SystemClock
 from swarmplane.codec import records
 from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.ids import SubjectId
-from tests.fakes.authority import Instance
+from tests.fakes.authority import Instance, presented_certificate
 
 
 def upkeep_of(instance: Instance) -> Upkeep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from controlplane.services.renewal import Renewal
 from controlplane.services.tokens import Tokens
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Store
-from swarmplane.addresses import Address
+from swarmplane.addresses import Address, parse_address
 from swarmplane.channels import control_channel, enrollment_channel
 from swarmplane.clock import SystemClock
 from swarmplane.credentials import csr, keys
@@ -38,6 +39,13 @@ from swarmplane.v1 import enrollment_pb2, enrollment_pb2_grpc, token_pb2, token_
 
 CALL_S = 20.0
 ANY_PORT = Address("127.0.0.1", 0)
+
+
+async def presented_certificate(address: str) -> bytes:
+    """The certificate (PEM) that ``address`` presents, unverified."""
+    where = parse_address(address)
+    pem = await asyncio.to_thread(ssl.get_server_certificate, (where.host, where.port), timeout=CALL_S)
+    return pem.encode()
 
 
 async def until(check: Callable[[], bool]) -> None:
