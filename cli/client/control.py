@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from cli.client import documents
 from cli.client.documents import Document
-from swarmplane.client import AsyncClient, Policy
+from swarmplane.client import AsyncClient, Operation, Policy
 
 _GIVE_UP_S: Final = 15.0
 """How long a command that watches goes on without a control plane: people look, and see that it hangs."""
@@ -44,9 +44,18 @@ class ControlClient:
         """Take no new requests there; the operation that waits for those that run."""
         return documents.operation(await self._client.nodes.drain(name))
 
-    async def operation(self, operation_id: str) -> Document:
-        """Where a long act stands."""
-        return documents.operation(await self._client.operations.get(operation_id))
+    async def drained(self, name: str, tell: Callable[[str], None]) -> Document:
+        """As :meth:`drain`, at its end, done or not; ``tell`` hears on the way how it goes."""
+        told = ""
+
+        def progressed(operation: Operation) -> None:
+            nonlocal told
+            if operation.state == "running" and operation.message not in {"", told}:
+                told = operation.message
+                tell(told)
+
+        begun = await self._client.nodes.drain(name)
+        return documents.operation(await self._client.operations.wait(begun, on_progress=progressed))
 
     async def remove_node(self, name: str) -> str:
         """Delete a node and deny its certificate; its id."""
@@ -59,6 +68,18 @@ class ControlClient:
     async def model(self, name: str) -> Document:
         """One model, by name or alias."""
         return documents.model(await self._client.models.get(name))
+
+    async def aliases(self) -> list[Document]:
+        """Further names of models, by name."""
+        return [documents.alias(one) async for one in self._client.aliases.list()]
+
+    async def set_alias(self, name: str, model: str) -> Document:
+        """Let a model answer to a name, or to a pattern."""
+        return documents.alias(await self._client.aliases.set(name, model))
+
+    async def remove_alias(self, name: str) -> str:
+        """Delete an alias; its name."""
+        return await self._client.aliases.remove(name)
 
     async def routes(self) -> list[Document]:
         """Compiled routes, by model name."""

@@ -8,8 +8,7 @@ import click
 
 from cli.invocation import invocation
 from cli.lazy import Group
-from cli.operations import waited
-from cli.output import ago, emit, emit_list
+from cli.output import ago, emit, emit_list, say
 from cli.running import wait_for
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ def drain(name: str, no_wait: bool) -> None:
 
     async def begin() -> Document:
         async with connected(invocation()) as client:
-            operation = await client.drain(name)
-            return operation if no_wait else await waited(client, operation)
+            return await (client.drain(name) if no_wait else client.drained(name, say))
 
     document = wait_for(begin())
     if no_wait:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from swarmplane.client import blocking_resources as blocking
 from swarmplane.client import calls, resources
@@ -16,7 +17,6 @@ from swarmplane.client.targets import (
     Target,
     due,
     explicit_credential,
-    full_addresses,
     keep_renewed,
     saved_target,
 )
@@ -24,21 +24,15 @@ from swarmplane.client.transport import Transport
 from swarmplane.credentials.files import Credential
 from swarmplane.errors import SwarmError
 
+_Transport = TypeVar("_Transport", Transport, BlockingTransport)
 
-class AsyncClient:
-    """A swarm, for asyncio. ``async with AsyncClient.from_context() as swarm: ...``; one loop only.
 
-    Calls go to one control plane as long as it answers, else to the next of ``addresses``. What one of them
-    can't do now is tried elsewhere, within ``retry``; what the swarm refuses is raised at once, as the
-    :mod:`swarmplane.errors` that it is. Entering finds a control plane that answers, in one round.
+class _Client(ABC, Generic[_Transport]):
+    """How both are made, and what both can tell without asking anybody."""
 
-    Args:
-        addresses: ``host:port`` of control planes, most preferred first; the port may be left out.
-        credential: As whom.
-        retry: How long to go on when nobody answers.
-        directory: Where the credential is kept; a person's is renewed there on use. None: never renewed.
-    """
+    _transport: _Transport
 
+    @abstractmethod
     def __init__(
         self,
         addresses: Sequence[str],
@@ -46,18 +40,7 @@ class AsyncClient:
         *,
         retry: Retry | None = None,
         directory: Path | None = None,
-    ) -> None:
-        self._credential = credential
-        self._directory = directory
-        self._transport = Transport(full_addresses(addresses), credential, retry or Retry())
-        self.nodes = resources.AsyncNodes(self._transport)
-        self.models = resources.AsyncModels(self._transport)
-        self.routes = resources.AsyncRoutes(self._transport)
-        self.elections = resources.AsyncElections(self._transport)
-        self.events = resources.AsyncEvents(self._transport)
-        self.policies = resources.AsyncPolicies(self._transport)
-        self.tokens = resources.AsyncTokens(self._transport)
-        self.operations = resources.AsyncOperations(self._transport)
+    ) -> None: ...
 
     @classmethod
     def from_context(
@@ -102,6 +85,42 @@ class AsyncClient:
         """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
         return self._transport.stale_s
 
+
+class AsyncClient(_Client[Transport]):
+    """A swarm, for asyncio. ``async with AsyncClient.from_context() as swarm: ...``; one loop only.
+
+    Calls go to one control plane as long as it answers, else to the next of ``addresses``. What one of them
+    can't do now is tried elsewhere, within ``retry``; what the swarm refuses is raised at once, as the
+    :mod:`swarmplane.errors` that it is. Entering finds a control plane that answers, in one round.
+
+    Args:
+        addresses: ``host:port`` of control planes, most preferred first; the port may be left out.
+        credential: As whom.
+        retry: How long to go on when nobody answers.
+        directory: Where the credential is kept; a person's is renewed there on use. None: never renewed.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        credential: Credential,
+        *,
+        retry: Retry | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        self._credential = credential
+        self._directory = directory
+        self._transport = Transport(addresses, credential, retry or Retry())
+        self.nodes = resources.AsyncNodes(self._transport)
+        self.models = resources.AsyncModels(self._transport)
+        self.routes = resources.AsyncRoutes(self._transport)
+        self.elections = resources.AsyncElections(self._transport)
+        self.events = resources.AsyncEvents(self._transport)
+        self.aliases = resources.AsyncAliases(self._transport)
+        self.policies = resources.AsyncPolicies(self._transport)
+        self.tokens = resources.AsyncTokens(self._transport)
+        self.operations = resources.AsyncOperations(self._transport)
+
     async def __aenter__(self) -> Self:
         try:
             await self._transport.connect()
@@ -132,7 +151,7 @@ class AsyncClient:
         await asyncio.to_thread(keep_renewed, self._directory, self._credential, certificate_pem)
 
 
-class Client:
+class Client(_Client[BlockingTransport]):
     """A swarm, for programs without asyncio: as :class:`AsyncClient`; threads may share one."""
 
     def __init__(
@@ -145,49 +164,16 @@ class Client:
     ) -> None:
         self._credential = credential
         self._directory = directory
-        self._transport = BlockingTransport(full_addresses(addresses), credential, retry or Retry())
+        self._transport = BlockingTransport(addresses, credential, retry or Retry())
         self.nodes = blocking.Nodes(self._transport)
         self.models = blocking.Models(self._transport)
         self.routes = blocking.Routes(self._transport)
         self.elections = blocking.Elections(self._transport)
         self.events = blocking.Events(self._transport)
+        self.aliases = blocking.Aliases(self._transport)
         self.policies = blocking.Policies(self._transport)
         self.tokens = blocking.Tokens(self._transport)
         self.operations = blocking.Operations(self._transport)
-
-    @classmethod
-    def from_context(
-        cls, context: str = "", *, data_dir: str | Path | None = None, retry: Retry | None = None
-    ) -> Self:
-        """See :meth:`AsyncClient.from_context`."""
-        return cls.from_target(saved_target(context, data_dir), retry=retry)
-
-    @classmethod
-    def from_target(cls, target: Target, *, retry: Retry | None = None) -> Self:
-        """With a credential of this host."""
-        return cls(target.addresses, target.credential(), retry=retry, directory=target.directory)
-
-    @classmethod
-    def from_files(
-        cls,
-        *addresses: str,
-        ca: str | Path,
-        cert: str | Path,
-        key: str | Path,
-        retry: Retry | None = None,
-    ) -> Self:
-        """See :meth:`AsyncClient.from_files`."""
-        return cls(addresses, explicit_credential(ca, cert, key), retry=retry)
-
-    @property
-    def address(self) -> str:
-        """The control plane that is asked next."""
-        return self._transport.address
-
-    @property
-    def stale_s(self) -> float:
-        """Age of the oldest answer so far: above 0 while the control plane's store is out of reach."""
-        return self._transport.stale_s
 
     def __enter__(self) -> Self:
         try:
