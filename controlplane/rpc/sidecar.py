@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, assert_never
@@ -16,6 +16,7 @@ from controlplane.rpc.caller import caller
 from controlplane.services import messages as m
 from controlplane.services.audience import MOST_USES
 from controlplane.services.control import ControlService
+from controlplane.services.keeping import Keeping
 from controlplane.services.sessions import Session
 from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
 from swarmplane.codec.explanations import explanation_from_pb
@@ -69,35 +70,36 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
     async def _converse(
         self, session: Session, incoming: AsyncIterator[pb.SidecarMessage], context: Context
     ) -> None:
+        keeping = self._control.keeping(session)
         async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read(session, incoming), name="stream-read")
+            reading = group.create_task(
+                _ending(session, self._read(session, keeping, incoming)), name="stream-read"
+            )
+            writing = group.create_task(_ending(session, keeping.run()), name="stream-keep")
             async with aclosing(self._control.pushes.messages(session)) as outgoing:
                 async for message in outgoing:
                     for part in _parts(message):
                         await context.write(part)
             reading.cancel()
+            writing.cancel()
 
-    async def _read(self, session: Session, incoming: AsyncIterator[pb.SidecarMessage]) -> None:
-        """Take in what comes; whatever ends this ends the stream."""
-        word = None
-        try:
-            async for message in incoming:
-                self._control.sessions.heard(session)
-                await self._take(session, message)
-                if session.left:
-                    break
-        except SwarmError as error:
-            log.info("stream.refused", node=session.node, code=error.code.slug, reason=error.message)
-            word = _refusal(error)
-        session.outbox.end(word)
+    async def _read(
+        self, session: Session, keeping: Keeping, incoming: AsyncIterator[pb.SidecarMessage]
+    ) -> None:
+        """Take in what comes."""
+        async for message in incoming:
+            self._control.sessions.heard(session)
+            await self._take(session, keeping, message)
+            if session.left:
+                break
 
-    async def _take(self, session: Session, message: pb.SidecarMessage) -> None:
+    async def _take(self, session: Session, keeping: Keeping, message: pb.SidecarMessage) -> None:
         sessions = self._control.sessions
         match message.WhichOneof("kind"):
             case "heartbeat":
-                await sessions.renew(session)
+                keeping.renew()
             case "inventory":
-                await self._take_inventory(session, message.inventory)
+                keeping.take_inventory(message.inventory.SerializeToString())
             case "load":
                 self._take_load(session, message.load)
             case "ack":
@@ -144,12 +146,17 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
             found = replace(found, node=session.node, node_name=session.name)
         self._control.pushes.questions.answered(session, answer.query_id, found)
 
-    async def _take_inventory(self, session: Session, inventory: pb.Inventory) -> None:
-        try:
-            await self._control.sessions.take_inventory(session, inventory.SerializeToString())
-        except InvalidRequestError as error:
-            # The last good one stays: one absurd inventory must not cost the node its stream.
-            log.warning("inventory.refused", node=session.node, reason=error.message)
+
+async def _ending(session: Session, part: Awaitable[None]) -> None:
+    """Await ``part`` of the stream; with its end, whatever ends it, the stream ends."""
+    word = None
+    try:
+        await part
+    except SwarmError as error:
+        log.info("stream.refused", node=session.node, code=error.code.slug, reason=error.message)
+        # Of a node that says farewell the lease may end while it is renewed: that is no news to it.
+        word = None if session.left else _refusal(error)
+    session.outbox.end(word)
 
 
 async def _hello(incoming: AsyncIterator[pb.SidecarMessage]) -> m.Hello:

@@ -20,6 +20,7 @@ from controlplane.services.events import Events
 from controlplane.services.exchange import Exchange
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.instances import InstanceFacts, Instances
+from controlplane.services.keeping import Keeping
 from controlplane.services.known import KnownStore
 from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
@@ -199,6 +200,10 @@ class ControlService:
             prefix_key=self._instance.prefix_key,
         )
         return session, welcome
+
+    def keeping(self, session: Session) -> Keeping:
+        """What writes for ``session`` as long as its stream lasts."""
+        return Keeping(self.sessions, session, self._clock)
 
     def ended(self, session: Session) -> None:
         """The stream is over, in whatever way."""
