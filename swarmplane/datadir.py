@@ -40,6 +40,16 @@ class DataDir:
         return self.root / "controlplane"
 
     @property
+    def store(self) -> Path:
+        """The embedded store of an instance."""
+        return self.control_plane / "store.db"
+
+    @property
+    def swarm_secret(self) -> Path:
+        """What an instance opens its swarm's authority with."""
+        return self.control_plane / "swarm-secret"
+
+    @property
     def table(self) -> Path:
         """The last known good route table."""
         return self.root / "table" / "routes.bin"

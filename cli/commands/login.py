@@ -72,6 +72,6 @@ def logout() -> None:
         say("nobody is logged in here")
         return
     remove_context(called.data_dir, name)
-    if (called.data_dir.control_plane / "store.db").exists():
+    if called.data_dir.store.exists():
         say("this host founded the swarm: its admin credential is made again at the next start")
     emit("logout", {"name": name}, f"deleted {name}")

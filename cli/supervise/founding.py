@@ -87,11 +87,9 @@ async def enrol_instance(data_dir: DataDir, address: str, token: JoinToken) -> s
         AlreadyExistsError: There is a swarm's store or secret here; the token was not spent.
         SwarmError: See :func:`swarmplane.enrollment.enroll`.
     """
-    for name in ("store.db", "swarm-secret"):
-        if (data_dir.control_plane / name).exists():
-            raise AlreadyExistsError(
-                f"this host keeps a swarm already ({data_dir.control_plane / name}); give another --data-dir"
-            )
+    for path in (data_dir.store, data_dir.swarm_secret):
+        if path.exists():
+            raise AlreadyExistsError(f"this host keeps a swarm already ({path}); give another --data-dir")
     enrolled = await enroll(address, token, name="", profile="instance")
     if enrolled.role != "instance" or not enrolled.swarm_secret:
         raise SwarmError(
@@ -101,7 +99,7 @@ async def enrol_instance(data_dir: DataDir, address: str, token: JoinToken) -> s
     try:
         # With a certificate of this swarm here, an empty store is never taken for a new swarm's.
         save_credential(data_dir.control_plane, enrolled.credential)
-        write_atomically(data_dir.control_plane / "swarm-secret", enrolled.swarm_secret)
+        write_atomically(data_dir.swarm_secret, enrolled.swarm_secret)
     except BaseException:
         shutil.rmtree(data_dir.control_plane, ignore_errors=True)
         raise

@@ -15,7 +15,6 @@ from controlplane.process.founder_files import (
     backups_directory,
     backups_in,
     make_backup,
-    store_path,
     trim_backups,
 )
 from controlplane.services.authority import SwarmAuthority
@@ -93,7 +92,7 @@ class DailyBackups:
         return await asyncio.to_thread(self._facts)
 
     def _facts(self) -> dict[str, object]:
-        path = store_path(self._data_dir)
+        path = self._data_dir.store
         found = [one for one in backups_in(self._directory) if one.head.swarm == self._authority.swarm]
         age_s = self._age_s()
         warnings = [f"the last backup failed: {self._failed}"] if self._failed else []

@@ -21,7 +21,7 @@ from controlplane.services.backups import (
     recovery_key,
     seal_backup,
 )
-from controlplane.services.founding import open_or_found, secret_path
+from controlplane.services.founding import open_or_found
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.sqlite.snapshot import snapshot
 from swarmplane.clock import SystemClock
@@ -48,9 +48,15 @@ class Backup:
     bytes: int
 
 
-def store_path(data_dir: DataDir) -> Path:
-    """The embedded store of this host."""
-    return data_dir.control_plane / STORE
+def own_store(data_dir: DataDir) -> Path:
+    """The embedded store of this host, which keeps a swarm. It blocks.
+
+    Raises:
+        NotFoundError: It keeps none.
+    """
+    if not data_dir.store.is_file():
+        raise NotFoundError(f"this host keeps no swarm in a store of its own ({data_dir.root})")
+    return data_dir.store
 
 
 def backups_directory(data_dir: DataDir, configured: Path | None) -> Path:
@@ -91,9 +97,7 @@ async def make_backup(data_dir: DataDir, target: Path, *, key_text: str = "", mo
         NotFoundError: This host has no embedded store.
         SwarmError: It can't be read.
     """
-    if not store_path(data_dir).is_file():
-        raise NotFoundError(f"this host keeps no swarm in a store of its own ({data_dir.root})")
-    store = await asyncio.to_thread(snapshot, store_path(data_dir))
+    store = await asyncio.to_thread(lambda: snapshot(own_store(data_dir)))
     files = {**await asyncio.to_thread(_own_files, data_dir), STORE: store}
     key = recovery_key(key_text or await asyncio.to_thread(own_recovery_key, data_dir))
     head = await _head_of(data_dir, files, key_id(key), moved=moved)
@@ -144,7 +148,7 @@ async def inspect_store(data_dir: DataDir) -> tuple[SwarmAuthority, int, int]:
     Raises:
         SwarmError: It is damaged, empty, or its secret is another one's.
     """
-    async with EmbeddedStore.open(store_path(data_dir), clock=SystemClock()) as store:
+    async with EmbeddedStore.open(data_dir.store, clock=SystemClock()) as store:
         if await store.get(keyspace.SWARM) is None:
             raise FailedPreconditionError("the store holds no swarm")
         authority = await open_or_found(store, data_dir, swarm_name="", unix_s=time.time)
@@ -168,7 +172,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _own_files(data_dir: DataDir) -> dict[str, bytes]:
-    files = {SECRET: secret_path(data_dir).read_bytes()}
+    files = {SECRET: data_dir.swarm_secret.read_bytes()}
     for directory in (data_dir.node, data_dir.context("default")):
         for path in sorted(directory.iterdir()) if directory.is_dir() else ():
             if path.is_file() and not path.name.startswith("."):

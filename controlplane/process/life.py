@@ -21,7 +21,7 @@ from controlplane.process.telling import Telling
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.control import ControlPolicy
-from controlplane.services.founding import ADMIN_NAME, open_or_found, secret_is_private, secret_path
+from controlplane.services.founding import ADMIN_NAME, open_or_found, secret_is_private
 from controlplane.services.own_credentials import (
     FOUNDER_CONTEXT,
     own_credential,
@@ -100,7 +100,7 @@ async def live(
             shared=opened.etcd is not None,
         )
         authority = replace(authority, certificate_life_s=settings.control.certificate_life_s)
-        if not secret_is_private(founding.secret_file or secret_path(data_dir)):
+        if not secret_is_private(founding.secret_file or data_dir.swarm_secret):
             log.warning("swarm_secret.exposed", hint="others can read the secret's file; chmod 600 it")
         credential = await asyncio.to_thread(own_credential, authority, data_dir, time.time())
         await _restore_admin(store, authority, data_dir)

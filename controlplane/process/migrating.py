@@ -14,6 +14,7 @@ from typing import Final
 
 from controlplane.services import keyspace
 from controlplane.services.audit import audit_record
+from controlplane.services.founding import next_generation
 from controlplane.store.port import (
     MAX_TRANSACTION_BYTES,
     OPERATION_BYTES,
@@ -85,7 +86,7 @@ async def migrate(
     claim = await _claim(target, swarm.id)
     lasting = [kv for kv in items if kv.key not in _LAST and not _passes(kv)]
     await _copy(lasting, target, claim)
-    generation = max(before + 1, int(now_s))
+    generation = next_generation(before, now_s)
     # First it is nobody's truth, then the target's: never both.
     await asyncio.to_thread(give_up)
     said = f"migrated {len(lasting) + len(_LAST)} keys from the embedded store"

@@ -12,12 +12,12 @@ from controlplane.process.founder_files import (
     inspect_store,
     key_path,
     remove_tree,
-    store_path,
     write_files,
 )
 from controlplane.services import keyspace
 from controlplane.services.audit import audit_record
 from controlplane.services.backups import BackupHead, open_backup, recovery_key
+from controlplane.services.founding import next_generation
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Put, modified
 from swarmplane.clock import SystemClock
@@ -77,14 +77,12 @@ def _check_node(data_dir: DataDir, staging: DataDir) -> None:
 
 async def _raise_generation(staging: DataDir, head: BackupHead) -> None:
     """Sidecars have seen revisions that this store has lost: another generation, so that they start anew."""
-    async with EmbeddedStore.open(store_path(staging), clock=SystemClock()) as store:
+    async with EmbeddedStore.open(staging.store, clock=SystemClock()) as store:
         kv = await store.get(keyspace.GENERATION)
         if kv is None:
             raise FailedPreconditionError("the store has no whole swarm; use another backup")
-        # The clock takes part: two restores of one backup must not have one generation.
-        before = records.parse(records.Counter, kv.value).value
-        now_s = time.time()
-        value = records.Counter(value=max(before + 1, int(now_s)))
+        before, now_s = records.parse(records.Counter, kv.value).value, time.time()
+        value = records.Counter(value=next_generation(before, now_s))
         said = f"restored the backup of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(head.created_at_s))}"
         actor = control_subject(SwarmId(head.swarm)).id
         await store.transact(

@@ -16,13 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from controlplane.process.founder_files import (
-    STORE,
     Backup,
     backup_name,
     backups_directory,
     make_backup,
     own_recovery_key,
-    store_path,
+    own_store,
     trim_backups,
 )
 from controlplane.process.migrating import migrate
@@ -36,7 +35,7 @@ from controlplane.store.sqlite.lockfile import LockFile
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.entry import run_to_end
-from swarmplane.errors import InvalidRequestError, NotFoundError
+from swarmplane.errors import InvalidRequestError
 from swarmplane.settings.load import load
 
 PROGRAM = "swarm-store"
@@ -78,12 +77,11 @@ async def _migrate(data_dir: DataDir, overrides: Sequence[str]) -> None:
     access = await asyncio.to_thread(lambda: etcd_access(load(data_dir.root, overrides)))
     if access is None:
         raise InvalidRequestError("say where etcd is (--etcd URL,...)")
-    if not store_path(data_dir).is_file():
-        raise NotFoundError(f"this host keeps no swarm in a store of its own ({data_dir.root})")
+    path = await asyncio.to_thread(own_store, data_dir)
     holder = await asyncio.to_thread(holder_of, data_dir)
     where = ", ".join(map(str, access.endpoints))
     async with (
-        EmbeddedStore.open(store_path(data_dir), clock=SystemClock()) as source,
+        EmbeddedStore.open(path, clock=SystemClock()) as source,
         EtcdStore.open(access, holder=holder) as target,
     ):
         done = await migrate(
@@ -98,9 +96,8 @@ async def _migrate(data_dir: DataDir, overrides: Sequence[str]) -> None:
 
 async def _move(data_dir: DataDir, file: Path) -> Backup:
     """The last backup of this host's store, which nobody changes or serves any longer."""
-    if not store_path(data_dir).is_file():
-        raise NotFoundError(f"this host keeps no swarm in a store of its own ({data_dir.root})")
-    lock = await asyncio.to_thread(LockFile, data_dir.control_plane / f"{STORE}.lock")
+    path = await asyncio.to_thread(own_store, data_dir)
+    lock = await asyncio.to_thread(LockFile, path.with_name(f"{path.name}.lock"))
     try:
         made = await make_backup(data_dir, file, moved=True)
         if not is_fenced(data_dir):

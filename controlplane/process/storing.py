@@ -42,7 +42,7 @@ async def open_store(settings: Settings, data_dir: DataDir, clock: Clock) -> Asy
     access = await asyncio.to_thread(etcd_access, settings)
     if access is None:
         await asyncio.to_thread(check_not_given_up, data_dir)
-        async with EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock) as embedded:
+        async with EmbeddedStore.open(data_dir.store, clock=clock) as embedded:
             yield OpenStore(embedded)
         return
     lock = await asyncio.to_thread(_locked, data_dir)

@@ -29,16 +29,10 @@ from swarmplane.errors import FailedPreconditionError
 from swarmplane.ids import SwarmId, random_id
 
 ADMIN_NAME: Final = "admin"
-_FILE: Final = "swarm-secret"
 _HOW_TO_FOLLOW: Final = (
     "become an instance of it with a token (there: swarmctl token create --role instance; here: swarmctl "
     "join ADDRESS --etcd URL,... --token-file FILE), or give its secret with --swarm-secret-file"
 )
-
-
-def secret_path(data_dir: DataDir) -> Path:
-    """Where an instance keeps the swarm secret."""
-    return data_dir.control_plane / _FILE
 
 
 async def open_or_found(
@@ -66,7 +60,7 @@ async def open_or_found(
         FailedPreconditionError: The store has a swarm and the secret is missing or another one's; or it has
             none any longer.
     """
-    path = secret_file or secret_path(data_dir)
+    path = secret_file or data_dir.swarm_secret
     if await store.get(keyspace.SWARM) is None:
         if shared and await asyncio.to_thread(credential_exists, data_dir.control_plane):
             raise FailedPreconditionError(
@@ -178,3 +172,11 @@ def _pem_of(key_der: bytes) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def next_generation(before: int, now_s: float) -> int:
+    """The generation of a store that takes the place of one whose generation was ``before``.
+
+    Unix time ``now_s`` takes part: two copies of one store must not come to the same.
+    """
+    return max(before + 1, int(now_s))

@@ -17,7 +17,6 @@ from controlplane.process.founder_files import (
     inspect_store,
     make_backup,
     own_recovery_key,
-    store_path,
     write_files,
 )
 from controlplane.process.moving import check_not_given_up, fence
@@ -93,7 +92,7 @@ async def test_a_whole_founder_and_its_generation(tmp_path: Path) -> None:
     assert generation > head.generation == 1
     assert own_recovery_key(there) == key
     assert not (there.root / ".restoring").exists()
-    async with EmbeddedStore.open(store_path(there), clock=SystemClock()) as store:
+    async with EmbeddedStore.open(there.store, clock=SystemClock()) as store:
         audits = (await store.range(keyspace.AUDITS)).items
         assert [records.Audit.FromString(one.value).action for one in audits][-1] == "store.restore"
 
@@ -180,7 +179,7 @@ def test_a_store_that_was_given_up_is_not_served(tmp_path: Path) -> None:
 async def test_a_damaged_store_is_not_backed_up(tmp_path: Path) -> None:
     async with running_instance(tmp_path / "a") as instance:
         data_dir = instance.data_dir
-    path = store_path(data_dir)
+    path = data_dir.store
     content = bytearray(path.read_bytes())
     content[4096:12288] = bytes(8192)
     path.write_bytes(content)

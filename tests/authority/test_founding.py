@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from controlplane.services import keyspace
-from controlplane.services.founding import open_or_found, secret_is_private, secret_path
+from controlplane.services.founding import open_or_found, secret_is_private
 from controlplane.services.own_credentials import (
     own_credential,
     renew_admin_credential,
@@ -65,7 +65,7 @@ async def test_what_founding_leaves(tmp_path: Path) -> None:
     assert records.Counter.FromString(generation.value).value == 1
     assert authority.secret.value not in everything
     assert b"PRIVATE KEY" not in everything
-    secret = secret_path(DataDir(tmp_path))
+    secret = DataDir(tmp_path).swarm_secret
     assert len(secret.read_bytes()) == 32
     admin = load_credential(DataDir(tmp_path).context("default"))
     facts = admin.check()
@@ -78,7 +78,7 @@ async def test_secrets_are_the_owners_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         authority = await found(store, tmp_path)
         own_credential(authority, DataDir(tmp_path), time.time())
-    secret = secret_path(DataDir(tmp_path))
+    secret = DataDir(tmp_path).swarm_secret
     for path in (secret, *files_named("key.pem", tmp_path), *files_named("context.json", tmp_path)):
         assert mode(path) == 0o600, path
     assert secret_is_private(secret)
@@ -121,20 +121,20 @@ async def test_without_its_secret_a_swarm_is_neither_opened_nor_founded_anew(tmp
     async with opened(tmp_path) as store:
         await found(store, tmp_path)
         before = await store.revision()
-        secret_path(DataDir(tmp_path)).unlink()
+        DataDir(tmp_path).swarm_secret.unlink()
         with pytest.raises(FailedPreconditionError, match="--swarm-secret-file"):
             await found(store, tmp_path)
         assert await store.revision() == before
-    assert not secret_path(DataDir(tmp_path)).exists()
+    assert not DataDir(tmp_path).swarm_secret.exists()
 
 
 async def test_another_secret_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await found(store, tmp_path)
-        secret_path(DataDir(tmp_path)).write_bytes(b"x" * 32)
+        DataDir(tmp_path).swarm_secret.write_bytes(b"x" * 32)
         with pytest.raises(FailedPreconditionError, match="is not the one of swarm 'test'"):
             await found(store, tmp_path)
-        secret_path(DataDir(tmp_path)).write_bytes(b"short")
+        DataDir(tmp_path).swarm_secret.write_bytes(b"short")
         with pytest.raises(FailedPreconditionError, match="32 bytes"):
             await found(store, tmp_path)
 
@@ -143,7 +143,7 @@ async def test_the_secret_may_stand_elsewhere(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         first = await found(store, tmp_path)
         elsewhere = tmp_path / "elsewhere"
-        secret_path(DataDir(tmp_path)).rename(elsewhere)
+        DataDir(tmp_path).swarm_secret.rename(elsewhere)
         assert (await found(store, tmp_path, secret_file=elsewhere)).swarm == first.swarm
         with pytest.raises(FailedPreconditionError):
             await found(store, tmp_path, secret_file=tmp_path / "nowhere")

@@ -119,8 +119,7 @@ def _open_keys(host: ExaminedHost) -> tuple[str, ...]:
     if os.name == "nt":
         raise SkippedError("Windows keeps rights another way")
     directories = (host.data_dir.node, host.data_dir.control_plane, *host.data_dir.root.glob("contexts/*"))
-    secrets = [one / name for one in directories for name in (KEY, "swarm-secret")]
-    found = [one for one in secrets if one.exists()]
+    found = [one for one in (*(d / KEY for d in directories), host.data_dir.swarm_secret) if one.exists()]
     if not found:
         raise SkippedError("this host keeps no keys yet")
     return tuple(str(one) for one in found if one.stat().st_mode & _OTHERS)
