@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from tests.fakes import shapes
+from tests.fakes.voices import Options, Voice
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class Behaviour:
     """Answer as soon as the head is there, without reading the body."""
     interim: str = ""
     """Header lines of a 102 sent first."""
+    usage: bool = True
+    """Whether tokens are counted in the answer; of a backend with a voice."""
+    stop_after: int = -1
+    """End a stream properly after so many events, but without its end marker; of a backend with a voice."""
+    fail_after: int = -1
+    """Say in the stream, after so many events, that something failed, and end; of a backend with a voice."""
+    junk_after: int = -1
+    """Send an event that can't be read after so many; of a backend with a voice."""
 
 
 @dataclass
@@ -114,6 +123,8 @@ class FakeBackend:
     port: int = 0
     most_running: int = 0
     """Requests answered at a time, at most so far."""
+    voice: Voice | None = None
+    """Who answers; None: the simple shapes."""
     _server: asyncio.Server | None = None
     _live: set[_Connection] = field(default_factory=set)
 
@@ -144,7 +155,16 @@ class FakeBackend:
         """Requests that are being answered now."""
         return sum(one.busy is not None for one in self._live)
 
+    def told(self, body: bytes) -> None:
+        """``POST /fake``: behaviour of the requests to come, as from another process."""
+        orders = json.loads(body)
+        if "default" in orders:
+            self.default = parse_behaviour(orders["default"], Behaviour())
+        self.script.extend(parse_behaviour(one, self.default) for one in orders.get("next", ()))
+
     def behaviour(self, seen: Seen) -> Behaviour:
+        if seen.target == "/fake":
+            return Behaviour()
         if seen.method == "POST":
             self.most_running = max(self.most_running, self.running)
         wish = seen.header("x-fake")
@@ -159,6 +179,7 @@ class FakeBackend:
             "open_connections": self.open_connections,
             "connections": self.connections,
             "malformed": len(self.malformed),
+            "voice": self.voice.report() if self.voice is not None else None,
             "requests": [
                 {
                     "method": seen.method,
@@ -336,7 +357,11 @@ class _Connection(asyncio.Protocol):
             raise MalformedError("pipelined")
         if early:
             return
-        self.backend.seen.append(seen)
+        if seen.method == "POST" and seen.target == "/fake":
+            self.backend.told(body)
+            seen.method = "GET"
+        else:
+            self.backend.seen.append(seen)
         self.busy = seen
         self.answer(seen)
 
@@ -369,6 +394,8 @@ class _Connection(asyncio.Protocol):
     def plan(self, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
         if how.raw:
             return [(0.0, how.raw.encode().decode("unicode_escape").encode("latin-1"))]
+        if self.backend.voice is not None and not how.body and seen.target != "/fake":
+            return self.spoken(self.backend.voice, seen, how)
         try:
             asked = json.loads(seen.body) if seen.body.startswith(b"{") else {}
         except ValueError:
@@ -377,11 +404,42 @@ class _Connection(asyncio.Protocol):
         stream = bool(how.chunks) or (shapes.streams(seen.target, asked) and how.status == 200)
         framing = how.framing or ("chunked" if stream else "length")
         pieces = self.events(seen, how, model) if stream else self.plain(seen, how, model)
-        size = sum(len(piece) for piece in pieces) + how.extra_length
         kind = how.content_type or (shapes.stream_type(seen.target) if stream else "application/json")
-        head = (
-            f"HTTP/1.1 {how.status} Fake\r\ncontent-type: {kind}\r\nx-backend-port: {self.backend.port}\r\n"
-        )
+        return self.wrapped(pieces, how, framing, kind, how.status)
+
+    def spoken(self, voice: Voice, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
+        """The answer of the backend's voice, with the faults asked for."""
+        path = seen.target.partition("?")[0]
+        if how.status >= 400:
+            said = voice.failure(path, how.status)
+        else:
+            said = voice.answer(seen.method, path, seen.body, Options(usage=how.usage))
+        pieces = list(said.pieces)
+        if said.stream:
+            pieces = pieces if how.done else pieces[: len(pieces) - said.end]
+            pieces = pieces[: how.stop_after] if how.stop_after >= 0 else pieces
+            pieces = [*pieces[: how.fail_after], said.failure] if how.fail_after >= 0 else pieces
+            if how.junk_after >= 0:
+                pieces.insert(how.junk_after, said.junk)
+        else:
+            body = b"".join(pieces)
+            step = max(1, -(-len(body) // how.pieces))
+            pieces = [body[start : start + step] for start in range(0, len(body), step)]
+        framing = how.framing or ("chunked" if said.stream else "length")
+        kind = how.content_type or said.content_type
+        if seen.method == "HEAD":
+            pieces, framing = [], "length"
+        if not said.stream and how.pieces == 1:
+            how = replace(how, interval_s=0.0)
+        out = self.wrapped(pieces, how, framing, kind, said.status)
+        return [(said.delay_s, out[0][1]), *out[1:]]
+
+    def wrapped(
+        self, pieces: list[bytes], how: Behaviour, framing: str, kind: str, status: int
+    ) -> list[tuple[float, bytes]]:
+        """``pieces`` as HTTP carries them."""
+        size = sum(len(piece) for piece in pieces) + how.extra_length
+        head = f"HTTP/1.1 {status} Fake\r\ncontent-type: {kind}\r\nx-backend-port: {self.backend.port}\r\n"
         head += {"length": f"content-length: {size}\r\n", "chunked": "transfer-encoding: chunked\r\n"}.get(
             framing, ""
         )
@@ -390,7 +448,7 @@ class _Connection(asyncio.Protocol):
         if framing == "eof" and not self.finish:
             self.finish = "close"
         made: dict[bytes, bytes] = {}
-        wrapped = pieces
+        wrapped = list(pieces)
         if framing == "chunked":
             wrapped = [made.setdefault(p, b"%x\r\n%b\r\n" % (len(p), p)) for p in pieces]
         if how.bad_chunk:
@@ -489,7 +547,38 @@ def _help() -> str:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
             text = ast.literal_eval(said.value) if isinstance(said, ast.Expr) else ""
             lines.append(f"  {one.target.id:<14} {' '.join(str(text).split())}")
-    return "\n".join([*lines, "", "GET /fake shows what arrived, and what was malformed, as JSON."])
+    lines += ["", "GET /fake shows what arrived, and what was malformed, as JSON."]
+    lines += ['POST /fake {"default": "delay_s=1", "next": ["status=503", "hang"]} says what comes next.']
+    return "\n".join(lines)
+
+
+def arguments(prog: str, description: str) -> argparse.ArgumentParser:
+    """What every fake server takes on its command line."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one, which is printed")
+    parser.add_argument("--default", default="", help="behaviour of every POST")
+    parser.add_argument("--next", action="append", default=[], help="of the next POST; repeatable, in order")
+    parser.add_argument("--idle-close-s", type=float, default=0.0, help="close idle connections after this")
+    return parser
+
+
+def serve(options: argparse.Namespace, **state: Any) -> None:
+    """Run a fake server until it is interrupted."""
+    default = parse_behaviour(options.default, Behaviour())
+    backend = FakeBackend(
+        default=default,
+        idle_close_s=options.idle_close_s,
+        script=deque(parse_behaviour(one, default) for one in options.next),
+        **state,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(options.host, options.port, backend))
 
 
 async def _serve(host: str, port: int, backend: FakeBackend) -> None:
@@ -499,28 +588,13 @@ async def _serve(host: str, port: int, backend: FakeBackend) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.fakes.backend",
-        description="A fake inference server, of OpenAI's and Ollama's shapes, that fails on request.",
-        epilog=_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = arguments(
+        "python -m tests.fakes.backend",
+        "A fake inference server, of OpenAI's and Ollama's shapes, that fails on request.",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: a free one, which is printed")
     parser.add_argument("--model", action="append", default=[], help="a model that it has; repeatable")
-    parser.add_argument("--default", default="", help="behaviour of every POST")
-    parser.add_argument("--next", action="append", default=[], help="of the next POST; repeatable, in order")
-    parser.add_argument("--idle-close-s", type=float, default=0.0, help="close idle connections after this")
     options = parser.parse_args()
-    default = parse_behaviour(options.default, Behaviour())
-    backend = FakeBackend(
-        models=tuple(options.model) or ("m1",),
-        default=default,
-        idle_close_s=options.idle_close_s,
-        script=deque(parse_behaviour(one, default) for one in options.next),
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(options.host, options.port, backend))
+    serve(options, models=tuple(options.model) or ("m1",))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sidecar.backends.spoken import spoken
 from sidecar.backends.target import Target
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.peer_tls import PeerTls
@@ -58,6 +59,9 @@ class Served:
     state: ModelState = ModelState.LOADED
     headers: tuple[tuple[bytes, bytes], ...] = ()
     base_path: str = ""
+    kind: str = "openai"
+    anthropic: bool = False
+    """Whether it speaks that dialect too."""
 
     @property
     def port(self) -> int:
@@ -87,11 +91,12 @@ class Node:
         self.backends.targets = {
             BackendName(name): Target(
                 BackendName(name),
-                "openai",
+                one.kind,
                 "127.0.0.1",
                 one.port,
                 headers=one.headers,
                 base_path=one.base_path,
+                dialects=spoken(one.kind, anthropic=one.anthropic),
             )
             for name, one in served.items()
         }
@@ -100,7 +105,7 @@ class Node:
                 tuple(
                     Backend(
                         BackendName(name),
-                        "openai",
+                        one.kind,
                         models=(
                             BackendModel(
                                 one.model,
