@@ -14,6 +14,7 @@ from swarmplane.ids import BackendName
 from swarmplane.settings.schema import BackendSettings
 
 _PORTS: Final = {"http": 80, "https": 443}
+OPENAI_ONLY: Final = frozenset({"openai"})
 _UNSAFE: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -32,6 +33,8 @@ class Target:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     """Sent with every request: credentials, so never shown."""
     slots: int = 0
+    dialects: frozenset[str] = OPENAI_ONLY
+    """Which it speaks itself: of ``openai``, ``ollama`` and ``anthropic``."""
 
     @property
     def url(self) -> str:

@@ -22,6 +22,7 @@ from sidecar.dataplane.relay import (
     Relay,
     choose,
     is_silence,
+    is_stream,
     streams,
 )
 from sidecar.dataplane.splice import rename_answer
@@ -78,7 +79,7 @@ class Exchange(Loads):
             self._plane.upstreams.learn_load(candidate, hops.find(upstream.headers, b"x-swarm-load"))
         if upstream.status >= _ERRORS_FROM or upstream.until_eof:
             kind = hops.find(upstream.headers, b"content-type") or ""
-            if upstream.status >= _ERRORS_FROM or not kind.startswith("text/event-stream"):
+            if upstream.status >= _ERRORS_FROM or not is_stream(kind):
                 self._relay = CollectingRelay(self, upstream, policy.max_collected_bytes)
                 return
         self._relay = choose(self, upstream, collect=policy.max_collected_bytes, hold=policy.max_held_bytes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from sidecar.dataplane.answers import CLOSE, encode, response, unknown_model
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
 _MODELS = b"/v1/models"
 _OWNED_BY = "swarm"
+_TEXT = b"text/plain; charset=utf-8"
+_GREETING = b"Ollama is running"
+"""What Ollama says at ``/``: clients look for it before they ask for anything."""
+OLLAMA_VERSION: Final = "0.13.0"
+"""The version of Ollama whose API is spoken here: clients compare it with the one that they need."""
 _MAY = (
-    b"access-control-allow-methods: GET, HEAD, POST, OPTIONS\r\n"
+    b"access-control-allow-methods: GET, HEAD, POST, DELETE, OPTIONS\r\n"
     b"access-control-allow-headers: *, authorization\r\naccess-control-max-age: 600\r\n"
 )
 
@@ -33,15 +39,10 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
     if head.method == b"OPTIONS" and b"origin" in head.options:
         return _preflight(plane, request)
     path = head.path
-    if path.startswith(b"/v1/models") and (path == _MODELS or path[len(_MODELS) :].startswith(b"/")):
+    make = _MAKERS.get(path)
+    if make is None and path.startswith(_MODELS) and path[len(_MODELS) :].startswith(b"/"):
         make = _models
-    elif path == b"/healthz":
-        make = _health
-    elif path == b"/readyz":
-        make = _ready
-    elif path == b"/.well-known/swarmplane":
-        make = _well_known
-    else:
+    if make is None:
         return None
     if head.method not in {b"GET", b"HEAD"}:
         name = request.head.path.decode("latin-1")
@@ -53,6 +54,8 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         cors_lines(head),
     )
     head_only = head.method == b"HEAD"
+    if isinstance(document, bytes):
+        return response(status, document, content_type=_TEXT, extra=extra, head_only=head_only)
     return response(status, encode(document), extra=extra, head_only=head_only)
 
 
@@ -110,6 +113,14 @@ def _ready(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  #
     }
 
 
+def _version(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
+    return 200, {"version": OLLAMA_VERSION}
+
+
+def _greeting(plane: DataPlane, request: Request) -> tuple[int, bytes]:  # noqa: ARG001
+    return 200, _GREETING
+
+
 def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
     identity = plane.identity
     if identity is None:
@@ -121,3 +132,14 @@ def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]
         "fingerprint": identity.fingerprint,
         "join": list(identity.join_addresses()),
     }
+
+
+_MAKERS: Final[Mapping[bytes, Callable[[DataPlane, Request], tuple[int, dict[str, Any] | bytes]]]] = {
+    b"/": _greeting,
+    _MODELS: _models,
+    b"/api/version": _version,
+    b"/healthz": _health,
+    b"/readyz": _ready,
+    b"/.well-known/swarmplane": _well_known,
+}
+"""By path."""

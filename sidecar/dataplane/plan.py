@@ -37,6 +37,10 @@ _STATELESS: Final = frozenset(
         b"/v1/audio/transcriptions",
         b"/v1/audio/translations",
         b"/v1/audio/speech",
+        b"/api/chat",
+        b"/api/generate",
+        b"/api/embed",
+        b"/api/embeddings",
     }
 )
 _LONGEST_TIMEOUT_S: Final = 86_400.0

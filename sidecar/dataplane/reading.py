@@ -29,6 +29,7 @@ _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"
 _TARGET: Final = re.compile(rb"/[!\"$-;=?-~]*\Z")
 """Origin form: visible ASCII from a slash on, without ``#``, ``<`` and ``>``."""
 _RELAYED: Final = b"/v1/"
+_OLLAMA: Final = frozenset({b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings"})
 _MODELS: Final = b"/v1/models"
 _ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
 _PLAIN_OPTIONS: Final = frozenset({b"host", b"content-type", b"origin"})
@@ -146,7 +147,9 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
 
 def is_relayable(path: bytes) -> bool:
     """Whether POSTs to ``path`` go to a backend."""
-    return path.startswith(_RELAYED) and path != _MODELS and not path.startswith(b"/v1/models/")
+    if not path.startswith(_RELAYED):
+        return path in _OLLAMA
+    return path != _MODELS and not path.startswith(b"/v1/models/")
 
 
 def body_limit(head: Head, policy: DataPlanePolicy) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sidecar.dataplane.headers import Header, relayed_lines
-from sidecar.dataplane.splice import rename_answer, rename_events
+from sidecar.dataplane.marks import MARKS, UNMARKED
+from sidecar.dataplane.splice import rename_answer
 from sidecar.telemetry.usage import last_of
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 _END: Final = b"0\r\n\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _DONE: Final = (b"data: [DONE]", b"data:[DONE]")
-_EVENT_KINDS: Final = (b"text/event-stream",)
+_EVENTS: Final = b"text/event-stream"
+_LINES: Final = b"application/x-ndjson"
+_EVENT_KINDS: Final = (_EVENTS, _LINES)
+_EVENT_NAMES: Final = tuple(kind.decode() for kind in _EVENT_KINDS)
 _STREAM_KINDS: Final = (
-    b"application/x-ndjson",
     b"application/jsonl",
     b"audio/",
     b"video/",
@@ -172,7 +175,17 @@ class PassingRelay(Relay):
 class EventRelay(Relay):
     """Server-sent events: whole lines only, so that a failure can still be told as an event of its own."""
 
-    __slots__ = ("_as_it_comes", "_early", "_finished", "_held", "_last", "_limit", "_rename")
+    __slots__ = (
+        "_as_it_comes",
+        "_early",
+        "_ends",
+        "_finished",
+        "_held",
+        "_last",
+        "_limit",
+        "_rename",
+        "_rename_in",
+    )
 
     def __init__(self, exchange: Exchange, upstream: Upstream, limit: int) -> None:
         super().__init__(exchange, upstream)
@@ -183,14 +196,15 @@ class EventRelay(Relay):
         self._rename = exchange.rename
         self._as_it_comes = False
         """Whether whole chunks of whole lines go on as they are: nothing in them is changed."""
-        # Only these two dialects are known to say when they are done.
-        self._finished = exchange.request.head.path not in _MARKED or upstream.status != _OK
+        marks = MARKS.get(exchange.request.head.path, UNMARKED)
+        self._ends, self._rename_in = marks.ends, marks.rename
+        self._finished = marks is UNMARKED or upstream.status != _OK
 
     def data(self, data: bytes, framed: bytes = b"") -> None:
         """See :class:`Relay`."""
         if framed and self._as_it_comes and not self._held and data[-1] == _NEWLINE:
             if not self._finished:
-                self._finished = says_finished(data)
+                self._finished = self._ends(data)
             self._last = data
             self._exchange.connection.write(framed)
             return
@@ -208,13 +222,13 @@ class EventRelay(Relay):
     @property
     def finished(self) -> bool:
         """See :class:`Relay`: an end marker passed, or a finish reason: some servers send no more."""
-        return self._finished or says_finished(self._held)
+        return self._finished or self._ends(self._held)
 
     def _emit(self, data: bytes) -> None:
         if not self._finished:
-            self._finished = says_finished(data)
+            self._finished = self._ends(data)
         if self._rename:
-            data = rename_events(data, self._rename)
+            data = self._rename_in(data, self._rename)
         if self.committed:
             self._last = data
             self._write(data)
@@ -259,20 +273,25 @@ class EventRelay(Relay):
         self._exchange.relayed(close=True)
 
 
+class LineRelay(EventRelay):
+    """Ollama's streams: a JSON document on every line."""
+
+    __slots__ = ()
+
+    def whole_at_eof(self) -> bool:
+        """See :class:`Relay`: a line said that it is the last one."""
+        return self.finished
+
+    def break_off(self, event: bytes) -> None:
+        """See :class:`Relay`: a line that says why, a proper end of the body, then the connection closes."""
+        if not self._last.endswith(b"\n"):
+            event = b"\n" + event
+        self._last = b"\n\n"
+        super().break_off(event)
+
+
 _NEWLINE: Final = 0x0A
 _OK: Final = 200
-_MARKED: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
-
-
-def says_finished(lines: bytes) -> bool:
-    """Whether OpenAI events say that the model is done: a finish reason, the end marker, or an error."""
-    # Every piece of a stream comes here, and ``in`` costs bytes four times as much as ``find``.
-    return (
-        lines.find(b'"finish_reason":"') >= 0
-        or lines.find(b'"finish_reason": "') >= 0
-        or lines.find(b"[DONE]") >= 0
-        or lines.find(b'"error"') >= 0
-    )
 
 
 def streams(relay: Relay | None) -> bool:
@@ -283,6 +302,11 @@ def streams(relay: Relay | None) -> bool:
 def is_silence(data: bytes) -> bool:
     """Whether ``data``, whole lines, are nothing but SSE comments and blank lines."""
     return all(not line or line.startswith(b":") for line in data.splitlines())
+
+
+def is_stream(kind: str) -> bool:
+    """Whether an answer of this content type comes in lines that mean something each."""
+    return kind.lower().startswith(_EVENT_NAMES)
 
 
 def is_plain(headers: list[Header]) -> bool:
@@ -304,7 +328,8 @@ def choose(exchange: Exchange, upstream: Upstream, *, collect: int, hold: int) -
         elif name == b"content-encoding":
             return PassingRelay(exchange, upstream)
     if kind.startswith(_EVENT_KINDS):
-        return EventRelay(exchange, upstream, hold)
+        relay = EventRelay if kind.startswith(_EVENTS) else LineRelay
+        return relay(exchange, upstream, hold)
     if upstream.length is None:
         if kind.startswith(_STREAM_KINDS):
             return PassingRelay(exchange, upstream)

@@ -31,23 +31,32 @@ def splice(body: Body, edits: Iterable[Edit]) -> bytes:
     return b"".join(pieces)
 
 
-def rename_answer(body: Body, name: bytes) -> bytes:
+def rename_answer(body: Body, name: bytes, within: bytes = b"") -> bytes:
     """``body``, a JSON object, with its top-level ``model`` replaced by ``name`` (JSON text).
 
-    Anything that is not such an object comes back as it is.
+    Anything that is not such an object comes back as it is. ``within``: the name of a member whose ``model``
+    is meant, where the object itself has none.
     """
     try:
         members = _decode(body)
-        if "model" not in members:
+        inner = within.decode()
+        if "model" in members:
+            _, start, end = locate(body, members)["model"]
+        elif inner in members:
+            _, start, end = locate(body, members)[inner]
+            name = rename_answer(body[start:end], name)
+        else:
             return bytes(body)
-        _, start, end = locate(body, members)["model"]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidRequestError):
         return bytes(body)
     return splice(body, ((start, end, name),))
 
 
-def rename_events(lines: bytes, name: bytes) -> bytes:
-    """Whole SSE ``lines`` with the ``model`` of every JSON event replaced by ``name``."""
+def rename_events(lines: bytes, name: bytes, within: bytes = b"") -> bytes:
+    """Whole SSE ``lines`` with the ``model`` of every JSON event replaced by ``name``.
+
+    ``within``: see :func:`rename_answer`.
+    """
     if lines.find(b'"model"') < 0:  # every piece of a stream comes here, and ``in`` costs four times as much
         return lines
     renamed = []
@@ -57,5 +66,5 @@ def rename_events(lines: bytes, name: bytes) -> bytes:
             continue
         begins = 6 if line.startswith(b"data: ") else 5
         content = line[begins:].rstrip(b"\r\n")
-        renamed += (line[:begins], rename_answer(content, name), line[begins + len(content) :])
+        renamed += (line[:begins], rename_answer(content, name, within), line[begins + len(content) :])
     return b"".join(renamed)

@@ -105,7 +105,7 @@ async def test_readiness_needs_a_table_or_a_backend(swarm: TestSwarm) -> None:
     [
         ("GET", "/v1/chat/completions", 405, "POST"),
         ("POST", "/v1/models", 405, "GET, HEAD"),
-        ("GET", "/", 404, None),
+        ("GET", "/nothing", 404, None),
         ("GET", "/v2/x", 404, None),
         ("GET", "/v1/modelsx", 405, "POST"),
         ("OPTIONS", "/healthz", 405, "GET, HEAD"),
