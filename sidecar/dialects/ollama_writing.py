@@ -1,0 +1,115 @@
+"""Answers for clients that speak Ollama's chat or generate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from sidecar.dialects.answer import Delta, Ending, ToolDelta, Whole
+from sidecar.dialects.chat import ToolCall
+from sidecar.dialects.failures import broken
+
+encode: Final = msgspec.json.Encoder().encode
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class OllamaWriter:
+    """See :class:`sidecar.dialects.answer.ClientWriter`. ``generates``: lines of generate, not of chat.
+
+    Ollama's tool calls are whole: pieces of arguments are collected and come out before the last line.
+    """
+
+    __slots__ = ("_calls", "_generates", "_head")
+    stream_type = b"application/x-ndjson"
+
+    def __init__(self, asked: str, now_s: int, *, generates: bool = False) -> None:
+        at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._head = b'{"model":%b,"created_at":"%b",' % (encode(asked), at.encode())
+        self._generates = generates
+        self._calls: dict[int, ToolDelta] = {}
+
+    def delta(self, delta: Delta) -> bytes:
+        """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        for tool in delta.tools or ():
+            self._collect(tool)
+        if not delta.text and not delta.thinking:
+            return b""
+        logprobs = b"" if delta.logprobs is None else b',"logprobs":%b' % delta.logprobs
+        if delta.thinking or self._generates:
+            body = self._body(delta.text, delta.thinking, ())
+        else:
+            body = b'"message":{"role":"assistant","content":%b}' % encode(delta.text)
+        return b'%b%b,"done":false%b}\n' % (self._head, body, logprobs)
+
+    def end(self, ending: Ending) -> bytes:
+        """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        calls = _whole_calls(
+            [ToolCall(c.id, c.name, c.arguments) for _, c in sorted(self._calls.items())], ending
+        )
+        before = b'%b%b,"done":false}\n' % (self._head, self._body("", "", calls)) if calls else b""
+        return b"%b%b%b,%b}\n" % (before, self._head, self._body("", "", ()), self._ending(ending))
+
+    def whole(self, answer: Whole) -> bytes:
+        """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        calls = _whole_calls(list(answer.calls), answer.ending)
+        logprobs = b"" if answer.logprobs is None else b',"logprobs":%b' % answer.logprobs
+        body = self._body(answer.text, answer.thinking, calls)
+        return b"%b%b,%b%b}" % (self._head, body, self._ending(answer.ending), logprobs)
+
+    def _collect(self, tool: ToolDelta) -> None:
+        known = self._calls.get(tool.index)
+        if known is None:
+            self._calls[tool.index] = tool
+        else:
+            known.arguments += tool.arguments
+            known.id = known.id or tool.id
+            known.name = known.name or tool.name
+
+    def _body(self, text: str, thinking: str, calls: tuple[dict[str, object], ...]) -> bytes:
+        if self._generates:
+            found: dict[str, object] = {"response": text}
+            if thinking:
+                found["thinking"] = thinking
+            return encode(found)[1:-1]
+        message: dict[str, object] = {"role": "assistant", "content": text}
+        if thinking:
+            message["thinking"] = thinking
+        if calls:
+            message["tool_calls"] = calls
+        return b'"message":%b' % encode(message)
+
+    def _ending(self, ending: Ending) -> bytes:
+        found: dict[str, object] = {
+            "done": True,
+            "done_reason": "length" if ending.finish == "length" else "stop",
+        }
+        timings, usage = ending.timings, ending.usage
+        if timings is not None:
+            found |= {"total_duration": timings.total_ns, "load_duration": timings.load_ns}
+        if usage is not None:
+            found["prompt_eval_count"] = usage.input_tokens
+        if timings is not None:
+            found["prompt_eval_duration"] = timings.prompt_ns
+        if usage is not None:
+            found["eval_count"] = usage.output_tokens
+        if timings is not None:
+            found["eval_duration"] = timings.output_ns
+        return encode(found)[1:-1]
+
+
+def _whole_calls(calls: list[ToolCall], ending: Ending) -> tuple[dict[str, object], ...]:
+    """Calls with their arguments as objects. One that the answer's limit cut off is left out."""
+    found: list[dict[str, object]] = []
+    for call in calls:
+        text = call.arguments.encode() or b"{}"
+        try:
+            _OBJECT.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if ending.finish == "length":
+                continue
+            raise broken() from error
+        function = {"name": call.name, "arguments": msgspec.Raw(msgspec.json.format(text, indent=-1))}
+        found.append({"id": call.id, "function": function} if call.id else {"function": function})
+    return tuple(found)
