@@ -184,3 +184,20 @@ async def test_another_cluster_among_the_endpoints_is_noticed(etcd: Etcd) -> Non
             store._client.endpoints.leave(current, "so that the other is asked")
             with pytest.raises(StoreReplacedError, match="Another"):
                 await store.get("a")
+
+
+async def test_a_busy_process_does_not_give_up_the_stream_that_keeps_its_leases(etcd: Etcd) -> None:
+    """Answers come while nobody looks: given up, they would be lost, and every lease asked for anew."""
+    timing = EtcdTiming(attempt_s=0.1, give_up_s=PATIENCE_S)
+    async with EtcdStore.open(EtcdAccess.of(etcd.endpoints), timing=timing) as store:
+        lease = await store.grant(30)
+        assert await store.keep_alive(lease)
+        stream = store._keep_alives._stream
+        assert stream is not None
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            asked = [group.create_task(store.keep_alive(lease)) for _ in range(5)]
+            while not all(task.done() for task in asked):
+                time.sleep(2 * timing.attempt_s)  # noqa: ASYNC251 - a loop that is busy
+                await asyncio.sleep(0)
+        assert all(task.result() for task in asked)
+        assert store._keep_alives._stream is stream

@@ -19,6 +19,8 @@ from controlplane.store.port import LeaseNotFoundError, StoreUnavailableError, U
 
 _CUT_OFF_S = 0.5
 """etcd names whole seconds, cut off: half of one on top is off by half a second at most."""
+_SLICES = 8
+"""A wait for an answer is made of so many: each lets the loop take in what came meanwhile."""
 
 
 class Leases:
@@ -71,6 +73,8 @@ class KeepAlives:
         self._wanted = asyncio.Event()
         self._stream: grpc.aio.StreamStreamCall[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse] | None
         self._stream = None
+        self._heard_s = float("-inf")
+        """When the stream last said anything, for any lease, in the loop's time."""
 
     async def keep_alive(self, lease: int) -> bool:
         """See :meth:`controlplane.store.port.Store.keep_alive`."""
@@ -84,11 +88,14 @@ class KeepAlives:
         tries = 0
         try:
             while (left_s := ends_s - loop.time()) > 0:
-                stream = self._stream
-                done, _ = await asyncio.wait({answered}, timeout=min(self._client.attempt_s(tries), left_s))
+                stream, attempt_s = self._stream, self._client.attempt_s(tries)
+                await _patiently(answered, min(attempt_s, left_s))
                 self._client.check()
-                if done:
+                if answered.done():
                     return answered.result()
+                if loop.time() - self._heard_s < attempt_s:
+                    # It answers, others first: giving it up would throw away what is on its way to all.
+                    continue
                 tries += 1
                 if stream is not None and stream is self._stream:
                     # Nobody answers on it: it is given up for all, and what was asked is asked elsewhere.
@@ -162,6 +169,7 @@ class KeepAlives:
             if isinstance(answer, Failure):
                 return heard, answer
             heard = True
+            self._heard_s = asyncio.get_running_loop().time()
             self._client.standing.note(answer.header)
             if answers := self._asked.get(answer.ID):
                 answered = answers.popleft()
@@ -169,3 +177,15 @@ class KeepAlives:
                     del self._asked[answer.ID]
                 if not answered.done():
                     answered.set_result(answer.TTL > 0)
+
+
+async def _patiently(answered: asyncio.Future[bool], timeout_s: float) -> None:
+    """Wait until it is answered, ``timeout_s`` at most; longer while this process is too busy to listen.
+
+    A busy loop is late for everything. In one wait the time would be over before the answer, which has long
+    come, was looked at; in slices it is looked at in between.
+    """
+    for _ in range(_SLICES):
+        await asyncio.wait({answered}, timeout=timeout_s / _SLICES)
+        if answered.done():
+            return
