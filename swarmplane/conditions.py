@@ -27,6 +27,12 @@ class EndpointCondition:
     """Of one answer after its first token, moving average."""
     kv_used: float | None = None
     """Share of its context memory that is in use, 0 to 1."""
+    resident_context: int = 0
+    """While loaded: tokens of the context it is loaded with, where asking for another one loads it anew."""
+    expires_at_s: int = 0
+    """While loaded: unix seconds when it is unloaded unless it is used, for people; 0: never, too."""
+    vram_bytes: int = 0
+    """While loaded: GPU memory that it takes."""
 
 
 @dataclass(frozen=True, slots=True)

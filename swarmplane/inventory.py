@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from swarmplane.ids import BackendName, ModelName
+from swarmplane.traits import Traits, bounded
 
 
 class ModelState(Enum):
@@ -38,11 +39,36 @@ class BackendModel:
     capabilities: tuple[str, ...] = ()
     digest: str = ""
     quantization: str = ""
+    family: str = ""
+    format: str = ""
+    """Of its file, as ``gguf``."""
+    parameter_size: str = ""
+    """As ``8.0B``."""
+    trained_context: int = 0
+    modified_s: int = 0
+    """Unix seconds of the last change of its file."""
 
     @property
     def model(self) -> ModelName:
         """The canonical name."""
         return self.canonical or ModelName(self.name)
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of its weights, as far as it can be believed."""
+        return bounded(
+            Traits(
+                digest=self.digest,
+                family=self.family,
+                format=self.format,
+                parameter_size=self.parameter_size,
+                quantization=self.quantization,
+                size_bytes=self.size_bytes,
+                capabilities=self.capabilities,
+                trained_context=self.trained_context,
+                modified_s=self.modified_s,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
+from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,6 +41,10 @@ class Endpoint:
     """Requests served at a time; 0 where unknown."""
     context_length: int = 0
     """Tokens; 0 where unknown."""
+    kind: str = ""
+    """Of the backend: ``openai``, ``ollama``…; empty where unknown."""
+    traits: Traits = UNKNOWN_TRAITS
+    """Of the weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ MOST_OF_A_NODE: Final = 2048
 MOST_ALIKE: Final = 32
 """Of one model at one node: a route is one value in the store, and others must find room in it."""
 
+MOST_KIND: Final = 32
+"""Characters of a backend's kind that go into routes."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
@@ -90,6 +93,8 @@ def _endpoint(node: NodeFacts, backend: Backend, model: BackendModel) -> Endpoin
         draining=node.cordoned,
         slots=backend.slots,
         context_length=model.context_length,
+        kind=backend.kind[:MOST_KIND],
+        traits=model.traits,
     )
 
 

@@ -27,8 +27,8 @@ WITH_HEALTH: Final = frozenset({LLAMA_SERVER, "vllm", "sglang"})
 WITH_METRICS: Final = frozenset({"vllm", "sglang"})
 """Kinds that tell at ``GET /metrics`` how full they are."""
 _KV_USED: Final = frozenset({"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"})
-_MAX_MODELS: Final = 10_000
-_MAX_NAME: Final = 256
+MOST_MODELS: Final = 10_000
+MOST_NAME: Final = 256
 _MAX_FIGURE: Final = 1 << 53
 
 
@@ -60,8 +60,8 @@ def read_models(body: bytes) -> tuple[str, tuple[BackendModel, ...]]:
     entries = read_json(body).get("data")
     if not isinstance(entries, list):
         raise ListingError("its /v1/models has no list of models")
-    if len(entries) > _MAX_MODELS:
-        raise ListingError(f"it lists {len(entries):,} models; at most {_MAX_MODELS:,} are read")
+    if len(entries) > MOST_MODELS:
+        raise ListingError(f"it lists {len(entries):,} models; at most {MOST_MODELS:,} are read")
     kind = GENERIC
     models: dict[str, BackendModel] = {}
     for entry in entries:
@@ -70,7 +70,7 @@ def read_models(body: bytes) -> tuple[str, tuple[BackendModel, ...]]:
         owner = entry.get("owned_by")
         kind = _KINDS.get(owner, kind) if isinstance(owner, str) else kind
         name = entry.get("id")
-        if isinstance(name, str) and 0 < len(name) <= _MAX_NAME and name.isprintable():
+        if isinstance(name, str) and 0 < len(name) <= MOST_NAME and name.isprintable():
             models.setdefault(name, _model(name, entry))
     return kind, tuple(models.values())
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import structlog
 
 from sidecar.backends.listing import GENERIC
+from sidecar.backends.ollama_probe import Shelf
 from sidecar.backends.probe import Finding, Health, Prober
 from sidecar.backends.target import BackendSpec, Target
+from sidecar.core.residents import Resident
 from swarmplane.inventory import Backend
 
 HEALTHY_S: Final = 10.0
@@ -35,6 +38,9 @@ class Poller:
         self.target: Target | None = None
         self.kv_used: float | None = None
         """Share of its context memory in use, at the last look; None: it does not tell."""
+        self.residents: Mapping[str, Resident] = MappingProxyType({})
+        """What it has loaded with which context, by its own spelling, at the last look."""
+        self._shelf = Shelf()
         self._changed = changed
         self._wake = asyncio.Event()
         self._kind = ""
@@ -48,8 +54,11 @@ class Poller:
         """Check until cancelled."""
         while True:
             self._wake.clear()
-            self._apply(await prober.probe(self.spec, self._kind))
+            finding = await prober.probe(self.spec, self._kind, self._shelf)
+            self._apply(finding)
             await asyncio.sleep(_LEAST_GAP_S)
+            if finding.more:
+                continue
             try:
                 async with asyncio.timeout(HEALTHY_S if self.backend.healthy else UNHEALTHY_S):
                     await self._wake.wait()
@@ -80,6 +89,7 @@ class Poller:
     def _answered(self, finding: Finding) -> None:
         self._kind = finding.kind or GENERIC
         self.kv_used = finding.kv_used
+        self.residents = finding.residents
         slots = self.spec.slots or finding.slots
         models = self.backend.models if finding.models is None else finding.models
         self.backend = Backend(self.spec.name, self._kind, healthy=True, models=models, slots=slots)
@@ -96,6 +106,7 @@ class Poller:
 
     def _failed(self, finding: Finding) -> None:
         """Its models stay known, so that clients hear that nobody serves them, not that they do not exist."""
+        self.residents = MappingProxyType({})
         node = finding.health is Health.NODE
         self._kind = ""  # something else may listen there when it is back
         self.backend = Backend(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -21,7 +23,10 @@ from sidecar.backends.listing import (
     read_models,
     read_props,
 )
+from sidecar.backends.ollama import OLLAMA
+from sidecar.backends.ollama_probe import Ask, Shelf, is_ollama, look
 from sidecar.backends.target import BackendSpec, Target
+from sidecar.core.residents import Resident
 from swarmplane.inventory import BackendModel
 
 CONNECT_S: Final = 2.0
@@ -58,6 +63,10 @@ class Finding:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     kv_used: float | None = None
     """Share of its context memory in use; None: it does not tell."""
+    residents: Mapping[str, Resident] = field(default_factory=dict)
+    """What is loaded with which context, by the backend's spelling, where it tells."""
+    more: bool = False
+    """Whether it has more to tell at once."""
 
 
 class Prober:
@@ -66,15 +75,18 @@ class Prober:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def probe(self, spec: BackendSpec, kind: str) -> Finding:
-        """Ask the backend; ``kind`` is what it was found to be before, empty the first time. Never raises."""
+    async def probe(self, spec: BackendSpec, kind: str, shelf: Shelf) -> Finding:
+        """Ask the backend; ``kind`` is what it was found to be before, empty the first time. Never raises.
+
+        ``shelf`` keeps what need not be asked again.
+        """
         try:
             headers = await asyncio.to_thread(_credentials, spec)
         except (OSError, ValueError):
             return Finding(Health.DOWN, "its key file can't be read")
         target = Target(spec.name, kind, spec.host, spec.port, spec.tls, spec.base_path, headers)
         try:
-            return await self._ask(target)
+            return await self._ask(target, shelf)
         except ListingError as error:
             return Finding(Health.DOWN, str(error))
         except aiohttp.ClientConnectorCertificateError:
@@ -84,9 +96,14 @@ class Prober:
         except aiohttp.ClientError:
             return Finding(Health.DOWN, "it does not answer as an HTTP server does")
 
-    async def _ask(self, target: Target) -> Finding:
+    async def _ask(self, target: Target, shelf: Shelf) -> Finding:
         if not target.kind and await self._is_node(target):
             return Finding(Health.NODE, "it is a Swarmplane node, not a backend; join its swarm instead")
+        if target.kind == OLLAMA or (not target.kind and await is_ollama(self._asking(target))):
+            return await self._ask_ollama(target, shelf)
+        return await self._ask_openai(target)
+
+    async def _ask_openai(self, target: Target) -> Finding:
         if target.kind == LLAMA_CPP_PYTHON:
             await self._get(target, "/health")  # it has none: any answer shows that it lives
             return Finding(Health.OK, "", target.kind, None, headers=target.headers)
@@ -102,6 +119,20 @@ class Prober:
             return await self._with_props(target, listed)
         kv_used = await self._kv_used(target) if kind in WITH_METRICS else None
         return Finding(Health.OK, "", kind, listed, headers=target.headers, kv_used=kv_used)
+
+    async def _ask_ollama(self, target: Target, shelf: Shelf) -> Finding:
+        found = await look(self._asking(target), shelf)
+        if isinstance(found, int):
+            return Finding(Health.DOWN, _refused(found))
+        return Finding(
+            Health.OK,
+            "",
+            OLLAMA,
+            found.models,
+            headers=target.headers,
+            residents=found.residents,
+            more=shelf.missing,
+        )
 
     async def _kv_used(self, target: Target) -> float | None:
         try:
@@ -137,15 +168,24 @@ class Prober:
         except ListingError:
             return False
 
-    async def _get(self, target: Target, path: str) -> tuple[int, bytes]:
+    def _asking(self, target: Target) -> Ask:
+        return functools.partial(self._get, target)
+
+    async def _get(self, target: Target, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """With a ``body`` it is a POST."""
         headers = {name.decode(): value.decode() for name, value in target.headers}
-        async with self._session.get(target.url + path, headers=headers, allow_redirects=False) as answer:
-            body = bytearray()
+        if body:
+            headers["content-type"] = "application/json"
+        call = self._session.post if body else self._session.get
+        async with call(
+            target.url + path, headers=headers, allow_redirects=False, data=body or None
+        ) as answer:
+            read = bytearray()
             async for chunk in answer.content.iter_chunked(1 << 16):
-                body += chunk
-                if len(body) > _MAX_BODY_BYTES:
+                read += chunk
+                if len(read) > _MAX_BODY_BYTES:
                     raise ListingError("its answer is too long")
-            return answer.status, bytes(body)
+            return answer.status, bytes(read)
 
 
 def client_session() -> aiohttp.ClientSession:

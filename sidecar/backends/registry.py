@@ -10,6 +10,7 @@ from types import MappingProxyType
 from sidecar.backends.poller import Poller
 from sidecar.backends.probe import Prober, client_session
 from sidecar.backends.target import BackendSpec, Target
+from sidecar.core.residents import Resident
 from swarmplane.errors import AlreadyExistsError
 from swarmplane.ids import BackendName
 from swarmplane.inventory import Backend, Inventory
@@ -53,6 +54,11 @@ class BackendRegistry:
         """Share of a backend's context memory in use, at the last look; None: unknown."""
         poller = self._polled.get(name)
         return poller.kv_used if poller is not None and poller.backend.healthy else None
+
+    def resident(self, name: BackendName, model: str) -> Resident | None:
+        """How ``model``, by the backend's spelling, is loaded there, at the last look; None: it is not."""
+        poller = self._polled.get(name)
+        return poller.residents.get(model) if poller is not None else None
 
     def subscribe(self, callback: Callable[[Inventory], None]) -> None:
         """Call ``callback`` on the loop, with the new inventory, after every change of it."""

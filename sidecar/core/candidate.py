@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from sidecar.core.residents import Resident
 from swarmplane.routes import Endpoint
 
 ASSUMED_SLOTS: Final = 4
@@ -54,6 +55,8 @@ class Facts:
     """Share of the replica's context memory in use, 0 to 1."""
     tokens_per_s: float = 0.0
     """Of one answer there, as its owner measured."""
+    resident: Resident | None = None
+    """How it is loaded, where that is told; None: unknown, or not loaded."""
     misfit: float = field(init=False, default=0.0)
     """How wrong the host's size is for the model, 0 to 1: derived.
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sidecar.core.candidate import UNKNOWN_FACTS, Facts, Warmth
+from sidecar.core.residents import Resident
 from swarmplane import conditions
 from swarmplane.conditions import Condition, EndpointCondition
 from swarmplane.ids import EndpointId
@@ -55,8 +56,15 @@ def _facts(condition: Condition, one: EndpointCondition, *, own: bool) -> Facts:
         overheated=bool(condition.overheated),
         kv_used=-1.0 if one.kv_used is None else one.kv_used,
         tokens_per_s=one.tokens_per_s,
+        resident=_resident(one),
     )
     return UNKNOWN_FACTS if found == UNKNOWN_FACTS else found
+
+
+def _resident(one: EndpointCondition) -> Resident | None:
+    if not one.resident_context:
+        return None
+    return Resident(one.resident_context, one.expires_at_s, one.vram_bytes)
 
 
 def pressure_of(available_bytes: int, total_bytes: int, stalled: float | None) -> float | None:

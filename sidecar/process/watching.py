@@ -36,6 +36,7 @@ class HostWatch:
                 rate=lambda key: routes.balancer.history.rates.get(key, 0.0),
                 kv_used=registry.kv_used,
                 idle=lambda key: not routes.in_flight(key),
+                resident=registry.resident,
             )
         )
         self._failed = False

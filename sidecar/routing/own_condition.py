@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sidecar.core.residents import Resident
 from sidecar.routing.view import OwnEndpoint
 from swarmplane import conditions
 from swarmplane.conditions import Condition, EndpointCondition
@@ -18,6 +19,9 @@ MOST_ENDPOINTS: Final = 1024
 GRAIN_BYTES: Final = 256 * 1024 * 1024
 """Memory is told in steps: a few bytes more or less are no news."""
 _STEPS: Final = 20
+_EXPIRY_STEP_S: Final = 60
+"""Every use moves it: told to the second, each would be news to the whole swarm."""
+_NOT_RESIDENT: Final = Resident()
 _WARMTHS: Final[Mapping[ModelState, str]] = {
     ModelState.LOADED: conditions.LOADED,
     ModelState.LOADING: conditions.LOADING,
@@ -45,6 +49,8 @@ class Sources:
     kv_used: Callable[[BackendName], float | None]
     idle: Callable[[EndpointId], bool]
     """Whether nothing runs there now."""
+    resident: Callable[[BackendName, str], Resident | None] = lambda _backend, _model: None
+    """How a model, by the backend's spelling, is loaded there."""
 
 
 class OwnCondition:
@@ -91,12 +97,16 @@ class OwnCondition:
         if warmth == conditions.COLD and key in self._unloaded_s:
             warmth = conditions.RECENT
         backend = one.endpoint.backend
+        resident = self._sources.resident(backend, one.endpoint.model) or _NOT_RESIDENT
         return EndpointCondition(
             key,
             warmth,
             size_bytes=sizes.get((backend, one.endpoint.model), 0),
             tokens_per_s=float(f"{self._sources.rate(key):.2g}"),
             kv_used=_stepped(self._sources.kv_used(backend)),
+            resident_context=resident.context,
+            expires_at_s=-(-resident.expires_at_s // _EXPIRY_STEP_S) * _EXPIRY_STEP_S,
+            vram_bytes=resident.vram_bytes,
         )
 
     def _free_bytes(

@@ -76,6 +76,8 @@ def own_endpoints(node: NodeId, inventory: Inventory) -> Mapping[EndpointId, Own
                 ready=backend.healthy and model.state.ready,
                 slots=backend.slots,
                 context_length=model.context_length,
+                kind=backend.kind,
+                traits=model.traits,
             )
             own[key] = OwnEndpoint(endpoint, model.model, model.state, backend.healthy)
     return MappingProxyType(own)

@@ -41,6 +41,9 @@ def _endpoint_to_pb(one: EndpointCondition) -> pb.EndpointCondition:
         size_bytes=one.size_bytes,
         tokens_per_s=one.tokens_per_s,
         kv_used_permille=_permille(one.kv_used),
+        resident_context=one.resident_context,
+        expires_at_s=one.expires_at_s,
+        vram_bytes=one.vram_bytes,
     )
 
 
@@ -60,6 +63,9 @@ def condition_from_pb(message: pb.Condition) -> Condition:
                 one.size_bytes,
                 _positive(one.tokens_per_s),
                 _share(one.kv_used_permille) if one.HasField("kv_used_permille") else None,
+                one.resident_context,
+                one.expires_at_s,
+                one.vram_bytes,
             )
             for one in message.endpoints[:MOST_ENDPOINTS]
             if 0 < len(one.endpoint_id) <= MOST_ID_CHARACTERS

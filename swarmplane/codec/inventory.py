@@ -51,6 +51,11 @@ def _model_to_pb(model: BackendModel) -> pb.BackendModel:
         capabilities=model.capabilities,
         digest=model.digest,
         quantization=model.quantization,
+        family=model.family,
+        format=model.format,
+        parameter_size=model.parameter_size,
+        trained_context=model.trained_context,
+        modified_s=model.modified_s,
     )
 
 
@@ -75,6 +80,11 @@ def _model_from_pb(message: pb.BackendModel) -> BackendModel:
         capabilities=tuple(message.capabilities),
         digest=message.digest,
         quantization=message.quantization,
+        family=message.family,
+        format=message.format,
+        parameter_size=message.parameter_size,
+        trained_context=message.trained_context,
+        modified_s=message.modified_s,
     )
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Final
 
+from swarmplane.codec.traits import traits_from_pb, traits_to_pb
 from swarmplane.codec.version import version_from_pb, version_to_pb
 from swarmplane.codec.wire import message_field, number_field
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteDelta, RouteTable
+from swarmplane.traits import UNKNOWN_TRAITS
 from swarmplane.v1 import route_pb2, sidecar_pb2
 
 MAX_PART_BYTES: Final = 256 * 1024
@@ -39,6 +41,8 @@ def endpoint_to_pb(endpoint: Endpoint) -> route_pb2.Endpoint:
         draining=endpoint.draining,
         slots=endpoint.slots,
         context_length=endpoint.context_length,
+        kind=endpoint.kind,
+        traits=traits_to_pb(endpoint.traits),
     )
 
 
@@ -53,6 +57,8 @@ def endpoint_from_pb(message: route_pb2.Endpoint) -> Endpoint:
         draining=message.draining,
         slots=message.slots,
         context_length=message.context_length,
+        kind=message.kind,
+        traits=traits_from_pb(message.traits) if message.HasField("traits") else UNKNOWN_TRAITS,
     )
 
 

@@ -22,7 +22,7 @@ class ModelRoute(_message.Message):
     def __init__(self, name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Endpoint(_message.Message):
-    __slots__ = ("id", "node_id", "backend", "model", "ready", "draining", "slots", "context_length")
+    __slots__ = ("id", "node_id", "backend", "model", "ready", "draining", "slots", "context_length", "kind", "traits")
     ID_FIELD_NUMBER: _ClassVar[int]
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,8 @@ class Endpoint(_message.Message):
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TRAITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     node_id: str
     backend: str
@@ -39,7 +41,31 @@ class Endpoint(_message.Message):
     draining: bool
     slots: int
     context_length: int
-    def __init__(self, id: _Optional[str] = ..., node_id: _Optional[str] = ..., backend: _Optional[str] = ..., model: _Optional[str] = ..., ready: bool = ..., draining: bool = ..., slots: _Optional[int] = ..., context_length: _Optional[int] = ...) -> None: ...
+    kind: str
+    traits: Traits
+    def __init__(self, id: _Optional[str] = ..., node_id: _Optional[str] = ..., backend: _Optional[str] = ..., model: _Optional[str] = ..., ready: bool = ..., draining: bool = ..., slots: _Optional[int] = ..., context_length: _Optional[int] = ..., kind: _Optional[str] = ..., traits: _Optional[_Union[Traits, _Mapping]] = ...) -> None: ...
+
+class Traits(_message.Message):
+    __slots__ = ("digest", "family", "format", "parameter_size", "quantization", "size_bytes", "capabilities", "trained_context", "modified_s")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_SIZE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_S_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    family: str
+    format: str
+    parameter_size: str
+    quantization: str
+    size_bytes: int
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    trained_context: int
+    modified_s: int
+    def __init__(self, digest: _Optional[str] = ..., family: _Optional[str] = ..., format: _Optional[str] = ..., parameter_size: _Optional[str] = ..., quantization: _Optional[str] = ..., size_bytes: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., trained_context: _Optional[int] = ..., modified_s: _Optional[int] = ...) -> None: ...
 
 class ListRoutesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -121,7 +121,7 @@ class Backend(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., healthy: bool = ..., reason: _Optional[str] = ..., models: _Optional[_Iterable[_Union[BackendModel, _Mapping]]] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class BackendModel(_message.Message):
-    __slots__ = ("name", "canonical", "context_length", "size_bytes", "state", "capabilities", "digest", "quantization")
+    __slots__ = ("name", "canonical", "context_length", "size_bytes", "state", "capabilities", "digest", "quantization", "family", "format", "parameter_size", "trained_context", "modified_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CANONICAL_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +130,11 @@ class BackendModel(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     canonical: str
     context_length: int
@@ -138,7 +143,12 @@ class BackendModel(_message.Message):
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     digest: str
     quantization: str
-    def __init__(self, name: _Optional[str] = ..., canonical: _Optional[str] = ..., context_length: _Optional[int] = ..., size_bytes: _Optional[int] = ..., state: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., quantization: _Optional[str] = ...) -> None: ...
+    family: str
+    format: str
+    parameter_size: str
+    trained_context: int
+    modified_s: int
+    def __init__(self, name: _Optional[str] = ..., canonical: _Optional[str] = ..., context_length: _Optional[int] = ..., size_bytes: _Optional[int] = ..., state: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., quantization: _Optional[str] = ..., family: _Optional[str] = ..., format: _Optional[str] = ..., parameter_size: _Optional[str] = ..., trained_context: _Optional[int] = ..., modified_s: _Optional[int] = ...) -> None: ...
 
 class Load(_message.Message):
     __slots__ = ("endpoints", "uses")
@@ -188,20 +198,26 @@ class Condition(_message.Message):
     def __init__(self, free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., pressure_permille: _Optional[int] = ..., owner_active: bool = ..., overheated: bool = ..., endpoints: _Optional[_Iterable[_Union[EndpointCondition, _Mapping]]] = ..., valid_s: _Optional[float] = ...) -> None: ...
 
 class EndpointCondition(_message.Message):
-    __slots__ = ("endpoint_id", "warmth", "load_left_s", "size_bytes", "tokens_per_s", "kv_used_permille")
+    __slots__ = ("endpoint_id", "warmth", "load_left_s", "size_bytes", "tokens_per_s", "kv_used_permille", "resident_context", "expires_at_s", "vram_bytes")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     WARMTH_FIELD_NUMBER: _ClassVar[int]
     LOAD_LEFT_S_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
     KV_USED_PERMILLE_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
+    VRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     warmth: str
     load_left_s: float
     size_bytes: int
     tokens_per_s: float
     kv_used_permille: int
-    def __init__(self, endpoint_id: _Optional[str] = ..., warmth: _Optional[str] = ..., load_left_s: _Optional[float] = ..., size_bytes: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., kv_used_permille: _Optional[int] = ...) -> None: ...
+    resident_context: int
+    expires_at_s: int
+    vram_bytes: int
+    def __init__(self, endpoint_id: _Optional[str] = ..., warmth: _Optional[str] = ..., load_left_s: _Optional[float] = ..., size_bytes: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., kv_used_permille: _Optional[int] = ..., resident_context: _Optional[int] = ..., expires_at_s: _Optional[int] = ..., vram_bytes: _Optional[int] = ...) -> None: ...
 
 class Prefixes(_message.Message):
     __slots__ = ("endpoints",)

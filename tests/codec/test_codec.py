@@ -31,6 +31,7 @@ from swarmplane.load import LoadEntry
 from swarmplane.operation import Operation
 from swarmplane.policies import Policy
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteDelta, RouteTable, Version
+from swarmplane.traits import Traits
 from swarmplane.v1 import route_pb2, sidecar_pb2
 
 names = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
@@ -38,6 +39,19 @@ texts = st.text(max_size=20).filter(lambda text: text.isprintable())
 counts = st.integers(0, 2**32 - 1)
 revisions = st.integers(0, 2**63)
 versions = st.builds(Version, revisions, revisions)
+tuples_of_names = st.lists(names, max_size=2).map(tuple)
+traits = st.builds(
+    Traits,
+    digest=texts,
+    family=texts,
+    format=texts,
+    parameter_size=texts,
+    quantization=texts,
+    size_bytes=revisions,
+    capabilities=tuples_of_names,
+    trained_context=counts,
+    modified_s=revisions,
+)
 endpoints = st.builds(
     Endpoint,
     id=names.map(EndpointId),
@@ -48,8 +62,9 @@ endpoints = st.builds(
     draining=st.booleans(),
     slots=counts,
     context_length=counts,
+    kind=texts,
+    traits=traits,
 )
-tuples_of_names = st.lists(names, max_size=2).map(tuple)
 routes = st.builds(
     ModelRoute,
     name=names.map(ModelName),
@@ -94,6 +109,11 @@ models_of_backends = st.builds(
     capabilities=tuples_of_names,
     digest=texts,
     quantization=texts,
+    family=texts,
+    format=texts,
+    parameter_size=texts,
+    trained_context=counts,
+    modified_s=revisions,
 )
 inventories = st.builds(
     Inventory,

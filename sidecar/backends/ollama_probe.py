@@ -1,0 +1,106 @@
+"""Asking an Ollama server which models it has, which are loaded and with which context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import aiohttp
+
+from sidecar.backends.listing import ListingError
+from sidecar.backends.ollama import (
+    Shown,
+    completed,
+    is_version,
+    read_residents,
+    read_show,
+    read_tags,
+    shown_key,
+)
+from sidecar.core.residents import Resident
+from swarmplane.inventory import BackendModel
+
+MOST_SHOWN: Final = 32
+"""Models that one look asks about: a shelf of hundreds is known after a few looks, not after a minute."""
+_OK: Final = 200
+
+
+class Ask(Protocol):
+    """One request to the server: status and body. With ``body`` it is a POST."""
+
+    async def __call__(self, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """May raise :class:`aiohttp.ClientError`, :class:`OSError` and :class:`ListingError`."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What was shown of each model, by :func:`sidecar.backends.ollama.shown_key`: asked once, then kept."""
+
+    shown: dict[str, Shown] = field(default_factory=dict)
+    missing: bool = False
+    """Whether the last look left models for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found."""
+
+    models: tuple[BackendModel, ...]
+    residents: Mapping[str, Resident]
+
+
+async def is_ollama(ask: Ask) -> bool:
+    """Whether it answers as Ollama does, at three of its paths: others imitate one or two of them.
+
+    Raises:
+        aiohttp.ClientError, OSError: It can't be asked.
+    """
+    try:
+        status, body = await ask("/api/version")
+        if status != _OK or not is_version(body):
+            return False
+        for path, read in (("/api/tags", read_tags), ("/api/ps", read_residents)):
+            status, body = await ask(path)
+            if status != _OK:
+                return False
+            read(body)
+    except ListingError:
+        return False
+    return True
+
+
+async def look(ask: Ask, shelf: Shelf) -> Look | int:
+    """What it has now, or the status with which it refused to say. Adds to ``shelf`` what is new.
+
+    Raises:
+        ListingError: It answered something else.
+        aiohttp.ClientError, OSError: It can't be asked.
+    """
+    status, body = await ask("/api/tags")
+    if status != _OK:
+        return status
+    listed = read_tags(body)
+    status, body = await ask("/api/ps")
+    residents = read_residents(body) if status == _OK else {}
+    await _show(ask, shelf, listed)
+    return Look(completed(listed, residents, shelf.shown), residents)
+
+
+async def _show(ask: Ask, shelf: Shelf, listed: tuple[BackendModel, ...]) -> None:
+    wanted = {shown_key(model): model.name for model in listed}
+    for gone in shelf.shown.keys() - wanted.keys():
+        del shelf.shown[gone]
+    new = [(key, name) for key, name in wanted.items() if key not in shelf.shown]
+    shelf.missing = len(new) > MOST_SHOWN
+    for key, name in new[:MOST_SHOWN]:
+        try:
+            status, body = await ask("/api/show", json.dumps({"model": name}).encode())
+            shelf.shown[key] = read_show(body) if status == _OK else Shown()
+        except ListingError:
+            shelf.shown[key] = Shown()
+        except (aiohttp.ClientError, OSError):
+            # It lists, but shows nothing now: the next look asks again.
+            shelf.missing = False
+            return
