@@ -18,7 +18,7 @@ settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "swarmplane")
 )
 
-_WHOLE_SWARMS = "tests/e2e/"
+_WHOLE_SWARMS = ("tests/e2e/", "tests/clients/")
 
 
 def _file(nodeid: str) -> str:
@@ -42,7 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class OneSwarmAtATime(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = _file(nodeid)
-            return _WHOLE_SWARMS if file.startswith(_WHOLE_SWARMS) else file
+            return _WHOLE_SWARMS[0] if file.startswith(_WHOLE_SWARMS) else file
 
     config.option.loadscopereorder = False
     return OneSwarmAtATime(config, log)

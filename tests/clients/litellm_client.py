@@ -1,0 +1,71 @@
+"""What the unmodified ``litellm`` package gets: ``python litellm_client.py URL MODEL`` prints a JSON object.
+
+A program of its own: importing it takes seconds and it changes its process in many ways.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import litellm
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+WORDS: Any = [{"role": "user", "content": "good day"}]
+CITIES: Any = [{"role": "user", "content": "weather in Paris and Rome"}]
+
+
+def arguments(calls: Any) -> list[Any]:
+    """Of each call, read."""
+    return [json.loads(call.function.arguments) for call in calls or ()]
+
+
+def chat(**how: Any) -> dict[str, Any]:
+    """Chat, stream, tools and JSON through one of its providers."""
+    whole = litellm.completion(messages=WORDS, **how)
+    told: dict[str, Any] = {
+        "whole": whole.choices[0].message.content,
+        "reason": whole.choices[0].finish_reason,
+        "tokens": whole.usage.completion_tokens,
+    }
+    chunks = list(litellm.completion(messages=WORDS, stream=True, **how))
+    told["stream"] = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+    called = litellm.completion(messages=CITIES, tools=[WEATHER], **how)
+    told["calls"] = arguments(called.choices[0].message.tool_calls)
+    chunks = list(litellm.completion(messages=CITIES, tools=[WEATHER], stream=True, **how))
+    built: Any = litellm.stream_chunk_builder(chunks, messages=CITIES)
+    told["streamed_calls"] = arguments(built.choices[0].message.tool_calls)
+    try:
+        litellm.completion(
+            messages=WORDS, **{**how, "model": how["model"].partition("/")[0] + "/nobody-has-it"}
+        )
+    except litellm.NotFoundError:
+        told["unknown"] = "not found"
+    except litellm.APIError as error:
+        told["unknown"] = f"{error.status_code}"
+    return told
+
+
+def main() -> None:
+    """Ask by each provider named: ``openai=MODEL``, ``anthropic=MODEL``, ``ollama_chat=MODEL``."""
+    url, *wanted = sys.argv[1:]
+    litellm.num_retries = 0
+    told: dict[str, Any] = {}
+    for one in wanted:
+        provider, _, model = one.partition("=")
+        base = f"{url}/v1" if provider == "openai" else url
+        key = {} if provider == "ollama_chat" else {"api_key": "none"}
+        told[provider] = chat(model=f"{provider}/{model}", api_base=base, timeout=30, max_tokens=64, **key)
+    print(json.dumps(told))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
