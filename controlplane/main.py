@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmplane import logs
-from swarmplane.entry import USAGE, run_to_end, say
+from swarmplane.entry import USAGE, add_flags, data_dir_of, lifeline_of, run_to_end, say
 from swarmplane.errors import InvalidRequestError
-from swarmplane.settings.directories import default_data_dir
 from swarmplane.settings.load import load
 
 PROGRAM = "swarm-controlplane"
@@ -49,21 +48,15 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description="Keep a swarm: who is in it, and who serves what."
     )
-    parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as control.listen=:11401"
-    )
+    add_flags(parser)
     for flag, (key, metavar, words) in _SHORTHANDS.items():
         parser.add_argument(flag, metavar=metavar, dest=key, help=f"{words} ({key})")
-    lifeline = parser.add_mutually_exclusive_group()
-    lifeline.add_argument("--lifeline-stdin", action="store_true", help="stop when standard input ends")
-    lifeline.add_argument("--lifeline-fd", type=int, metavar="N", help="stop when this pipe ends")
     given = vars(parser.parse_args(arguments))
     shorthands = [f"{key}={given[key]}" for key, _, _ in _SHORTHANDS.values() if given[key] is not None]
     return Arguments(
-        data_dir=(given["data_dir"] or default_data_dir()).expanduser().absolute(),
+        data_dir=data_dir_of(given),
         overrides=(*given["set"], *shorthands),
-        lifeline_fd=0 if given["lifeline_stdin"] else given["lifeline_fd"],
+        lifeline_fd=lifeline_of(given),
     )
 
 

@@ -6,8 +6,6 @@ Run ``python scripts/generate_settings_reference.py`` after a change of ``swarmp
 
 from __future__ import annotations
 
-import argparse
-import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from annotated_types import Ge, Gt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from reference_page import keep
 
 from swarmplane.settings.schema import Settings
 
@@ -113,18 +112,5 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit 1 if the page is stale")
-    fresh = page()
-    if parser.parse_args().check:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != fresh:
-            sys.exit("docs/reference/settings.md is stale; run: make references")
-        return
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(fresh, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    keep(PAGE, page, __doc__)

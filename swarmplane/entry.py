@@ -1,20 +1,44 @@
-"""How a process of ours runs to its end: its loop, its exit status, and one line about a failure."""
+"""How a process of ours is called and runs to its end: flags, loop, exit status, a line about a failure."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
 from swarmplane.errors import SwarmError
+from swarmplane.settings.directories import default_data_dir
 
 FAILED: Final = 1
 USAGE: Final = 2
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that every process of a host takes; :func:`data_dir_of` and the like read them."""
+    parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting; repeatable"
+    )
+    lifeline = parser.add_mutually_exclusive_group()
+    lifeline.add_argument("--lifeline-stdin", action="store_true", help="stop when standard input ends")
+    lifeline.add_argument("--lifeline-fd", type=int, metavar="N", help="stop when this pipe ends")
+
+
+def data_dir_of(given: Mapping[str, Any]) -> Path:
+    """The data directory that was ``given``, absolute, or this platform's."""
+    return (given["data_dir"] or default_data_dir()).expanduser().absolute()
+
+
+def lifeline_of(given: Mapping[str, Any]) -> int | None:
+    """The read end of a pipe whose end means that the parent died; None: there is none."""
+    return 0 if given["lifeline_stdin"] else given["lifeline_fd"]
 
 
 def run_to_end(program: str, life: Coroutine[None, None, None]) -> int:

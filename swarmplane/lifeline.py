@@ -23,11 +23,11 @@ def on_signals(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None
             signal.signal(number, wake)
 
 
-def on_hangup(loop: asyncio.AbstractEventLoop, reload: Callable[[], None]) -> None:
-    """Call ``reload``, which may block and must not fail, in a thread at every SIGHUP, where there is one."""
+def on_hangup(loop: asyncio.AbstractEventLoop, act: Callable[[], object]) -> None:
+    """Call ``act`` on ``loop`` at every SIGHUP, where the platform has it."""
     number = getattr(signal, "SIGHUP", None)
     if number is not None:
-        loop.add_signal_handler(number, loop.run_in_executor, None, reload)
+        loop.add_signal_handler(number, act)
 
 
 def watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ask: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -83,7 +84,7 @@ async def live(
     loop = asyncio.get_running_loop()
     on_signals(loop, stop.set)
     reloader = reloader or Reloader(settings, lambda: settings)
-    on_hangup(loop, reloader.hung_up)
+    on_hangup(loop, partial(loop.run_in_executor, None, reloader.hung_up))
     if lifeline_fd is not None:
         watch_lifeline(loop, lifeline_fd, stop.set)
     async with AsyncExitStack() as closing:

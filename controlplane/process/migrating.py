@@ -8,20 +8,19 @@ it is the truth, and from then on nobody serves it; the last transaction makes t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from controlplane.services import keyspace
 from controlplane.services.audit import audit_record
 from controlplane.services.founding import next_generation
+from controlplane.store.batches import batches
 from controlplane.store.port import (
-    MAX_TRANSACTION_BYTES,
     OPERATION_BYTES,
     Delete,
     DeletePrefix,
     KeyValue,
-    Operation,
     Put,
     Store,
     absent,
@@ -36,7 +35,6 @@ MARKER: Final = "migration/source"
 _LAST: Final = frozenset({keyspace.SWARM, keyspace.GENERATION})
 """What makes a store a swarm: written at the end."""
 _PASSING: Final = (keyspace.MEMBERS, keyspace.INSTANCES, keyspace.ELECTIONS, keyspace.REQUESTS)
-_OPERATIONS: Final = 100
 _PAGE: Final = 500
 
 
@@ -121,18 +119,8 @@ def _passes(kv: KeyValue) -> bool:
     return kv.lease != 0 or kv.key.startswith(_PASSING)
 
 
-def _batches(items: Sequence[KeyValue]) -> Iterator[list[Operation]]:
-    batch: list[Operation] = []
-    size = 0
-    for kv in items:
-        more = len(kv.key.encode()) + len(kv.value) + OPERATION_BYTES
-        if batch and (len(batch) >= _OPERATIONS or size + more > MAX_TRANSACTION_BYTES // 2):
-            yield batch
-            batch, size = [], 0
-        batch.append(Put(kv.key, kv.value))
-        size += more
-    if batch:
-        yield batch
+def _size(kv: KeyValue) -> int:
+    return len(kv.key.encode()) + len(kv.value) + OPERATION_BYTES
 
 
 async def _done_before(target: Store, swarm: str) -> int | None:
@@ -177,8 +165,9 @@ async def _claim(target: Store, swarm: str) -> int:
 
 
 async def _copy(lasting: Sequence[KeyValue], target: Store, claim: int) -> None:
-    for batch in _batches(lasting):
-        if not (await target.transact([modified(MARKER, claim)], batch)).succeeded:
+    for batch in batches(lasting, _size):
+        puts = [Put(kv.key, kv.value) for kv in batch]
+        if not (await target.transact([modified(MARKER, claim)], puts)).succeeded:
             raise ConflictError("somebody else migrates into the same place; let one of you finish")
     await _check(target, lasting)
 

@@ -13,6 +13,7 @@ from controlplane.services import keyspace
 from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
 from controlplane.services.mirror import Mirror, Turn
+from controlplane.store.batches import MOST_BYTES, batches
 from controlplane.store.port import Compare, Delete, Operation, Put, Store, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
@@ -24,8 +25,6 @@ log = structlog.get_logger(__name__)
 
 _RECONCILE_S: Final = 60.0
 _RETRY_S: Final = 0.5
-MAX_OPERATIONS: Final = 100
-_MAX_BYTES: Final = 1024 * 1024
 _Change = tuple[ModelName, Operation]
 _INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS})
 
@@ -95,7 +94,7 @@ class RouteController:
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
         puts = ((r.name, Put(keyspace.route(r.name), records.route_value(r))) for r in changes.put)
-        for batch in _batches(list(self._storable([*removals, *puts]))):
+        for batch in batches(self._storable([*removals, *puts]), _size):
             compares = [self._leadership.guard, *(self._unchanged(name) for name, _ in batch)]
             done = await self._store.transact(compares, [operation for _, operation in batch])
             if not done.succeeded:
@@ -109,11 +108,11 @@ class RouteController:
 
     def _storable(self, found: Iterable[_Change]) -> Iterator[_Change]:
         """Without a route that no transaction holds: the one that stands goes on, and so do all others."""
-        for name, operation in found:
-            size = len(operation.value) if isinstance(operation, Put) else 0
-            if size <= _MAX_BYTES:
+        for change in found:
+            name, size = change[0], _size(change)
+            if size <= MOST_BYTES:
                 self._too_large.pop(name, None)
-                yield name, operation
+                yield change
             elif size != self._too_large.get(name):
                 self._too_large[name] = size
                 log.error("route.too_large", model=name, bytes=size)
@@ -157,16 +156,6 @@ class RouteController:
         return known[1], known[2]
 
 
-def _batches(changes: list[_Change]) -> Iterator[list[_Change]]:
-    """What fits into a transaction each: models are independent of each other."""
-    batch: list[_Change] = []
-    size = 0
-    for name, operation in changes:
-        operation_bytes = len(operation.value) if isinstance(operation, Put) else 0
-        if batch and (len(batch) >= MAX_OPERATIONS or size + operation_bytes > _MAX_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((name, operation))
-        size += operation_bytes
-    if batch:
-        yield batch
+def _size(change: _Change) -> int:
+    _, operation = change
+    return len(operation.value) if isinstance(operation, Put) else 0

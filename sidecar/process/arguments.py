@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from swarmplane.settings.directories import default_data_dir
+from swarmplane.entry import add_flags, data_dir_of, lifeline_of
 
 _VALUES: Final = {
     "--name": ("node.name", "NAME", "wished name of this node"),
@@ -51,10 +51,10 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Read the command line; words that make no sense end the process with status 2."""
     given = vars(_parser().parse_args(arguments))
     return Arguments(
-        data_dir=(given["data_dir"] or default_data_dir()).expanduser().absolute(),
+        data_dir=data_dir_of(given),
         overrides=_overrides(given),
         client_fds=tuple(given["client_fd"]),
-        lifeline_fd=0 if given["lifeline_stdin"] else given["lifeline_fd"],
+        lifeline_fd=lifeline_of(given),
     )
 
 
@@ -65,16 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"swarm-sidecar {version('swarmplane')}")
-    parser.add_argument("--data-dir", type=Path, help="where this host keeps things")
+    add_flags(parser)
     for flag, (_, metavar, words) in _VALUES.items():
         parser.add_argument(flag, metavar=metavar, help=words)
     for flag, (_, metavar, words) in _LISTS.items():
         parser.add_argument(flag, metavar=metavar, action="append", help=words)
     for flag, (_, _, words) in _SWITCHES.items():
         parser.add_argument(flag, action="store_true", help=words)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting; repeatable"
-    )
     parser.add_argument(
         "--client-fd",
         action="append",
@@ -83,9 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="client listener bound already",
     )
-    lifeline = parser.add_mutually_exclusive_group()
-    lifeline.add_argument("--lifeline-stdin", action="store_true", help="stop when standard input ends")
-    lifeline.add_argument("--lifeline-fd", type=int, metavar="N", help="stop when this pipe ends")
     return parser
 
 

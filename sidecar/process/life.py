@@ -20,7 +20,6 @@ from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
 from sidecar.process.reach import LOOPBACK, Reach, find_reach, find_source
-from sidecar.process.reload import on_hangup
 from sidecar.process.roaming import Roaming
 from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
@@ -31,7 +30,7 @@ from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.ids import NodeId
 from swarmplane.inventory import Inventory
-from swarmplane.lifeline import on_signals, watch_lifeline
+from swarmplane.lifeline import on_hangup, on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.open_files import raise_open_files
 from swarmplane.runtime import remove_ready, write_ready

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,13 +49,6 @@ def set_log_level(level: str, style: str) -> None:
     if level not in logs.LEVELS:
         raise InvalidRequestError(f"{level!r} is no log level; use one of {', '.join(logs.LEVELS)}")
     logs.configure(level, style)
-
-
-def on_hangup(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
-    """Call ``act`` on ``loop`` at every SIGHUP, where the platform has it."""
-    number = getattr(signal, "SIGHUP", None)
-    if number is not None:
-        loop.add_signal_handler(number, act)
 
 
 class Reloader:

@@ -15,7 +15,7 @@ import pytest
 from controlplane.core.election import ElectionPolicy
 from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
-from controlplane.services.routes import MAX_OPERATIONS
+from controlplane.store.batches import MOST_TOGETHER
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import Put, StoreUnavailableError
 from swarmplane.clock import SystemClock
@@ -94,7 +94,7 @@ async def test_routes_are_written_in_transactions_of_at_most_a_hundred(plane: Pl
             sizes.append(len(batch.events))
             if sum(sizes) >= 250:
                 break
-    assert max(sizes) == MAX_OPERATIONS
+    assert max(sizes) == MOST_TOGETHER
     assert sum(sizes) == 250
 
 

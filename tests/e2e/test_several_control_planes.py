@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from tests.e2e.hosts import Backend, Host, Swarm, eventually
 from tests.e2e.instances import Instance, elections
+from tests.e2e.load import Load
 from tests.e2e.test_failures import post
 from tests.store.etcd_server import WITHOUT, Etcd, etcd_binary, running
 
@@ -105,36 +106,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             backend.close()
 
 
-class Load:
-    """Requests at the entry host, one after another, in two threads."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._stop = threading.Event()
-        self.answers: list[tuple[int, str]] = []
-        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            status, text, _ = post(self._host, MODEL)
-            self.answers.append((status, text))
-            time.sleep(0.02)
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    @property
-    def failures(self) -> list[tuple[int, str]]:
-        return [one for one in self.answers if one[0] != 200]
-
-
 def control(host: Host) -> Any:
     """What the sidecar of ``host`` says of its stream."""
     return host.get("/control", admin=True)
@@ -209,7 +180,7 @@ def test_load_is_known_across_instances(fleet: Fleet) -> None:
 def test_a_killed_controller_is_replaced_and_clients_do_not_notice(fleet: Fleet) -> None:
     leader = fleet.leader()
     was, survivor = leader.id, fleet.others(leader)[0]
-    with elections(survivor.data_dir) as watch, Load(fleet.entry) as load:
+    with elections(survivor.data_dir) as watch, Load(fleet.entry, MODEL) as load:
         time.sleep(0.5)
         killed_s = time.monotonic()
         leader.kill()
@@ -242,7 +213,7 @@ def test_a_controller_that_is_told_to_stop_resigns(fleet: Fleet) -> None:
 def test_a_new_controller_when_the_leader_of_etcd_dies_too(fleet: Fleet) -> None:
     leader, member = fleet.leader(), fleet.etcd.leader()
     was, survivor = leader.id, fleet.others(leader)[0]
-    with elections(survivor.data_dir) as watch, Load(fleet.entry) as load:
+    with elections(survivor.data_dir) as watch, Load(fleet.entry, MODEL) as load:
         killed_s = time.monotonic()
         member.kill()
         leader.kill()
@@ -289,7 +260,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def test_all_instances_down_under_load_costs_no_request(fleet: Fleet) -> None:
-    with Load(fleet.entry) as load:
+    with Load(fleet.entry, MODEL) as load:
         for instance in fleet.instances:
             instance.kill()
         time.sleep(12)
@@ -396,7 +367,7 @@ def test_an_instance_ends_when_its_store_was_wiped_and_founds_nothing_in_it(tmp_
 def test_a_frozen_instance_is_left_and_another_decides(fleet: Fleet) -> None:
     leader = fleet.leader()
     was, survivor = leader.id, fleet.others(leader)[0]
-    with elections(survivor.data_dir) as watch, Load(fleet.entry) as load:
+    with elections(survivor.data_dir) as watch, Load(fleet.entry, MODEL) as load:
         frozen_s = time.monotonic()
         leader.signal(signal.SIGSTOP)
         at_s, election = watch.holder(other_than=was)
