@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from swarmplane.aliases import by_scan, without_tag
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
@@ -92,20 +93,32 @@ class RouteTable:
     default_strategy: str = "local_spillover"
 
     def find(self, asked: str) -> ModelRoute | None:
-        """The route for a name as a client wrote it: exact, ``name:latest``, either in any case, alias.
+        """The route for a name as a client wrote it: see :meth:`named`, then by alias, then by pattern.
 
-        Where spellings clash, a name wins over an alias and the first in the table over later ones.
+        O(models): for those who ask seldom.
+        """
+        return self.named(asked) or by_scan(
+            {alias: route for route in reversed(self.models.values()) for alias in reversed(route.aliases)},
+            asked,
+        )
+
+    def named(self, asked: str) -> ModelRoute | None:
+        """The route of a model with this name: exact, ``name:latest``, either in any case, the only tag.
+
+        Where spellings clash, the first in the table wins. A name without a tag stands for one with another
+        tag than ``latest`` where there is only one such model.
         """
         route = self.models.get(ModelName(asked)) or self.models.get(ModelName(f"{asked}:latest"))
         if route is not None:
             return route
         folded = asked.casefold()
-        routes = self.models.values()
+        names = [(candidate.name.casefold(), candidate) for candidate in self.models.values()]
         for wanted in (folded, f"{folded}:latest"):
-            for candidate in routes:
-                if candidate.name.casefold() == wanted:
+            for name, candidate in names:
+                if name == wanted:
                     return candidate
-        return next((candidate for candidate in routes if asked in candidate.aliases), None)
+        tagged = [candidate for name, candidate in names if folded and without_tag(name) == folded]
+        return tagged[0] if len(tagged) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

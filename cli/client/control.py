@@ -69,6 +69,18 @@ class ControlClient:
         """One model, by name or alias."""
         return documents.model(await self._client.models.get(name))
 
+    async def aliases(self) -> list[Document]:
+        """Further names of models, by name."""
+        return [documents.alias(one) async for one in self._client.aliases.list()]
+
+    async def set_alias(self, name: str, model: str) -> Document:
+        """Let a model answer to a name, or to a pattern."""
+        return documents.alias(await self._client.aliases.set(name, model))
+
+    async def remove_alias(self, name: str) -> str:
+        """Delete an alias; its name."""
+        return await self._client.aliases.remove(name)
+
     async def routes(self) -> list[Document]:
         """Compiled routes, by model name."""
         return [documents.route(one) async for one in self._client.routes.list()]

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from swarmplane.aliases import is_pattern
 from swarmplane.client import (
+    Alias,
     Change,
     Election,
     Model,
@@ -93,6 +95,17 @@ def model(found: Model) -> Document:
             }
             for replica in found.replicas
         ],
+        "revision": found.revision,
+    }
+
+
+def alias(found: Alias) -> Document:
+    """A further name of a model."""
+    return {
+        "name": found.name,
+        "model": found.model,
+        "state": found.state,
+        "pattern": is_pattern(found.name),
         "revision": found.revision,
     }
 

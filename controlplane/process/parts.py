@@ -17,12 +17,14 @@ from controlplane.process.daily import DailyBackups
 from controlplane.process.store_page import store_page
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
+from controlplane.rpc.alias import register_aliases
 from controlplane.rpc.peer import PeerLinks
 from controlplane.rpc.policy import register_policies
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services import keyspace
+from controlplane.services.aliases import Aliases
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.control import ControlPolicy, ControlService
@@ -104,6 +106,7 @@ def build(
     )
     services += register_control(servers.control, control)
     services += register_policies(servers.control, Policies(measured, mutations))
+    services += register_aliases(servers.control, Aliases(measured, mutations, control.catalog))
     guards = partial(_guards, control.leadership)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
     backups = DailyBackups.of(settings, data_dir, authority, clock)

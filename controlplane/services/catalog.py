@@ -13,7 +13,7 @@ from swarmplane.codec import records
 from swarmplane.errors import Code, NotFoundError
 from swarmplane.ids import BackendName, ModelName, NodeId
 from swarmplane.inventory import BackendModel
-from swarmplane.routes import ModelRoute
+from swarmplane.routes import ModelRoute, RouteTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,17 @@ class Catalog:
             for route in routes
         )
 
+    def table(self) -> RouteTable:
+        """The routes as they stand. O(models)."""
+        return self._table.history.snapshot()
+
     def find(self, asked: str) -> ModelFacts:
         """One model, by name or alias.
 
         Raises:
             NotFoundError: Nobody knows it.
         """
-        route = self._table.history.snapshot().find(asked)
+        route = self.table().find(asked)
         if route is None:
             raise NotFoundError(
                 f"no node knows a model {asked!r}; see swarmctl model list", code=Code.MODEL_NOT_FOUND

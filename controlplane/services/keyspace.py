@@ -18,6 +18,7 @@ NODES: Final = "nodes/"
 NODE_NAMES: Final = "node-names/"
 INVENTORIES: Final = "inventory/"
 MODELS: Final = "models/"
+ALIASES: Final = "aliases/"
 ROUTES: Final = "routes/"
 TOKENS: Final = "tokens/"
 PEOPLE: Final = "people/"
@@ -67,6 +68,11 @@ def inventory(node_id: NodeId) -> str:
 def model(name: ModelName) -> str:
     """``models/<name>``: what is wanted of a model."""
     return _below(MODELS, name)
+
+
+def alias(name: str) -> str:
+    """``aliases/<name>``: a further name of a model, or a pattern."""
+    return _below(ALIASES, name)
 
 
 def route(name: ModelName) -> str:

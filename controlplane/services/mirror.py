@@ -37,6 +37,7 @@ _KEPT: Final = (
     keyspace.DENIALS,
     keyspace.POLICIES,
     keyspace.MODELS,
+    keyspace.ALIASES,
     keyspace.INSTANCES,
     keyspace.ELECTIONS,
     keyspace.EPOCHS,

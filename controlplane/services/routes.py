@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from controlplane.core.aliases import with_aliases
 from controlplane.core.routes import NodeFacts, compile_routes, route_changes
 from controlplane.services import keyspace
 from controlplane.services.leadership import Leadership
@@ -26,7 +27,9 @@ log = structlog.get_logger(__name__)
 _RECONCILE_S: Final = 60.0
 _RETRY_S: Final = 0.5
 _Change = tuple[ModelName, Operation]
-_INPUTS: Final = frozenset({keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS})
+_INPUTS: Final = frozenset(
+    {keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS, keyspace.ALIASES}
+)
 
 
 class RouteController:
@@ -89,7 +92,7 @@ class RouteController:
             self._wake.set()
 
     async def _reconcile(self) -> None:
-        wanted = compile_routes(self._facts(), self._strategies())
+        wanted = with_aliases(compile_routes(self._facts(), self._strategies()), self._aliases())
         standing = self._table.history.models
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
@@ -144,6 +147,12 @@ class RouteController:
             for name, kv in self._mirror.below(keyspace.MODELS).items()
         }
         return {name: strategy for name, strategy in found.items() if strategy}
+
+    def _aliases(self) -> dict[str, ModelName]:
+        return {
+            name: ModelName(records.parse(records.Alias, kv.value).model)
+            for name, kv in self._mirror.below(keyspace.ALIASES).items()
+        }
 
     def _inventory(self, node: str) -> tuple[bool, Inventory]:
         """Whether it is of the node's present life, and what it says; decoded once."""

@@ -1,9 +1,10 @@
-"""Finding a model's route by the name a client wrote, in constant time."""
+"""Finding a model's route by the name a client wrote, without a scan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from swarmplane.aliases import Aliases, without_tag
 from swarmplane.ids import ModelName
 from swarmplane.routes import ModelRoute
 
@@ -19,27 +20,40 @@ class RouteIndex:
 
     def __init__(self, models: Mapping[ModelName, ModelRoute]) -> None:
         self._models = models
-        self._folded: tuple[Mapping[str, ModelRoute], Mapping[str, ModelRoute]] | None = None
+        self._folded: _Folded | None = None
 
     def find(self, asked: str) -> ModelRoute | None:
-        """The route for ``asked``: exact, ``asked:latest``, either in any case, then an alias."""
+        """The route for ``asked``: by its name, else by an alias, else by a pattern; see there."""
         route = self._models.get(ModelName(asked)) or self._models.get(ModelName(f"{asked}:latest"))
         if route is not None:
             return route
         if self._folded is None:
-            self._folded = _fold(self._models)
-        names, aliases = self._folded
+            self._folded = _Folded(self._models)
+        return self._folded.find(asked)
+
+
+class _Folded:
+    """What is looked at where no model has exactly the name. Built in O(models + aliases)."""
+
+    __slots__ = ("_aliases", "_names", "_stems")
+
+    def __init__(self, models: Mapping[ModelName, ModelRoute]) -> None:
+        self._names: dict[str, ModelRoute] = {}
+        self._stems: dict[str, ModelRoute | None] = {}
+        for route in models.values():
+            name = route.name.casefold()
+            self._names.setdefault(name, route)
+            stem = without_tag(name)
+            if stem:
+                # None: there are several, and nobody said which is meant.
+                self._stems[stem] = None if stem in self._stems else route
+        self._aliases = Aliases((alias, route) for route in models.values() for alias in route.aliases)
+
+    def find(self, asked: str) -> ModelRoute | None:
         folded = asked.casefold()
-        return names.get(folded) or names.get(f"{folded}:latest") or aliases.get(asked)
-
-
-def _fold(
-    models: Mapping[ModelName, ModelRoute],
-) -> tuple[Mapping[str, ModelRoute], Mapping[str, ModelRoute]]:
-    names: dict[str, ModelRoute] = {}
-    aliases: dict[str, ModelRoute] = {}
-    for route in models.values():
-        names.setdefault(route.name.casefold(), route)
-        for alias in route.aliases:
-            aliases.setdefault(alias, route)
-    return names, aliases
+        return (
+            self._names.get(folded)
+            or self._names.get(f"{folded}:latest")
+            or self._stems.get(folded)
+            or self._aliases.find(asked)
+        )

@@ -7,6 +7,7 @@
 from swarmplane.client.clients import AsyncClient, Client
 from swarmplane.client.retrying import Retry
 from swarmplane.client.values import (
+    Alias,
     Change,
     Election,
     Event,
@@ -25,6 +26,7 @@ from swarmplane.operation import Operation
 from swarmplane.routes import Endpoint, ModelRoute, Version
 
 __all__ = [
+    "Alias",
     "AsyncClient",
     "Change",
     "Client",

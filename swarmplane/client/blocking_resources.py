@@ -13,7 +13,7 @@ from swarmplane.client.calls import Call
 from swarmplane.client.following import Following, FollowingEvents, Position
 from swarmplane.client.resources import GIVE_UP_S, LOOK_S, still_running
 from swarmplane.client.retrying import ELSEWHERE
-from swarmplane.client.values import Change, Election, Event, Model, NewToken, Node, Policy, Token
+from swarmplane.client.values import Alias, Change, Election, Event, Model, NewToken, Node, Policy, Token
 from swarmplane.errors import Code, SwarmError
 from swarmplane.explanation import RouteExplanation
 from swarmplane.ids import random_id
@@ -139,6 +139,36 @@ class Events:
             return calls.watch_events(revision, kinds)
 
         return _watch(self._transport, FollowingEvents(revision), ask, give_up_s)
+
+
+class Aliases:
+    """Further names of models."""
+
+    def __init__(self, transport: BlockingTransport) -> None:
+        self._transport = transport
+
+    def list(self) -> Iterator[Alias]:
+        """Aliases, by name."""
+        return self._transport.items(calls.list_aliases)
+
+    def set(self, name: str, model: str, *, request_id: str = "", expected_revision: int = 0) -> Alias:
+        """Let ``model`` answer to ``name``, in which ``*`` stands for any characters.
+
+        Raises:
+            NotFoundError: Nobody knows ``model``.
+            AlreadyExistsError: A model has this name itself.
+        """
+        return self._transport.call(
+            calls.set_alias(name, model, request_id or random_id(), expected_revision)
+        )
+
+    def remove(self, name: str, *, request_id: str = "", expected_revision: int = 0) -> str:
+        """Delete an alias; its name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self._transport.call(calls.remove_alias(name, request_id or random_id(), expected_revision))
 
 
 class Policies:

@@ -9,7 +9,18 @@ from typing import Any, Final, Generic, TypeVar
 from google.protobuf.message import Message
 
 from swarmplane.client import decoding
-from swarmplane.client.values import Change, Election, Event, Model, NewToken, Node, Page, Policy, Token
+from swarmplane.client.values import (
+    Alias,
+    Change,
+    Election,
+    Event,
+    Model,
+    NewToken,
+    Node,
+    Page,
+    Policy,
+    Token,
+)
 from swarmplane.codec.explanations import explanation_from_pb
 from swarmplane.codec.operations import operation_from_pb
 from swarmplane.codec.table import model_route_from_pb
@@ -17,6 +28,7 @@ from swarmplane.explanation import RouteExplanation
 from swarmplane.operation import Operation
 from swarmplane.routes import ModelRoute
 from swarmplane.v1 import (
+    alias_pb2,
     certificate_pb2,
     election_pb2,
     event_pb2,
@@ -162,6 +174,32 @@ def watch_events(revision: int, kinds: Sequence[str]) -> Call[Event]:
     """Events from ``revision`` on."""
     request = event_pb2.WatchEventsRequest(revision=revision, kinds=kinds)
     return Call("EventService/Watch", request, event_pb2.Event, decoding.event)
+
+
+def list_aliases(page_token: str) -> Call[Page[Alias]]:
+    """Aliases, by name."""
+    return Call(
+        "AliasService/List",
+        alias_pb2.ListAliasesRequest(page_size=PAGE, page_token=page_token),
+        alias_pb2.ListAliasesResponse,
+        lambda page: Page(tuple(map(decoding.alias, page.aliases)), page.next_page_token),
+    )
+
+
+def set_alias(name: str, model: str, request_id: str, expected_revision: int) -> Call[Alias]:
+    """Let a model answer to a name, or to a pattern."""
+    request = alias_pb2.SetAliasRequest(
+        name=name, model=model, request_id=request_id, expected_revision=expected_revision
+    )
+    return Call("AliasService/Set", request, alias_pb2.Alias, decoding.alias)
+
+
+def remove_alias(name: str, request_id: str, expected_revision: int) -> Call[str]:
+    """Delete an alias; its name."""
+    request = alias_pb2.RemoveAliasRequest(
+        name=name, request_id=request_id, expected_revision=expected_revision
+    )
+    return Call("AliasService/Remove", request, alias_pb2.RemoveAliasResponse, lambda answer: answer.name)
 
 
 def list_policies(page_token: str) -> Call[Page[Policy]]:

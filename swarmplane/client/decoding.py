@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swarmplane.client.values import (
+    Alias,
     Change,
     Election,
     Event,
@@ -18,7 +19,16 @@ from swarmplane.client.values import (
 from swarmplane.codec.table import model_route_from_pb
 from swarmplane.codec.version import version_from_pb
 from swarmplane.routes import ModelRoute
-from swarmplane.v1 import election_pb2, event_pb2, model_pb2, node_pb2, policy_pb2, route_pb2, token_pb2
+from swarmplane.v1 import (
+    alias_pb2,
+    election_pb2,
+    event_pb2,
+    model_pb2,
+    node_pb2,
+    policy_pb2,
+    route_pb2,
+    token_pb2,
+)
 
 
 def node(message: node_pb2.Node) -> Node:
@@ -68,6 +78,11 @@ def model(message: model_pb2.Model) -> Model:
         ),
         revision=message.revision,
     )
+
+
+def alias(message: alias_pb2.Alias) -> Alias:
+    """An alias."""
+    return Alias(message.name, message.model, message.state, message.revision)
 
 
 def policy(message: policy_pb2.Policy) -> Policy:

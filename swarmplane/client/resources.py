@@ -11,7 +11,7 @@ from swarmplane.client.calls import Call
 from swarmplane.client.following import Following, FollowingEvents, Position
 from swarmplane.client.retrying import ELSEWHERE
 from swarmplane.client.transport import Transport
-from swarmplane.client.values import Change, Election, Event, Model, NewToken, Node, Policy, Token
+from swarmplane.client.values import Alias, Change, Election, Event, Model, NewToken, Node, Policy, Token
 from swarmplane.clock import SystemClock
 from swarmplane.errors import Code, SwarmError, UnavailableError
 from swarmplane.explanation import RouteExplanation
@@ -150,6 +150,38 @@ class AsyncEvents:
             return calls.watch_events(revision, kinds)
 
         return _watch(self._transport, FollowingEvents(revision), ask, give_up_s)
+
+
+class AsyncAliases:
+    """Further names of models."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> AsyncIterator[Alias]:
+        """Aliases, by name."""
+        return self._transport.items(calls.list_aliases)
+
+    async def set(self, name: str, model: str, *, request_id: str = "", expected_revision: int = 0) -> Alias:
+        """Let ``model`` answer to ``name``, in which ``*`` stands for any characters.
+
+        Raises:
+            NotFoundError: Nobody knows ``model``.
+            AlreadyExistsError: A model has this name itself.
+        """
+        return await self._transport.call(
+            calls.set_alias(name, model, request_id or random_id(), expected_revision)
+        )
+
+    async def remove(self, name: str, *, request_id: str = "", expected_revision: int = 0) -> str:
+        """Delete an alias; its name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return await self._transport.call(
+            calls.remove_alias(name, request_id or random_id(), expected_revision)
+        )
 
 
 class AsyncPolicies:

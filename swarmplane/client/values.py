@@ -88,6 +88,18 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """A further name of a model, or a pattern of names."""
+
+    name: str
+    model: str
+    """Canonical name of the model that answers."""
+    state: str = ""
+    """Of that model: ready, loading, absent or unknown; hidden: a model has this name itself, and wins."""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What people want of balancing."""
 

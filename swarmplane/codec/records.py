@@ -17,6 +17,7 @@ from swarmplane.errors import Code, SwarmError
 from swarmplane.inventory import Inventory as NodeInventory
 from swarmplane.routes import ModelRoute
 from swarmplane.store.v1.store_pb2 import (
+    Alias,
     Audit,
     Counter,
     Denied,
@@ -38,6 +39,7 @@ from swarmplane.store.v1.store_pb2 import (
 from swarmplane.v1 import route_pb2
 
 __all__ = [
+    "Alias",
     "Audit",
     "Counter",
     "Denied",

@@ -15,8 +15,9 @@ names = st.builds(
     st.text("aAbß", max_size=2),
     st.sampled_from(["", ":latest", ":LATEST", ":q8"]),
 )
+aliases = names | st.builds(lambda a, b: f"{a}*{b}", names, st.text("aAb", max_size=1)) | st.just("a*b*")
 routes = st.lists(
-    st.builds(lambda n, a: ModelRoute(ModelName(n), aliases=tuple(a)), names, st.lists(names, max_size=2)),
+    st.builds(lambda n, a: ModelRoute(ModelName(n), aliases=tuple(a)), names, st.lists(aliases, max_size=3)),
     max_size=5,
     unique_by=lambda r: r.name,
 )
@@ -41,6 +42,28 @@ def test_spellings() -> None:
         assert index.find(asked) == llama
     for asked in ("GPT-4o", "qwen:latest", "llama", "", "llama3:8b"):
         assert index.find(asked) is None
+
+
+def test_a_name_without_a_tag_stands_for_the_only_one_there_is() -> None:
+    """Kills: the first of several tags, a tag taken for a path, a tag asked for taken away."""
+    index = RouteIndex(
+        table(
+            *(ModelRoute(ModelName(n)) for n in ("Qwen3:8b", "llama3:8b", "llama3:70b", "host:80/m"))
+        ).models
+    )
+    assert index.find("qwen3") == ModelRoute(ModelName("Qwen3:8b"))
+    for asked in ("llama3", "host", "qwen3:14b"):
+        assert index.find(asked) is None
+
+
+def test_of_patterns_the_one_with_the_most_letters_is_meant() -> None:
+    """Kills: the first pattern, the shortest, a pattern before a plain alias."""
+    small = ModelRoute(ModelName("small"), aliases=("claude-*", "*"))
+    large = ModelRoute(ModelName("large"), aliases=("claude-*-opus*", "claude-haiku"))
+    index = RouteIndex(table(small, large).models)
+    wanted = {"claude-3-opus": large, "claude-haiku": large, "claude-haiku-2": small, "gpt-4": small}
+    assert {asked: index.find(asked) for asked in wanted} == wanted
+    assert index.find("gpt-4") == small  # remembered
 
 
 def test_the_same_case_wins_with_the_suffix_too() -> None:

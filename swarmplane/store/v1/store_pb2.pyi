@@ -206,3 +206,9 @@ class Model(_message.Message):
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     def __init__(self, strategy: _Optional[str] = ...) -> None: ...
+
+class Alias(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
