@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -112,6 +112,8 @@ class Chat:
     thinking: Thinking | None = None
     with_usage: bool = True
     """Whether a stream is to end with counts."""
+    loads: bool = False
+    """Whether all that is wanted is that the model gets loaded; one LLM token is asked for to that end."""
     keep_alive: msgspec.Raw | None = None
 
     def called(self, name: str) -> str:
@@ -131,5 +133,6 @@ class Completion:
     with_usage: bool = True
     keep_alive: msgspec.Raw | None = None
 
-
-NOTHING: Final[Mapping[str, str]] = {}
+    def called(self, name: str) -> str:
+        """The client's name of the part ``name``."""
+        return self.names.get(name, name)

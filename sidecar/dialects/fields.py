@@ -18,6 +18,8 @@ from sidecar.dialects.settings import OLLAMA, SETTINGS, Setting, decoded
 from swarmplane.errors import InvalidRequestError
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LONGEST_INERT: Final = 64
+"""Longer values, which may be megabytes, ask for something."""
 _INERT: Final = frozenset({b"null", b"[]", b"{}", b'""', b"false"})
 
 
@@ -121,7 +123,7 @@ def sort_out(
     coded: dict[str, msgspec.Raw] = {}
     settings: dict[str, object] = {}
     for key, raw in members.items():
-        value = bytes(raw)
+        value = bytes(raw) if len(raw) <= _LONGEST_INERT else b"."
         if value == b"null":
             continue
         name = f"{within}.{key}" if within else key

@@ -19,7 +19,7 @@ from sidecar.dialects.fields import (
     setting_fields,
     sort_out,
 )
-from sidecar.dialects.settings import ABSENT, OLLAMA, OPENAI, decoded, given, write
+from sidecar.dialects.settings import ABSENT, FLAG, OLLAMA, OPENAI, TEXT, decoded, given, write
 
 _MEMORY: Final = "how the model is held in memory is the backend's own affair"
 
@@ -57,7 +57,9 @@ SHARED: Final[Mapping[str, Fate]] = {
         openai="reasoning_effort; true and false: chat_template_kwargs.enable_thinking", name="thinking"
     ),
     "options": Coded(openai="see below"),
-    "keep_alive": Ignored(_MEMORY),
+    "keep_alive": Coded(
+        openai="not sent: how the model is held in memory is the backend's affair; 0 is refused"
+    ),
     "truncate": Ignored("a prompt that is too long is refused by the backend"),
     "shift": Ignored("a context that is full ends the answer"),
 }
@@ -108,7 +110,6 @@ class _Tool(msgspec.Struct):
 
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
-_FLAG: Final = msgspec.json.Decoder(bool)
 _THINK: Final = msgspec.json.Decoder(bool | str)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -123,7 +124,7 @@ def read(body: bytes) -> Chat:
     settings |= read_options(coded)
     messages = decoded(coded["messages"], _MESSAGES, "messages") if "messages" in coded else []
     if not messages:
-        raise refused("messages", "is empty")
+        return load(coded, CHAT)
     tools = decoded(coded["tools"], _TOOLS, "tools") if "tools" in coded else ()
     return Chat(
         messages=_turns(messages),
@@ -136,6 +137,28 @@ def read(body: bytes) -> Chat:
         form=read_form(coded),
         thinking=read_think(coded),
     )
+
+
+def load(coded: dict[str, msgspec.Raw], surface: Surface) -> Chat:
+    """A request without a prompt: the model is to be loaded.
+
+    Raises:
+        InvalidRequestError: It is to be unloaded.
+    """
+    if "keep_alive" in coded and _ends_now(coded["keep_alive"]):
+        raise refused("keep_alive", "this model's backend can't be told to unload a model")
+    return Chat(
+        messages=(Message("user", ("hi",)),),
+        settings={"max_tokens": 1},
+        stream=read_stream(coded),
+        names=surface.names,
+        loads=True,
+    )
+
+
+def _ends_now(keep_alive: msgspec.Raw) -> bool:
+    text = bytes(keep_alive).strip(b'"')
+    return bool(text) and not text.strip(b"0.smh")
 
 
 def read_options(coded: dict[str, msgspec.Raw]) -> dict[str, object]:
@@ -151,7 +174,7 @@ def read_options(coded: dict[str, msgspec.Raw]) -> dict[str, object]:
 
 def read_stream(coded: dict[str, msgspec.Raw]) -> bool:
     """Whether to stream: yes, unless told otherwise."""
-    return "stream" not in coded or decoded(coded["stream"], _FLAG, "stream")
+    return "stream" not in coded or decoded(coded["stream"], FLAG, "stream")
 
 
 def read_form(coded: dict[str, msgspec.Raw]) -> Form | None:
@@ -201,7 +224,7 @@ def _turns(messages: list[_Message]) -> tuple[Message, ...]:
 def _arguments(function: _Function) -> str:
     raw = bytes(function.arguments)
     if raw.startswith(b'"'):  # some clients send the text of an object
-        text: str = decoded(raw, msgspec.json.Decoder(str), "arguments")
+        text: str = decoded(raw, TEXT, "arguments")
         return text
     return raw.decode()
 

@@ -18,20 +18,24 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class OllamaWriter:
     """See :class:`sidecar.dialects.answer.ClientWriter`. ``generates``: lines of generate, not of chat.
 
+    ``loads``: the client only wanted the model loaded, and what the model said is nobody's business.
     Ollama's tool calls are whole: pieces of arguments are collected and come out before the last line.
     """
 
-    __slots__ = ("_calls", "_generates", "_head")
+    __slots__ = ("_calls", "_generates", "_head", "_loads")
     stream_type = b"application/x-ndjson"
 
-    def __init__(self, asked: str, now_s: int, *, generates: bool = False) -> None:
+    def __init__(self, asked: str, now_s: int, *, generates: bool = False, loads: bool = False) -> None:
         at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._head = b'{"model":%b,"created_at":"%b",' % (encode(asked), at.encode())
         self._generates = generates
+        self._loads = loads
         self._calls: dict[int, ToolDelta] = {}
 
     def delta(self, delta: Delta) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        if self._loads:
+            return b""
         for tool in delta.tools or ():
             self._collect(tool)
         if not delta.text and not delta.thinking:
@@ -53,6 +57,8 @@ class OllamaWriter:
 
     def whole(self, answer: Whole) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        if self._loads:
+            return self.end(answer.ending)[:-1]
         calls = _whole_calls(list(answer.calls), answer.ending)
         logprobs = b"" if answer.logprobs is None else b',"logprobs":%b' % answer.logprobs
         body = self._body(answer.text, answer.thinking, calls)
@@ -81,6 +87,8 @@ class OllamaWriter:
         return b'"message":%b' % encode(message)
 
     def _ending(self, ending: Ending) -> bytes:
+        if self._loads:
+            return b'"done_reason":"load","done":true'
         found: dict[str, object] = {
             "done": True,
             "done_reason": "length" if ending.finish == "length" else "stop",

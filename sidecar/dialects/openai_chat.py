@@ -20,7 +20,7 @@ from sidecar.dialects.chat import (
 )
 from sidecar.dialects.failures import refused
 from sidecar.dialects.fields import Coded, Ignored, Refused, Surface, members_of, setting_fields, sort_out
-from sidecar.dialects.settings import ABSENT, OLLAMA, OPENAI, decoded, given, write
+from sidecar.dialects.settings import ABSENT, FLAG, OLLAMA, OPENAI, TEXT, decoded, given, write
 
 _NO_SUCH: Final = "this model's backend can't do it"
 
@@ -46,7 +46,7 @@ CHAT: Final = Surface(
         "audio": Refused(_NO_SUCH),
         "modalities": Refused(_NO_SUCH, frozenset({b'["text"]'})),
         "web_search_options": Refused(_NO_SUCH),
-        "verbosity": Refused(_NO_SUCH, frozenset({b'"medium"'})),
+        "verbosity": Ignored("a wish that only OpenAI's own models know"),
         "user": Ignored("names the caller"),
         "metadata": Ignored("notes of the caller"),
         "store": Ignored("answers are not kept"),
@@ -138,8 +138,6 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CHOICE: Final = msgspec.json.Decoder(Literal["auto", "none", "required"] | _Choice)
 _FORMAT: Final = msgspec.json.Decoder(_Format)
 _STREAM_OPTIONS: Final = msgspec.json.Decoder(_StreamOptions)
-FLAG: Final = msgspec.json.Decoder(bool)
-TEXT: Final = msgspec.json.Decoder(str)
 _ROLES: Final[dict[str, Role]] = {"developer": "system", "function": "tool"}
 
 
@@ -153,7 +151,6 @@ def read(body: bytes) -> Chat:
     if "messages" not in coded:
         raise refused("messages", "is missing")
     messages = decoded(coded["messages"], _MESSAGES, "messages")
-    options = coded.get("stream_options")
     choice = coded.get("tool_choice")
     return Chat(
         messages=tuple(_message(one, f"messages[{place}]") for place, one in enumerate(messages)),
@@ -173,9 +170,7 @@ def read(body: bytes) -> Chat:
         parallel=flag(coded, "parallel_tool_calls"),
         form=_form(coded["response_format"]) if "response_format" in coded else None,
         thinking=_thinking(coded),
-        with_usage=bool(
-            options is not None and decoded(options, _STREAM_OPTIONS, "stream_options").include_usage
-        ),
+        with_usage=read_with_usage(coded),
         keep_alive=coded.get("keep_alive"),
     )
 
@@ -183,6 +178,13 @@ def read(body: bytes) -> Chat:
 def flag(coded: dict[str, msgspec.Raw], name: str) -> bool | None:
     """The boolean member ``name``; None where it is left out."""
     return decoded(coded[name], FLAG, name) if name in coded else None
+
+
+def read_with_usage(coded: dict[str, msgspec.Raw]) -> bool:
+    """Whether the client wants its stream to end with counts."""
+    if "stream_options" not in coded:
+        return False
+    return bool(decoded(coded["stream_options"], _STREAM_OPTIONS, "stream_options").include_usage)
 
 
 def _message(one: _Message, where: str) -> Message:

@@ -31,7 +31,7 @@ def _integer(raw: msgspec.Raw, name: str) -> int:
 
 
 def _flag(raw: msgspec.Raw, name: str) -> bool:
-    return decoded(raw, _FLAG, name)
+    return decoded(raw, FLAG, name)
 
 
 def _texts(raw: msgspec.Raw, name: str) -> list[str]:
@@ -40,7 +40,8 @@ def _texts(raw: msgspec.Raw, name: str) -> list[str]:
 
 
 _NUMBER: Final = msgspec.json.Decoder(float)
-_FLAG: Final = msgspec.json.Decoder(bool)
+FLAG: Final = msgspec.json.Decoder(bool)
+TEXT: Final = msgspec.json.Decoder(str)
 _TEXTS: Final = msgspec.json.Decoder(str | list[str])
 
 
@@ -51,6 +52,11 @@ ABSENT: Final = msgspec.Raw()
 def given(raw: msgspec.Raw) -> msgspec.Raw | None:
     """A member that was kept undecoded; None where it was left out or is ``null``."""
     return None if len(raw) in {0, 4} and bytes(raw) in {b"", b"null"} else raw
+
+
+def starts_text(raw: msgspec.Raw) -> bool:
+    """Whether a member that was kept undecoded is a string."""
+    return bytes(memoryview(raw)[:1]) == b'"'
 
 
 def decoded(raw: msgspec.Raw | bytes | bytearray, decoder: msgspec.json.Decoder[_T], name: str) -> _T:

@@ -5,29 +5,46 @@ Nothing here reads or waits. Where :func:`translates` says no, bytes pass as the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from sidecar.dialects import ollama_chat, openai_chat
-from sidecar.dialects.answer import BackendReader, ClientWriter
-from sidecar.dialects.chat import Chat
-from sidecar.dialects.failures import BackendAnswerError, cut_off
-from sidecar.dialects.framing import Events, Frames, Lines
+from sidecar.dialects import (
+    anthropic_request,
+    completions,
+    embeddings,
+    ollama_chat,
+    openai_chat,
+    responses_request,
+)
+from sidecar.dialects.answer import ClientWriter
+from sidecar.dialects.anthropic_writing import AnthropicWriter
+from sidecar.dialects.chat import Chat, Completion
+from sidecar.dialects.completion_writing import CompletionWriter
+from sidecar.dialects.errors import error_answer
+from sidecar.dialects.failures import BackendAnswerError
+from sidecar.dialects.framing import Events, Lines
 from sidecar.dialects.ollama_answer import OllamaAnswer
 from sidecar.dialects.ollama_writing import OllamaWriter
 from sidecar.dialects.openai_answer import OpenAIAnswer
 from sidecar.dialects.openai_writing import OpenAIChatWriter
+from sidecar.dialects.responses_writing import ResponsesWriter
 from sidecar.dialects.settings import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
+from sidecar.dialects.token_count import count_tokens
+from sidecar.dialects.transcoding import Transcoding
 from swarmplane.errors import InvalidRequestError
 
 __all__ = [
     "ANTHROPIC",
+    "COUNT_TOKENS",
     "OLLAMA",
     "OPENAI",
     "RESPONSES",
     "AnswerReader",
     "BackendAnswerError",
     "Outgoing",
+    "count_tokens",
+    "error_answer",
     "translate",
     "translates",
 ]
@@ -36,14 +53,19 @@ __all__ = [
 class AnswerReader(Protocol):
     """One request's answer, from the backend's dialect into the client's. Used once, then dropped."""
 
-    streams: bool
-    """What the client asked for; the backend is asked alike."""
-    content_type: bytes
-    """For the client."""
+    @property
+    def streams(self) -> bool:
+        """What the client asked for; the backend is asked alike."""
+        ...
+
+    @property
+    def content_type(self) -> bytes:
+        """Of the answer, for the client."""
+        ...
 
     @property
     def ended(self) -> bool:
-        """Whether the backend said that the answer is whole."""
+        """Whether the backend said, in its stream, that the answer is whole."""
         ...
 
     def push(self, data: bytes) -> bytes:
@@ -81,8 +103,40 @@ class Outgoing:
     answer: AnswerReader
 
 
-_CHAT = b"/v1/chat/completions"
-_OLLAMA_CHAT = b"/api/chat"
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What :func:`translate` was told besides the body."""
+
+    path: bytes
+    to_ollama: bool
+    model: str
+    asked: str
+    answer_id: str
+    now_s: int
+
+
+_CHAT: Final = b"/v1/chat/completions"
+_COMPLETIONS: Final = b"/v1/completions"
+_EMBEDDINGS: Final = b"/v1/embeddings"
+_OLLAMA_CHAT: Final = b"/api/chat"
+_GENERATE: Final = b"/api/generate"
+_EMBED: Final = b"/api/embed"
+COUNT_TOKENS: Final = b"/v1/messages/count_tokens"
+"""Needs no backend: where it is translated, :func:`count_tokens` has the answer."""
+
+NATIVE: Final[Mapping[bytes, str]] = {
+    _CHAT: OPENAI,
+    _COMPLETIONS: OPENAI,
+    _EMBEDDINGS: OPENAI,
+    b"/v1/responses": RESPONSES,
+    b"/v1/messages": ANTHROPIC,
+    COUNT_TOKENS: ANTHROPIC,
+    _OLLAMA_CHAT: OLLAMA,
+    _GENERATE: OLLAMA,
+    _EMBED: OLLAMA,
+    b"/api/embeddings": OLLAMA,
+}
+"""Whose language each path is."""
 
 
 def translates(path: bytes, spoken: frozenset[str]) -> bool:
@@ -91,9 +145,10 @@ def translates(path: bytes, spoken: frozenset[str]) -> bool:
     ``spoken`` holds names of this module's dialects. A backend that speaks Ollama's is called in it by
     OpenAI's clients too: its own ``/v1`` drops fields and loads models anew. Constant time.
     """
-    if path == _CHAT:
-        return OLLAMA in spoken
-    return path == _OLLAMA_CHAT and OLLAMA not in spoken
+    native = NATIVE.get(path)
+    if native is None:
+        return False
+    return OLLAMA in spoken if native is OPENAI else native not in spoken
 
 
 def translate(
@@ -102,87 +157,88 @@ def translate(
     """Put ``body``, sent to ``path``, into a dialect of ``spoken``; only where :func:`translates` says so.
 
     ``model`` is the backend's spelling and goes into the request, ``asked`` the client's and into the answer,
-    ``answer_id`` random text that ids in the answer are made of, ``now_s`` seconds since 1970.
+    ``answer_id`` random text that ids in the answer are made of, ``now_s`` seconds since 1970. Costs time in
+    proportion to the body.
 
     Raises:
         InvalidRequestError: A field is wrong, or the backend cannot honour it; ``param`` names it.
     """
-    writer: ClientWriter
-    if path == _CHAT:
-        chat = openai_chat.read(body)
-        writer = OpenAIChatWriter(asked, answer_id, now_s, with_usage=chat.with_usage)
-    elif path == _OLLAMA_CHAT:
-        chat = ollama_chat.read(body)
-        writer = OllamaWriter(asked, now_s)
-    else:
+    way = _WAYS.get(path)
+    if way is None:
         raise InvalidRequestError("this model's backend does not serve this path")
-    return _outgoing(chat, writer, spoken, model, answer_id)
+    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s))
 
 
-def _outgoing(
-    chat: Chat, writer: ClientWriter, spoken: frozenset[str], model: str, answer_id: str
-) -> Outgoing:
-    if OLLAMA in spoken:
-        body = ollama_chat.write_chat(chat, model)
-        reader: BackendReader = OllamaAnswer(answer_id, one_call=chat.parallel is False)
+def _chat(body: bytes, a: _Asked) -> Outgoing:
+    chat = openai_chat.read(body)
+    return _talk(chat, OpenAIChatWriter(a.asked, a.answer_id, a.now_s, with_usage=chat.with_usage), a)
+
+
+def _responses(body: bytes, a: _Asked) -> Outgoing:
+    chat, echoed = responses_request.read(body)
+    return _talk(chat, ResponsesWriter(a.asked, a.answer_id, a.now_s, echoed), a)
+
+
+def _messages(body: bytes, a: _Asked) -> Outgoing:
+    return _talk(anthropic_request.read(body), AnthropicWriter(a.asked, a.answer_id), a)
+
+
+def _ollama_chat(body: bytes, a: _Asked) -> Outgoing:
+    chat = ollama_chat.read(body)
+    return _talk(chat, OllamaWriter(a.asked, a.now_s, loads=chat.loads), a)
+
+
+def _generate(body: bytes, a: _Asked) -> Outgoing:
+    asked = completions.read_generate(body)
+    if isinstance(asked, Chat):
+        return _talk(asked, OllamaWriter(a.asked, a.now_s, generates=True, loads=asked.loads), a)
+    return _go_on(asked, OllamaWriter(a.asked, a.now_s, generates=True), a)
+
+
+def _completions(body: bytes, a: _Asked) -> Outgoing:
+    asked = completions.read_completion(body)
+    return _go_on(asked, CompletionWriter(a.asked, a.answer_id, a.now_s, with_usage=asked.with_usage), a)
+
+
+def _embeddings(body: bytes, a: _Asked) -> Outgoing:
+    texts = _EMBEDDING_READERS[a.path](body)
+    answer = embeddings.EmbeddingAnswer(a.path, texts, a.asked, to_ollama=a.to_ollama)
+    if a.to_ollama:
+        return Outgoing(_EMBED, embeddings.write_ollama(texts, a.model), answer)
+    return Outgoing(_EMBEDDINGS, embeddings.write_openai(texts, a.model), answer)
+
+
+def _talk(chat: Chat, writer: ClientWriter, a: _Asked) -> Outgoing:
+    if a.to_ollama:
+        body = ollama_chat.write_chat(chat, a.model)
+        reader = OllamaAnswer(a.answer_id, one_call=chat.parallel is False)
         return Outgoing(_OLLAMA_CHAT, body, Transcoding(reader, writer, Lines(), streams=chat.stream))
-    body = openai_chat.write_chat(chat, model)
+    body = openai_chat.write_chat(chat, a.model)
     return Outgoing(_CHAT, body, Transcoding(OpenAIAnswer(), writer, Events(), streams=chat.stream))
 
 
-class Transcoding:
-    """See :class:`AnswerReader`: frames of the backend's stream, read and written anew."""
-
-    __slots__ = ("_frames", "_reader", "_said", "_writer", "content_type", "streams")
-
-    def __init__(self, reader: BackendReader, writer: ClientWriter, frames: Frames, *, streams: bool) -> None:
-        self.streams = streams
-        self.content_type = writer.stream_type if streams else b"application/json"
-        self._reader = reader
-        self._writer = writer
-        self._frames = frames
-        self._said = False
-
-    @property
-    def ended(self) -> bool:
-        """See :class:`AnswerReader`."""
-        return self._reader.finished
-
-    def push(self, data: bytes) -> bytes:
-        """See :class:`AnswerReader`."""
-        return b"" if self._said else self._passed(self._frames.push(data))
-
-    def end(self) -> bytes:
-        """See :class:`AnswerReader`."""
-        if self._said:
-            return b""
-        last = self._passed(self._frames.rest())
-        if self._said:
-            return last
-        if not self._reader.finished:
-            raise cut_off()
-        self._said = True
-        return last + self._writer.end(self._reader.ending)
-
-    def whole(self, body: bytes) -> bytes:
-        """See :class:`AnswerReader`."""
-        return self._writer.whole(self._reader.whole(body))
-
-    def _passed(self, frames: list[bytes]) -> bytes:
-        reader, writer = self._reader, self._writer
-        out = b""
-        for frame in frames:
-            delta = reader.read(frame)
-            if delta is not None:
-                out += writer.delta(delta)
-            if reader.closed:
-                self._said = True
-                return out + writer.end(reader.ending)
-        return out
+def _go_on(asked: Completion, writer: ClientWriter, a: _Asked) -> Outgoing:
+    if a.to_ollama:
+        body = completions.write_generate(asked, a.model)
+        reader = OllamaAnswer(a.answer_id)
+        return Outgoing(_GENERATE, body, Transcoding(reader, writer, Lines(), streams=asked.stream))
+    body = completions.write_completion(asked, a.model)
+    return Outgoing(_COMPLETIONS, body, Transcoding(OpenAIAnswer(), writer, Events(), streams=asked.stream))
 
 
-def error_answer(path: bytes, status: int, body: bytes) -> bytes:
-    """A backend's error of ``status`` in whatever shape, in the shape of the dialect of ``path``."""
-    from sidecar.dialects.errors import error_answer as answer
-
-    return answer(path, status, body)
+_EMBEDDING_READERS: Final[Mapping[bytes, Callable[[bytes], embeddings.Embedding]]] = {
+    _EMBEDDINGS: embeddings.read_openai,
+    _EMBED: embeddings.read_ollama,
+    b"/api/embeddings": embeddings.read_legacy,
+}
+_WAYS: Final[Mapping[bytes, Callable[[bytes, _Asked], Outgoing]]] = {
+    _CHAT: _chat,
+    _COMPLETIONS: _completions,
+    _EMBEDDINGS: _embeddings,
+    b"/v1/responses": _responses,
+    b"/v1/messages": _messages,
+    _OLLAMA_CHAT: _ollama_chat,
+    _GENERATE: _generate,
+    _EMBED: _embeddings,
+    b"/api/embeddings": _embeddings,
+}
