@@ -18,6 +18,7 @@ from controlplane.services.drains import Drains
 from controlplane.services.elections import Elections
 from controlplane.services.events import Events
 from controlplane.services.exchange import Exchange
+from controlplane.services.expiry import Expiry
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.instances import InstanceFacts, Instances
 from controlplane.services.keeping import Keeping
@@ -27,8 +28,9 @@ from controlplane.services.live_table import LiveTable
 from controlplane.services.measured_store import Durations
 from controlplane.services.membership import Membership
 from controlplane.services.messages import Hello, Redirection, Welcome
-from controlplane.services.mirror import Mirror
+from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.mutations import Mutations
+from controlplane.services.node_lease import NodeLease
 from controlplane.services.nodes import Nodes
 from controlplane.services.operations import Operations
 from controlplane.services.push import Pushes
@@ -99,7 +101,9 @@ class ControlService:
         figures, own = policy.membership, instance.id
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
         hearsay = Hearsay()
-        self.sessions = Sessions(store, mirror, clock, figures, hearsay, instance=own, unix_s=unix_s)
+        self._lease = lease = NodeLease(store, clock, figures.lease_ttl_s)
+        self.sessions = Sessions(store, mirror, clock, figures, hearsay, lease, instance=own, unix_s=unix_s)
+        self._expiry = Expiry(store, mirror, self.sessions, clock, figures, instance=own)
         heard = (self.sessions, self.leadership, hearsay)
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
@@ -117,6 +121,7 @@ class ControlService:
         self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s)
         acting = (self.nodes, self.operations, self.pushes.in_flight)
         self.drains = Drains(*acting, clock, mirror, self.leadership)
+        mirror.subscribe(self._turn)
         self._stopping = False
         self.nacks = 0
         """Updates that sidecars refused."""
@@ -154,6 +159,8 @@ class ControlService:
                 ("instance", self.instances.run),
                 ("mirror", self.mirror.run),
                 ("election", self.leadership.run),
+                ("node-lease", self._lease.run),
+                ("expiry", self._expiry.run),
                 ("membership", self.membership.run),
                 ("routes", self._routes.run),
                 ("pushes", self.pushes.run),
@@ -217,7 +224,16 @@ class ControlService:
         """The node was removed from the swarm."""
         self.sessions.forget(node)
         self.pushes.drop_load(node)
+        self.exchange.forget(node)
         self.reachability.forget(node)
+
+    def _turn(self, turn: Turn) -> None:
+        for change in turn.changes:
+            if change.prefix == keyspace.NODES and change.after is None:
+                # Whichever instance removed it.
+                self.forget(NodeId(change.name))
+            elif change.prefix == keyspace.MEMBERS and change.after is not None:
+                self.sessions.moved(NodeId(change.name), change.after)
 
     def reported(self, reporter: NodeId, peer: NodeId, reason: str) -> None:
         """``reporter`` can't reach ``peer`` for ``reason``; empty: it can. Strangers are ignored."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from controlplane.core.loads import owner_of
 from controlplane.services import keyspace
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.membership import Membership
-from controlplane.services.mirror import Mirror
+from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.push import Pushes
 from controlplane.services.sessions import Sessions
 from swarmplane.clock import Clock
@@ -84,10 +85,13 @@ class Exchange:
         self._instance = instance
         self._interval_s = interval_s
         self._listeners: set[_Listener] = set()
+        self._told_by: dict[NodeId, InstanceId] = {}
+        """Who spoke of each node last."""
         pushes.loads.subscribe(self._loaded)
         pushes.subscribe(self._departed)
         pushes.sharing.subscribe(self._shared)
         membership.subscribe(lambda _: self._wake())
+        mirror.subscribe(self._turn)
 
     @property
     def instance(self) -> InstanceId:
@@ -123,14 +127,42 @@ class Exchange:
     def take(self, share: Share) -> None:
         """Another instance told of its nodes."""
         for node in share.departed - self._sessions.open.keys():
-            self._pushes.drop_load(node, elsewhere=True)
+            # Where it is now may have told us sooner than where it was.
+            if self._told_by.get(node, share.instance) == share.instance:
+                self._forget(node)
+        for node in _nodes_in(share) - self._sessions.open.keys():
+            self._told_by[node] = share.instance
         self._pushes.loads.take_others(share.loads)
         self._pushes.sharing.take_others(share.conditions, share.prefixes)
         self._hearsay.told(share.instance, share.suspects)
 
     def lost(self, instance: InstanceId) -> None:
-        """The link to ``instance`` is gone. Its figures grow old by themselves."""
+        """The link to ``instance`` is gone: who listens again is told everything anew.
+
+        Loads are void at once, as they change all the time. What is slower stands until the instance is dead.
+        """
         self._hearsay.lost(instance)
+        for node in self._of(instance):
+            self._pushes.loads.drop(node)
+
+    def forget(self, node: NodeId) -> None:
+        """The node was removed from the swarm."""
+        self._told_by.pop(node, None)
+
+    def _turn(self, turn: Turn) -> None:
+        for change in turn.changes:
+            if change.prefix == keyspace.INSTANCES and change.after is None:
+                for node in self._of(InstanceId(change.name)):
+                    self._forget(node)
+
+    def _of(self, instance: InstanceId) -> list[NodeId]:
+        """Nodes of which ``instance`` told, and nobody after it."""
+        found = [node for node, by in self._told_by.items() if by == instance]
+        return [node for node in found if node not in self._sessions.open]
+
+    def _forget(self, node: NodeId) -> None:
+        self._told_by.pop(node, None)
+        self._pushes.drop_load(node, elsewhere=True)
 
     def _share(self, listener: _Listener) -> Share:
         """What it has not been told yet, as much as fits into a message."""
@@ -191,3 +223,10 @@ class Exchange:
     def _wake(self) -> None:
         for listener in self._listeners:
             listener.news.set()
+
+
+def _nodes_in(share: Share) -> frozenset[NodeId]:
+    """Of whom it tells something."""
+    loads = (owner_of(entry.endpoint) for entry in share.loads)
+    digests = (owner_of(one.endpoint) for one in share.prefixes)
+    return frozenset((*loads, *digests, *(one.node for one in share.conditions)))

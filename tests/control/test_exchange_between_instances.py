@@ -2,7 +2,9 @@
 
 Mutants that were tried and are killed: what others told is passed on; others believed of a node connected
 here; a departed node's words kept; suspicions kept after the link is lost; nothing told of nodes that came
-before the listener.
+before the listener; loads kept after the link is lost; anything kept of a dead instance's node or of one that
+was removed, or dropped of one that came here or went elsewhere; a departure believed of whoever told it last
+but one.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ async def test_a_share_has_all_of_the_own_nodes_and_then_what_changed(plane: Pla
     async with plane.stream(credential) as bob:
         await bob.has(inventory("llama"))
         endpoint = await _says_all(bob, b, 3)
-        await until(lambda: plane.control.pushes.sharing.known_of([b]) == ({b}, {endpoint}))
+        await until(
+            lambda: plane.control.pushes.sharing.known_of([b]) == (frozenset({b}), frozenset({endpoint}))
+        )
         async with aclosing(exchange.shares()) as shares:
             first = await anext(shares)
             assert [one.in_flight_by_origin for one in first.loads] == [{"x": 3}]
@@ -71,7 +75,9 @@ async def test_others_are_believed_of_their_nodes_alone(plane: Plane, tmp_path: 
         x, x_credential = await there.node("xavier")
         async with there.stream(x_credential) as xavier:
             endpoint = await _says_all(xavier, x, 4)
-            await until(lambda: there.control.pushes.sharing.known_of([x]) == ({x}, {endpoint}))
+            await until(
+                lambda: there.control.pushes.sharing.known_of([x]) == (frozenset({x}), frozenset({endpoint}))
+            )
             async with aclosing(there.control.exchange.shares()) as shares:
                 share = replace(await anext(shares), instance=OTHER)
     b, credential = await plane.node("bob")
@@ -117,6 +123,86 @@ def pb_member(value: bytes, instance: InstanceId) -> bytes:
     record = records.parse(records.Member, value)
     record.instance_id = instance
     return record.SerializeToString()
+
+
+def _told(name: str, instance: InstanceId = OTHER, in_flight: int = 4) -> tuple[EndpointId, Share]:
+    """All that an instance tells of a node."""
+    node, endpoint = NodeId(name), EndpointId(f"{name}/engine/llama")
+    condition = NodeCondition(node, Condition(free_bytes=5, valid_s=60.0))
+    digest = EndpointPrefixes(endpoint, ModelName("llama"), b"12345678", 1)
+    load = LoadEntry(endpoint, {"x": in_flight}, 0, 2)
+    return endpoint, Share(instance, (load,), frozenset(), conditions=(condition,), prefixes=(digest,))
+
+
+def _known(plane: Plane, endpoint: EndpointId) -> tuple[bool, bool, bool]:
+    """Load, condition and caches: whether each is known."""
+    pushes, node = plane.control.pushes, NodeId(endpoint.partition("/")[0])
+    nodes, endpoints = pushes.sharing.known_of([node])
+    return endpoint in pushes.loads.endpoints_of([node]), node in nodes, endpoint in endpoints
+
+
+async def test_a_lost_link_voids_loads_and_a_dead_instance_all_that_it_told(plane: Plane) -> None:
+    exchange, third = plane.control.exchange, InstanceId("third")
+    stayed, told = _told("stayed")
+    moved, told_before = _told("moved")
+    _, told_after = _told("moved", third)
+    b, credential = await plane.node("bob")
+    here, told_of_bob = _told(b)
+    for share in (told, told_before, told_after, told_of_bob):
+        exchange.take(share)
+    for instance in (OTHER, third):
+        await plane.store.put(f"instances/{instance}", b"")
+    async with plane.stream(credential) as bob:
+        await _says_all(bob, b, 2)
+        await until(lambda: plane.control.pushes.in_flight(b) == 2)
+        exchange.take(Share(OTHER, (), frozenset(), departed=frozenset({NodeId("moved")})))
+        assert _known(plane, moved) == (True, True, True), "it had gone on before the news came"
+        exchange.lost(OTHER)
+        assert _known(plane, stayed) == (False, True, True)
+        assert _known(plane, moved) == _known(plane, here) == (True, True, True)
+        exchange.take(told)
+        assert _known(plane, stayed) == (True, True, True), "the link is back, and tells all anew"
+        await plane.store.delete(f"instances/{OTHER}")
+        await until(lambda: _known(plane, stayed) == (False, False, False))
+        assert _known(plane, moved) == _known(plane, here) == (True, True, True)
+
+
+async def test_nothing_is_kept_of_a_node_that_was_removed_at_another_instance(plane: Plane) -> None:
+    control = plane.control
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential):
+        pass
+    await until(lambda: b in control.membership.suspects)
+    endpoint, told = _told(b)
+    control.exchange.take(told)
+    control.reported(NodeId("somebody"), b, "refused")
+    assert control.reachability.unreachable_reason(b)
+    assert _known(plane, endpoint) == (True, True, True)
+    assert control.sessions.sighting(b) is not None
+    await plane.store.delete(f"nodes/{b}")
+    await until(lambda: control.sessions.sighting(b) is None)
+    assert _known(plane, endpoint) == (False, False, False)
+    assert not control.reachability.unreachable_reason(b)
+
+
+async def test_what_was_seen_of_a_node_is_forgotten_once_it_is_elsewhere(plane: Plane) -> None:
+    control = plane.control
+    b, credential = await plane.node("bob")
+    async with plane.stream(credential, incarnation="one"):
+        pass
+    await until(lambda: b in control.membership.suspects)
+    member = await plane.store.get(f"members/{b}")
+    assert member is not None
+    await plane.store.put(f"members/{b}", member.value)
+    await control.mirror.reached(await plane.store.revision())
+    assert control.sessions.sighting(b) is not None, "it still names this instance"
+    await plane.store.put(f"instances/{OTHER}", b"")
+    await plane.store.put(f"members/{b}", pb_member(member.value, OTHER))
+    await until(lambda: control.sessions.sighting(b) is None)
+    async with plane.stream(credential, incarnation="one"):
+        await plane.store.put(f"members/{b}", pb_member(member.value, OTHER))
+        await control.mirror.reached(await plane.store.revision())
+        assert control.sessions.sighting(b) is not None, "its stream is here"
 
 
 async def test_what_does_not_fit_into_a_share_follows(plane: Plane) -> None:
