@@ -10,6 +10,7 @@ import msgspec
 from sidecar.dialects.answer import Delta, Ending, ToolDelta, Whole
 from sidecar.dialects.chat import ToolCall
 from sidecar.dialects.failures import broken
+from sidecar.dialects.settings import one_line
 
 encode: Final = msgspec.json.Encoder().encode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -118,6 +119,6 @@ def _whole_calls(calls: list[ToolCall], ending: Ending) -> tuple[dict[str, objec
             if ending.finish == "length":
                 continue
             raise broken() from error
-        function = {"name": call.name, "arguments": msgspec.Raw(msgspec.json.format(text, indent=-1))}
+        function = {"name": call.name, "arguments": one_line(text)}
         found.append({"id": call.id, "function": function} if call.id else {"function": function})
     return tuple(found)

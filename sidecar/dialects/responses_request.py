@@ -20,6 +20,7 @@ from sidecar.dialects.settings import (
     TEXT,
     decoded,
     given,
+    one_line,
     starts_text,
 )
 
@@ -186,7 +187,7 @@ def read(body: bytes) -> tuple[Chat, Mapping[str, msgspec.Raw]]:
         form=_form(coded),
         thinking=thinking,
     )
-    return chat, {name: members[name] for name in ECHOED if name in members}
+    return chat, {name: one_line(members[name]) for name in ECHOED if name in members}
 
 
 def _turns(raw: msgspec.Raw) -> list[Message]:

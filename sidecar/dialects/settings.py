@@ -54,6 +54,11 @@ def given(raw: msgspec.Raw) -> msgspec.Raw | None:
     return None if len(raw) in {0, 4} and bytes(raw) in {b"", b"null"} else raw
 
 
+def one_line(raw: msgspec.Raw | bytes) -> msgspec.Raw:
+    """JSON without line ends, fit for a line of a stream."""
+    return msgspec.Raw(msgspec.json.format(bytes(raw), indent=-1))
+
+
 def starts_text(raw: msgspec.Raw) -> bool:
     """Whether a member that was kept undecoded is a string."""
     return bytes(memoryview(raw)[:1]) == b'"'
