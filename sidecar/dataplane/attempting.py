@@ -16,114 +16,31 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, decide
 from sidecar.core.candidate import Candidate
-from sidecar.core.stalls import Pace
 from sidecar.dataplane.budget import end_retry, retry_free
 from sidecar.dataplane.hop import queued_line
-from sidecar.dataplane.plan import Plan, plan_request
-from sidecar.dataplane.recording import Noted, context_lines, status_of
+from sidecar.dataplane.plan import plan_request
+from sidecar.dataplane.recording import context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
-from sidecar.dataplane.relay import Relay
-from sidecar.dataplane.request import Request
 from sidecar.dataplane.staking import ended
-from sidecar.dataplane.upstream import Sink
+from sidecar.dataplane.state import State
 from sidecar.telemetry.record import REJECTED
 from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
-    from sidecar.dataplane.connection import ClientConnection
-    from sidecar.dataplane.owner_line import Line, Place
+    from sidecar.dataplane.owner_line import Line
     from sidecar.dataplane.pool import Destination
-    from sidecar.dataplane.second_copy import SecondCopy
-    from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream
-    from sidecar.routing.balancing import Stake
 
-_FRESH: Final = Progress()
 _NOT_STATELESS: Final = Progress(stateless=False)
 _NEVER: Final = math.inf
 _BUDGET_WAIT_S: Final = 10.0
 """How long a request waits until the retry budget lets it be sent again."""
 
 
-class Attempts(Sink):
+class Attempts(State):
     """Who is asked, in which order, and what follows when it fails before the client got anything."""
 
-    __slots__ = (
-        "_asked",
-        "_budgeted",
-        "_candidate",
-        "_copied",
-        "_copy",
-        "_counting",
-        "_cut",
-        "_dispatched_s",
-        "_finished",
-        "_first_byte_by_s",
-        "_heard_s",
-        "_moved",
-        "_next_phase_s",
-        "_pace",
-        "_paused_s",
-        "_place",
-        "_plan",
-        "_plane",
-        "_planned_s",
-        "_progress",
-        "_queued_since_s",
-        "_ran_at_s",
-        "_relay",
-        "_retry",
-        "_sampled",
-        "_stake",
-        "_started_s",
-        "_upstream",
-        "connection",
-        "noted",
-        "plan",
-        "rename",
-        "request",
-    )
-
-    _plan: Plan
-    """:attr:`plan`, once there is one: what runs has one."""
-
-    def __init__(self, plane: DataPlane, connection: ClientConnection, request: Request) -> None:
-        self._plane = plane
-        self.connection = connection
-        self.request = request
-        self.plan: Plan | None = None
-        self.rename = b""
-        """The asked name as JSON text, where the backend spells it differently."""
-        trace = plane.recorder.begin_trace(
-            request.traceparent, request.head.tracestate, hop=connection.peer is not None
-        )
-        self.noted = Noted(trace, request.size, connection.bytes_out)
-        self._progress = _FRESH
-        self._candidate: Candidate | None = None
-        self._upstream: Upstream | None = None
-        self._relay: Relay | None = None
-        self._pace: Pace | None = None
-        """Of an answer that streams."""
-        self._counting = False
-        self._place: Place | None = None
-        """In the line of an own endpoint; it counts there."""
-        self._asked = 0
-        """Number of the present attempt: a connection made for another one is not ours."""
-        self._cut = False
-        """Whether we closed a connection while its backend worked for us."""
-        self._moved = 0
-        self._queued_since_s = _NEVER
-        """When it began to wait for a slot anywhere; since when it runs stands in ``_ran_at_s`` then."""
-        self._budgeted = False
-        self._finished = False
-        self._stake: Stake | None = None
-        self._copy: SecondCopy | None = None
-        self._copied = False
-        self._sampled = 0
-        """Requests at its backend when it was sent, where its first token is a sample; else 0."""
-        self._retry: asyncio.TimerHandle | None = None
-        self._started_s = self._planned_s = self._dispatched_s = 0.0
-        self._first_byte_by_s = self._heard_s = self._paused_s = self._next_phase_s = _NEVER
+    __slots__ = ()
 
     # -- begin --------------------------------------------------------------------------------------------
 
@@ -234,11 +151,20 @@ class Attempts(Sink):
         self._dispatched_s = now_s = time.monotonic()
         self._heard_s = _NEVER
         self._first_byte_by_s = now_s + self._first_byte_limit_s()
-        body, self.rename = plane.writer.body(self.request, self._plan, candidate)
+        outgoing = self.outgoing
+        body, self.rename = plane.writer.body(self.request, self._plan, candidate, outgoing)
         attempt = self._progress.attempts + 1
         queued = b"" if self._queued_since_s == _NEVER else queued_line(now_s - self._queued_since_s)
         head = plane.writer.head(
-            self.request, self._plan, candidate, len(body), attempt, now_s, self.noted.context, queued
+            self.request,
+            self._plan,
+            candidate,
+            len(body),
+            attempt,
+            now_s,
+            self.noted.context,
+            queued,
+            outgoing,
         )
         withhold = not candidate.local and len(body) > plane.policy.expect_bytes
         upstream.send(self, head, body, withhold=withhold)

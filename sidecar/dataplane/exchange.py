@@ -13,7 +13,6 @@ from sidecar.core.stalls import Pace, StallPolicy, silence_s, stall_limit_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.loading import Loads
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.relay import (
     CollectingRelay,
@@ -25,6 +24,7 @@ from sidecar.dataplane.relay import (
     is_stream,
     streams,
 )
+from sidecar.dataplane.speaking import Speaks
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
 from sidecar.telemetry import record as records
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _ERRORS_FROM: Final = 400
 
 
-class Exchange(Loads):
+class Exchange(Speaks):
     """From a whole request to the last byte of its answer."""
 
     __slots__ = ()
@@ -64,6 +64,9 @@ class Exchange(Loads):
             self._plane.upstreams.served(self._candidate)
         if self._stake is not None:
             self._stake.first_byte(self._plane.clock_s())
+        if self.outgoing is not None:
+            self._translated(answer, body)
+            return
         if self.rename:
             body = rename_answer(body, self.rename)
         self.noted.whole = body if len(body) <= KEPT_BYTES else last_of(body)
@@ -77,6 +80,9 @@ class Exchange(Loads):
         candidate = self._candidate
         if candidate is not None and not candidate.local:
             self._plane.upstreams.learn_load(candidate, hops.find(upstream.headers, b"x-swarm-load"))
+        if self.outgoing is not None:
+            self._begin_translated(upstream, self.outgoing)
+            return
         if upstream.status >= _ERRORS_FROM or upstream.until_eof:
             kind = hops.find(upstream.headers, b"content-type") or ""
             if upstream.status >= _ERRORS_FROM or not is_stream(kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote
@@ -139,3 +139,12 @@ def relayed_lines(headers: list[Header]) -> bytes:
             if header[0] not in ANSWER_DROPS and not header[0].startswith(b"x-swarm-")
         ]
     )
+
+
+def passed_through(via: bytes, names: Collection[bytes]) -> bool:
+    """Whether a ``Via`` header says that a request went through one called by one of ``names``."""
+    for passed in via.lower().split(b","):
+        received = passed.split(None, 2)[1:2]
+        if received and received[0].partition(b":")[0] in names:
+            return True
+    return False

@@ -7,7 +7,7 @@ is left is to end the answer so that nobody takes it for a whole one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
@@ -18,10 +18,10 @@ from sidecar.telemetry.usage import last_of
 
 if TYPE_CHECKING:
     from sidecar.dataplane.exchange import Exchange
-    from sidecar.dataplane.upstream import Upstream
+    from sidecar.dataplane.upstream import Upstream, Whole
 
-_END: Final = b"0\r\n\r\n"
-_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+END: Final = b"0\r\n\r\n"
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _DONE: Final = (b"data: [DONE]", b"data:[DONE]")
 _EVENTS: Final = b"text/event-stream"
 _LINES: Final = b"application/x-ndjson"
@@ -42,7 +42,10 @@ class Relay(ABC):
 
     __slots__ = ("_chunked", "_exchange", "_upstream", "committed")
 
-    def __init__(self, exchange: Exchange, upstream: Upstream) -> None:
+    streaming: ClassVar = True
+    """Whether an answer shows its first token and its pace; a whole one shows how long all of it took."""
+
+    def __init__(self, exchange: Exchange, upstream: Upstream | Whole) -> None:
         self._exchange = exchange
         self._upstream = upstream
         self._chunked = not exchange.request.head.http10
@@ -75,10 +78,13 @@ class Relay(ABC):
         exchange = self._exchange
         exchange.committed()
         upstream = self._upstream
-        lines = relayed_lines(upstream.headers)
         exchange.connection.write(
-            exchange.answer_head(upstream.status, lines, framing, upstream.headers) + first
+            exchange.answer_head(upstream.status, self._lines(), framing, upstream.headers) + first
         )
+
+    def _lines(self) -> bytes:
+        """The header lines of the answer that go on."""
+        return relayed_lines(self._upstream.headers)
 
     def _write(self, data: bytes) -> None:
         if self._chunked:
@@ -90,8 +96,9 @@ class CollectingRelay(Relay):
     """Holds an answer until it is whole, up to a limit; beyond it, passes it on."""
 
     __slots__ = ("_limit", "_parts", "_size")
+    streaming = False
 
-    def __init__(self, exchange: Exchange, upstream: Upstream, limit: int) -> None:
+    def __init__(self, exchange: Exchange, upstream: Upstream | Whole, limit: int) -> None:
         super().__init__(exchange, upstream)
         self._limit = limit
         self._parts: list[bytes] = []
@@ -108,7 +115,11 @@ class CollectingRelay(Relay):
         self._size += len(data)
         self._parts.append(data)
         if self._size > self._limit:
-            self._exchange.overflow(self.body)
+            self._overflows()
+
+    def _overflows(self) -> None:
+        """It is too long to be held."""
+        self._exchange.overflow(self.body)
 
     def end(self) -> None:
         """See :class:`Relay`."""
@@ -151,7 +162,7 @@ class PassingRelay(Relay):
             self._chunked = False
             self._commit(b"content-length: %d\r\n" % length, data)
         elif self._chunked:
-            self._commit(_CHUNKED, b"%x\r\n%b\r\n" % (len(data), data))
+            self._commit(CHUNKED, b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._commit(b"", data)
 
@@ -160,7 +171,7 @@ class PassingRelay(Relay):
         if not self.committed:
             self._commit(b"content-length: 0\r\n", b"")
         elif self._chunked:
-            self._exchange.connection.write(_END)
+            self._exchange.connection.write(END)
         self._exchange.relayed(close=self._exchange.request.head.http10)
 
     def whole_at_eof(self) -> bool:
@@ -244,7 +255,7 @@ class EventRelay(Relay):
         if not self._chunked:
             self._commit(b"", early)
         else:
-            self._commit(_CHUNKED, b"%x\r\n%b\r\n" % (len(early), early) if early else b"")
+            self._commit(CHUNKED, b"%x\r\n%b\r\n" % (len(early), early) if early else b"")
             self._as_it_comes = not self._rename
 
     def end(self) -> None:
@@ -256,7 +267,7 @@ class EventRelay(Relay):
         if not self.committed:
             self._open()
         if self._chunked:
-            self._exchange.connection.write(_END)
+            self._exchange.connection.write(END)
         self._exchange.relayed(close=self._exchange.request.head.http10)
 
     def whole_at_eof(self) -> bool:
@@ -269,7 +280,7 @@ class EventRelay(Relay):
         gap = b"" if last.endswith((b"\n\n", b"\r\n\r\n")) else b"\n" if last.endswith(b"\n") else b"\n\n"
         self._write(gap + event)
         if self._chunked:
-            self._exchange.connection.write(_END)
+            self._exchange.connection.write(END)
         self._exchange.relayed(close=True)
 
 
@@ -295,8 +306,8 @@ _OK: Final = 200
 
 
 def streams(relay: Relay | None) -> bool:
-    """Whether an answer shows its first token and its pace; a whole one shows how long all of it took."""
-    return isinstance(relay, (EventRelay, PassingRelay))
+    """Whether an answer has a pace; see :attr:`Relay.streaming`."""
+    return relay is not None and relay.streaming
 
 
 def is_silence(data: bytes) -> bool:

@@ -20,6 +20,7 @@ from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.draining import ACCEPTED_S, served
 from sidecar.dataplane.exchange import Exchange
+from sidecar.dataplane.headers import passed_through
 from sidecar.dataplane.hedging import Hedging
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
@@ -36,6 +37,7 @@ from sidecar.dataplane.reaping import Reaping
 from sidecar.dataplane.recording import Recorder
 from sidecar.dataplane.refusing import refusal
 from sidecar.dataplane.request import Fault, Request
+from sidecar.dataplane.translation import Translator
 from sidecar.dataplane.upstreams import Upstreams
 from sidecar.dataplane.writer import Writer
 from sidecar.routing.current import CurrentRoutes
@@ -110,6 +112,7 @@ class DataPlane:
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
         self.moving, self.loading = Moving(self), Loading(self)
         self.hedging, self.reaping = Hedging(self), Reaping(self)
+        self.translator = Translator(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         routes.balancer.adopt(policy.breaker, policy.slow_start)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
@@ -392,8 +395,4 @@ class DataPlane:
 
     def names_us(self, via: bytes) -> bool:
         """Whether a ``Via`` header says that a request went through this swarm."""
-        for passed in via.lower().split(b","):
-            received = passed.split(None, 2)[1:2]
-            if received and received[0].partition(b":")[0] in self._own_names:
-                return True
-        return False
+        return passed_through(via, self._own_names)

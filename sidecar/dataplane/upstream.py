@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import httptools
 
@@ -26,6 +26,8 @@ class Whole:
     """The head of an answer that may come again in one piece."""
 
     __slots__ = ("headers", "lines")
+    status: ClassVar = 200
+    length: ClassVar[int | None] = None
 
     def __init__(self, headers: list[Header]) -> None:
         self.headers = headers

@@ -15,16 +15,16 @@ from sidecar.core.deadlines import Usual, first_byte_limit_s
 from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
-from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.budget import retry_free
 from sidecar.dataplane.owner_line import Line, Place
+from sidecar.dataplane.translation import Translates
 
 _BYTES_PER_TOKEN: Final = 4
 _LEAST_SAMPLES: Final = 8.0
 """Fewer first tokens tell nothing about the slowest of a hundred."""
 
 
-class Waits(Attempts):
+class Waits(Translates):
     """Takes a place in the line of an own endpoint, and leaves a queue where it would wait longer."""
 
     __slots__ = ()

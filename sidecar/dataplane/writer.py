@@ -18,11 +18,13 @@ from sidecar.routing.view import View
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
     from sidecar.dataplane.server import DataPlane
+    from sidecar.dialects.translate import Outgoing
 
 _OK: Final = status_line(200)
 _JSON: Final = b"content-type: application/json\r\n"
 _FORM: Final = b"application/x-www-form-urlencoded"
 _EXPECT: Final = b"expect: 100-continue\r\n"
+_OF_A_DIALECT: Final = (b"content-type:", b"accept:", b"anthropic-", b"openai-", b"x-stainless-")
 _REMEMBERED: Final = 4096
 _NEVER: Final = math.inf
 
@@ -37,8 +39,15 @@ class Writer:
 
     # -- requests -----------------------------------------------------------------------------------------
 
-    def body(self, request: Request, plan: Plan, candidate: Candidate) -> tuple[Body, bytes]:
-        """The body for ``candidate``, and the name to put back into its answer (empty: none)."""
+    def body(
+        self, request: Request, plan: Plan, candidate: Candidate, outgoing: Outgoing | None = None
+    ) -> tuple[Body, bytes]:
+        """The body for ``candidate``, and the name to put back into its answer (empty: none).
+
+        ``outgoing``: what is sent instead, to a backend of another dialect.
+        """
+        if outgoing is not None:
+            return outgoing.body, b""
         content = plan.content
         spelled = candidate.endpoint.model if candidate.local else plan.asked
         if spelled == plan.asked and not content.removals:
@@ -61,6 +70,7 @@ class Writer:
         now_s: float,
         context: bytes = b"",
         queued: bytes = b"",
+        outgoing: Outgoing | None = None,
     ) -> bytes:
         """The head of the request to ``candidate``, with lines of trace ``context``.
 
@@ -70,9 +80,10 @@ class Writer:
         if candidate.local:
             name = candidate.endpoint.backend
             target = self._plane.backends.targets[name]
-            known = head.sent.get(name)
+            key = name if outgoing is None else f"{name} {outgoing.path!r}"
+            known = head.sent.get(key)
             if known is None or known[0] is not target:
-                known = head.sent[name] = (target, self._for_backend(head, target))
+                known = head.sent[key] = (target, self._for_backend(head, target, outgoing))
             return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
                 known[1],
                 context,
@@ -93,17 +104,17 @@ class Writer:
             length,
         )
 
-    def _for_backend(self, head: Head, target: Target) -> bytes:
+    def _for_backend(self, head: Head, target: Target, outgoing: Outgoing | None) -> bytes:
         host = f"[{target.host}]" if ":" in target.host else target.host
         authority = host if target.port == (443 if target.tls else 80) else f"{host}:{target.port}"
         return b"%b %b%b HTTP/1.1\r\nhost: %b\r\nvia: 1.1 %b\r\n%b%b" % (
             head.method,
             target.base_path.encode(),
-            head.target,
+            head.target if outgoing is None else outgoing.path,
             authority.encode(),
             self._plane.via,
             b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in target.headers]),
-            _forwarded(head),
+            _forwarded(head) if outgoing is None else _forwarded_anew(head),
         )
 
     def _for_peer(self, plan: Plan, candidate: Candidate, head: Head) -> bytes:
@@ -214,6 +225,11 @@ def _forwarded(head: Head) -> bytes:
         # What was read as JSON is sent as JSON; servers refuse what curl calls it by default.
         lines = [line for line in lines if not line.startswith(b"content-type:")] + [_JSON]
     return b"".join(lines)
+
+
+def _forwarded_anew(head: Head) -> bytes:
+    """What goes on to a backend of another dialect: nothing that speaks of the client's own."""
+    return b"".join([line for line in head.forward if not line.startswith(_OF_A_DIALECT)] + [_JSON])
 
 
 def cors_lines(head: Head) -> bytes:

@@ -62,6 +62,8 @@ class Served:
     kind: str = "openai"
     anthropic: bool = False
     """Whether it speaks that dialect too."""
+    context: int = 4096
+    """Tokens that its model takes; 0: it does not tell."""
 
     @property
     def port(self) -> int:
@@ -111,7 +113,7 @@ class Node:
                                 one.model,
                                 ModelName(one.canonical) if one.canonical else None,
                                 one.state,
-                                context_length=4096,
+                                context_length=one.context,
                             ),
                         ),
                         slots=one.slots,

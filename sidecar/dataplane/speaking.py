@@ -1,0 +1,57 @@
+"""Answers of backends that speak another dialect than the client."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, cast
+
+from sidecar.core.attempts import Outcome
+from sidecar.dataplane import translating
+from sidecar.dataplane.loading import Loads
+from sidecar.telemetry import record as records
+from swarmplane.errors import Code
+
+if TYPE_CHECKING:
+    from sidecar.dataplane.exchange import Exchange
+    from sidecar.dataplane.upstream import Upstream, Whole
+    from sidecar.dialects.translate import Outgoing
+
+
+class Speaks(Loads):
+    """A request whose answer is put back into its own dialect."""
+
+    __slots__ = ()
+
+    def _begin_translated(self, upstream: Upstream | Whole, outgoing: Outgoing) -> None:
+        collect, exchange = self._plane.policy.max_collected_bytes, cast("Exchange", self)
+        self._relay = translating.choose(exchange, upstream, outgoing.answer, collect=collect)
+        if self._relay is None:
+            self.spoiled("The backend's answer is none that can be translated")
+        elif self.connection.paused:
+            self.client_paused()
+
+    def _translated(self, answer: Whole, body: bytes) -> None:
+        if self.outgoing is not None:
+            self._begin_translated(answer, self.outgoing)
+        relay = self._relay
+        if relay is not None:
+            relay.data(body)
+        # It may have been given up by then.
+        if relay is not None and self._relay is relay:
+            relay.end()
+
+    def spoiled(self, message: str) -> None:
+        """The backend's answer can't be put into the client's dialect: it is as good as cut off."""
+        if self._relay is not None and self._relay.committed:
+            self._break(Code.UPSTREAM_FAILED, message, records.TRUNCATED)
+            return
+        self._cut_off()
+        self._outcome(Outcome.TRUNCATED)
+
+    @abstractmethod
+    def _break(self, code: Code, message: str, failure: str) -> None:
+        """End an answer that began."""
+
+    @abstractmethod
+    def client_paused(self) -> None:
+        """The client reads more slowly than the answer comes: stop reading it."""
