@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from sidecar.dialects.answer import Delta, Ending, Whole
+from sidecar.dialects.failures import broken
 from sidecar.dialects.openai_writing import counts
 
 encode: Final = msgspec.json.Encoder().encode
@@ -89,7 +90,10 @@ class CompletionWriter:
     def _logprobs(self, raw: msgspec.Raw | None) -> dict[str, object] | None:
         if raw is None:
             return None
-        tokens = _TOKENS.decode(raw)
+        try:
+            tokens = _TOKENS.decode(raw)
+        except msgspec.ValidationError as error:
+            raise broken() from error
         offsets = []
         for token in tokens:
             offsets.append(self._offset)

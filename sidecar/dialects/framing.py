@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from sidecar.dialects.failures import broken, reported
+from sidecar.dialects.failures import broken
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of one event or line."""
@@ -22,64 +22,83 @@ class Frames(Protocol):
         ...
 
 
-class Lines:
-    """Newline-delimited JSON."""
+class _Rows:
+    """Lines, without their ends. What is held is joined once, however many pieces a line comes in."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_size")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        if data.find(b"\n") < 0:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size > MOST_BYTES:
+                raise broken()
+            return []
+        rows = data.split(b"\n")
+        if self._held:
+            rows[0] = b"".join((*self._held, rows[0]))
+            self._held.clear()
+        last = rows.pop()
+        self._size = len(last)
+        if last:
+            self._held.append(last)
+        return rows
+
+    def _remainder(self) -> bytes:
+        held = b"".join(self._held)
+        self._held.clear()
+        return held
+
+
+class Lines(_Rows):
+    """Newline-delimited JSON."""
+
+    __slots__ = ()
 
     def push(self, data: bytes) -> list[bytes]:
         """See :class:`Frames`."""
         if not self._held and data.find(b"\n") == len(data) - 1 > 0:
             return [data]  # one line, as nearly every chunk is
-        lines = (self._held + data).split(b"\n")
-        self._held = lines.pop()
-        if len(self._held) > MOST_BYTES:
-            raise broken()
-        return [line for line in lines if line.strip()]
+        return [line for line in self._cut(data) if line.strip()]
 
     def rest(self) -> list[bytes]:
         """See :class:`Frames`."""
-        held, self._held = self._held, b""
+        held = self._remainder()
         return [held] if held.strip() else []
 
 
-class Events:
+class Events(_Rows):
     """Server-sent events: the data of each; comments, names and ids of events are passed over.
 
     Lines end with LF or CRLF. A line ``error: …``, which llama.cpp wrote for a time, is an error.
     """
 
-    __slots__ = ("_content", "_held", "_size")
+    __slots__ = ("_content", "_content_size")
 
     def __init__(self) -> None:
-        self._held = b""
+        super().__init__()
         self._content: list[bytes] = []
-        self._size = 0
+        self._content_size = 0
 
     def push(self, data: bytes) -> list[bytes]:
         """See :class:`Frames`."""
         if not self._held and not self._content and data.startswith(b"data: "):
-            end = data.find(b"\n\n")
-            if end == len(data) - 2 and data.find(b"\n") == end and data.find(b"\r") < 0:
-                return [data[6:end]]  # one event, as nearly every chunk is
-        lines = (self._held + data).split(b"\n")
-        self._held = lines.pop()
+            end = data.find(b"\n")
+            if end == len(data) - 2 > _BEGINS and data[-1] == _NEWLINE and data[end - 1] != _RETURN:
+                return [data[_BEGINS:end]]  # one event, as nearly every chunk is
         found: list[bytes] = []
-        for line in lines:
+        for line in self._cut(data):
             self._take(line, found)
-        if len(self._held) + self._size > MOST_BYTES:
-            raise broken()
         return found
 
     def rest(self) -> list[bytes]:
         """See :class:`Frames`."""
         found: list[bytes] = []
-        held, self._held = self._held, b""
-        if held:
-            self._take(held, found)
+        self._take(self._remainder(), found)
         self._take(b"", found)
         return found
 
@@ -90,13 +109,20 @@ class Events:
             if self._content:
                 found.append(b" ".join(self._content))  # in JSON as good as a line end
                 self._content.clear()
-                self._size = 0
+                self._content_size = 0
         elif line.startswith(b"data:"):
             content = line[6:] if line.startswith(b"data: ") else line[5:]
             if content == b"[DONE]" and not self._content:
                 found.append(content)  # the last word counts though its blank line never comes
             elif content:
                 self._content.append(content)
-                self._size += len(content)
+                self._content_size += len(content)
+                if self._content_size > MOST_BYTES:
+                    raise broken()
         elif line.startswith(b"error:"):
-            raise reported()
+            found.append(b'{"error":{}}')  # read like any other, once what stands before it was
+
+
+_BEGINS: Final = len(b"data: ")
+_NEWLINE: Final = 0x0A
+_RETURN: Final = 0x0D

@@ -260,9 +260,10 @@ def write_chat(chat: Chat, model: str) -> bytes:
         InvalidRequestError: It asks for what Ollama can't do.
     """
     top, options = write(chat.settings, OLLAMA, chat.called)
+    callers = {call.id: call.name for message in chat.messages for call in message.calls}
     body: dict[str, object] = {
         "model": model,
-        "messages": [_written(message, chat) for message in chat.messages],
+        "messages": [_written(message, chat, callers) for message in chat.messages],
         "stream": chat.stream,
         **top,
     }
@@ -296,7 +297,7 @@ def _think(thinking: Thinking) -> bool | str | None:
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high", "max": "high"}
 
 
-def _written(message: Message, chat: Chat) -> dict[str, object]:
+def _written(message: Message, chat: Chat, callers: Mapping[str, str]) -> dict[str, object]:
     found: dict[str, object] = {"role": message.role, "content": message.text}
     if message.thinking:
         found["thinking"] = message.thinking
@@ -309,7 +310,7 @@ def _written(message: Message, chat: Chat) -> dict[str, object]:
         ]
     if message.role == "tool":
         found["tool_call_id"] = message.call_id
-        name = message.call_name or _name_of(message.call_id, chat)
+        name = message.call_name or callers.get(message.call_id)
         if name:
             found["tool_name"] = name
     return found
@@ -325,11 +326,3 @@ def _object(call: ToolCall) -> msgspec.Raw:
     text = call.arguments.encode() or b"{}"
     decoded(text, _OBJECT, "tool_calls.arguments")
     return msgspec.Raw(text)
-
-
-def _name_of(call_id: str, chat: Chat) -> str:
-    for message in chat.messages:
-        for call in message.calls:
-            if call.id == call_id:
-                return call.name
-    return ""

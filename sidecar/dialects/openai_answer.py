@@ -88,7 +88,8 @@ _FINISHES: Final = {
     "content_filter": "content_filter",
 }
 _CUT_OFF: Final = frozenset({"abort", "error", "timeout", "cancelled"})
-_MS: Final = 1_000_000
+_NS_PER_MS: Final = 1_000_000
+_LONGEST_MS: Final = 1e9
 
 
 class OpenAIAnswer:
@@ -172,7 +173,7 @@ class OpenAIAnswer:
                 (thought.reasoning_tokens or 0) if thought else 0,
             )
         if timings is not None:
-            prompt, output = round(timings.prompt_ms * _MS), round(timings.predicted_ms * _MS)
+            prompt, output = _ns(timings.prompt_ms), _ns(timings.predicted_ms)
             self.ending.timings = Timings(prompt + output, 0, prompt, output)
 
 
@@ -186,6 +187,10 @@ def _checked(frame: bytes) -> _Answer:
     if answer.choices is None and answer.usage is None:
         raise broken()
     return answer
+
+
+def _ns(ms: float) -> int:
+    return round(ms * _NS_PER_MS) if 0 <= ms < _LONGEST_MS else 0
 
 
 def _tools(calls: list[_Call]) -> list[ToolDelta]:

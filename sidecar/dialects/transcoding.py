@@ -8,9 +8,13 @@ from sidecar.dialects.framing import Frames
 
 
 class Transcoding:
-    """See :class:`sidecar.dialects.translate.AnswerReader`. After an error nothing more comes of it."""
+    """See :class:`sidecar.dialects.translate.AnswerReader`.
 
-    __slots__ = ("_failed", "_frames", "_reader", "_said", "_writer", "content_type", "streams")
+    What stood before a fault goes out first, and the next call raises: how the network cut the stream makes
+    no difference to what the client gets. After a fault nothing but the fault comes out.
+    """
+
+    __slots__ = ("_fault", "_frames", "_reader", "_said", "_writer", "content_type", "streams")
 
     def __init__(self, reader: BackendReader, writer: ClientWriter, frames: Frames, *, streams: bool) -> None:
         self.streams = streams
@@ -19,43 +23,41 @@ class Transcoding:
         self._writer = writer
         self._frames = frames
         self._said = False
-        self._failed = False
+        self._fault: BackendAnswerError | None = None
 
     @property
     def ended(self) -> bool:
         """See :class:`sidecar.dialects.translate.AnswerReader`."""
-        return self._reader.finished and not self._failed
+        return self._reader.finished and self._fault is None
 
     def push(self, data: bytes) -> bytes:
         """See :class:`sidecar.dialects.translate.AnswerReader`."""
         if self._said:
             return b""
-        if self._failed:
-            raise cut_off()
+        if self._fault is not None:
+            raise self._fault
         try:
-            return self._passed(self._frames.push(data))
-        except BackendAnswerError:
-            self._failed = True
+            frames = self._frames.push(data)
+        except BackendAnswerError as fault:
+            self._fault = fault
             raise
+        return self._passed(frames)
 
     def end(self) -> bytes:
         """See :class:`sidecar.dialects.translate.AnswerReader`."""
         if self._said:
             return b""
-        if self._failed:
-            raise cut_off()
-        try:
-            last = self._passed(self._frames.rest())
-            if self._said:
-                return last
-            if not self._reader.finished:
-                raise cut_off()
-            last += self._writer.end(self._reader.ending)
-        except BackendAnswerError:
-            self._failed = True
-            raise
+        if self._fault is not None:
+            raise self._fault
+        last = self._passed(self._frames.rest())
+        if self._said:
+            return last
+        if self._fault is None and not self._reader.finished:
+            self._fault = cut_off()
+        if self._fault is not None:
+            raise self._fault
         self._said = True
-        return last
+        return last + self._writer.end(self._reader.ending)
 
     def whole(self, body: bytes) -> bytes:
         """See :class:`sidecar.dialects.translate.AnswerReader`."""
@@ -64,11 +66,17 @@ class Transcoding:
     def _passed(self, frames: list[bytes]) -> bytes:
         reader, writer = self._reader, self._writer
         out = b""
-        for frame in frames:
-            delta = reader.read(frame)
-            if delta is not None:
-                out += writer.delta(delta)
-            if reader.closed:
-                self._said = True
-                return out + writer.end(reader.ending)
+        try:
+            for frame in frames:
+                delta = reader.read(frame)
+                if delta is not None:
+                    out += writer.delta(delta)
+                if reader.closed:
+                    out += writer.end(reader.ending)
+                    self._said = True
+                    break
+        except BackendAnswerError as fault:
+            self._fault = fault
+            if not out:
+                raise
         return out
