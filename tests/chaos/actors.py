@@ -300,6 +300,12 @@ class Cast:
         document = fetch(f"{self.admins[name]}/endpoints", 1.0)
         return {item["node"] for item in document["items"]} if document else set()
 
+    def stream(self, name: str) -> tuple[bool, str]:
+        """Whether the sidecar ``name`` has a control stream, and to which instance."""
+        document = fetch(f"{self.admins[name]}/control", 1.0) or {}
+        at = next((one for one, address in self.controls.items() if address == document.get("address")), "")
+        return bool(document.get("connected")), at
+
     def close(self) -> None:
         for actor in [*self.witnesses, *self.actors.values(), *self.backends]:
             actor.close()

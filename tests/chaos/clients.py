@@ -26,6 +26,7 @@ KINDS = (
     Kind("chunks=30; interval_s=0.05", size=1_000, stream=True),
 )
 PATIENCE_S = 45.0
+"""Longer than a sidecar waits for the first byte of an endpoint of which it knows nothing: 30 s."""
 CLIENTS_PER_ENTRY = 2
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Load:
                 await self._pause(1.0)
                 continue
             try:
-                http = Client(reader, writer)
+                http = Client(reader, writer, patience_s=PATIENCE_S)
                 while not self._over.is_set() and await self._ask(http, entry, random):
                     pass
             finally:

@@ -100,7 +100,8 @@ class Sentinel:
             asked_s = time.monotonic()
             nodes = await asyncio.to_thread(self._cast.served, name)
             if nodes:
-                self.samples.append(Sample(asked_s, name, frozenset(nodes)))
+                connected, instance = await asyncio.to_thread(self._cast.stream, name)
+                self.samples.append(Sample(asked_s, name, frozenset(nodes), connected, instance))
             await asyncio.sleep(2 * LOOK_S)
 
     async def _etcd(self) -> None:

@@ -16,6 +16,8 @@ REMOVAL_S = 2.0
 TOLD_S = 3.0
 """A watcher is told of what happens at most so late, but while it has no contact."""
 JUST_S = 0.3
+PAUSE_S = 15.0
+"""A sidecar that has long lost all instances pauses for so long, at most, between two tries (PROTOCOL 2)."""
 LOOKED_S = 3.0
 """A look at a table that is older says nothing."""
 
@@ -201,6 +203,10 @@ class Sample:
     at_s: float
     sidecar: str
     nodes: frozenset[str]
+    connected: bool = True
+    """Whether it had a control stream."""
+    instance: str = ""
+    """To whom."""
 
 
 @dataclass(frozen=True)
@@ -243,10 +249,22 @@ def no_stale_routes(
     settle_s: float = REMOVAL_S,
     lease_s: float = LEASE_S,
 ) -> list[str]:
-    """No sidecar that was left alone has a route to a node that is down for too long."""
+    """No sidecar that was left alone has a route to a node that is down for too long.
+
+    One without a stream knows nothing new: that is in order while nobody could welcome it, or it was itself
+    disturbed, and until its next try. Nor does one that is connected to a disturbed instance.
+    """
     found: list[str] = []
+
+    def within(spans: Iterable[Span], at_s: float, more_s: float) -> bool:
+        return any(s.begins_s <= at_s <= s.ends_s + more_s for s in spans)
+
     for sample in samples:
-        if any(s.begins_s <= sample.at_s <= s.ends_s + settle_s for s in downs.get(sample.sidecar, ())):
+        own = downs.get(sample.sidecar, ())
+        tells = downs.get(sample.instance, ()) if sample.connected else ()
+        if within((*own, *tells), sample.at_s, settle_s):
+            continue
+        if not sample.connected and within((*own, *given.blind), sample.at_s, PAUSE_S + settle_s):
             continue
         for node in sample.nodes:
             for span in downs.get(node, ()):

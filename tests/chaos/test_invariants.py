@@ -163,6 +163,25 @@ class TestNoStaleRoutes:
         assert self.stale(150.5) == [], "it is back"
         assert self.stale(113.0, sidecar="n4") == [], "a table that nobody could tell anything"
 
+    def test_without_a_stream_nothing_new_is_known(self) -> None:
+        """Kills: excused for ever, excused although it was connected, frozen instances not seen."""
+
+        def stale(at_s: float, given: Circumstances, *, connected: bool, instance: str = "i1") -> bool:
+            sample = Sample(at_s, "n2", frozenset({"n1"}), connected, instance)
+            downs = {"n1": [Span(100.0, 190.0)], "n2": [Span(105.0, 115.0)], "i1": [Span(140.0, 145.0)]}
+            return bool(no_stale_routes([sample], downs, given))
+
+        calm = Circumstances()
+        assert stale(118.0, calm, connected=True), "it was told"
+        assert not stale(131.9, calm, connected=False), "it pauses"
+        assert stale(132.1, calm, connected=False)
+        blind = Circumstances(blind=[Span(130.0, 150.0)])
+        assert not stale(166.9, blind, connected=False), "nobody could welcome it"
+        assert stale(167.1, blind, connected=False)
+        assert not stale(146.9, calm, connected=True), "nobody told it"
+        assert stale(147.1, calm, connected=True)
+        assert stale(142.0, calm, connected=True, instance="i2")
+
     def test_what_delays_it(self) -> None:
         assert deadline_s(100, Circumstances()) == 112
         assert deadline_s(100, Circumstances(leader_changes_s=[105])) == 122

@@ -305,11 +305,14 @@ class Answer:
 
 
 class Client:
-    """A raw connection: what is sent is exactly what the test says."""
+    """A raw connection: what is sent is exactly what the test says. ``patience_s``: for a head."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patience_s: float = 20.0
+    ) -> None:
         self.reader = reader
         self.writer = writer
+        self._patience_s = patience_s
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -329,7 +332,7 @@ class Client:
         return await self.answer(head_only=method == "HEAD")
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 20)
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), self._patience_s)
         lines = raw.decode("latin-1").split("\r\n")
         assert lines[0].startswith("HTTP/1.1 "), lines[0]
         headers: dict[str, str] = {}
