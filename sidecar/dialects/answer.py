@@ -72,11 +72,20 @@ class Whole(msgspec.Struct):
 class BackendReader(Protocol):
     """Reads one answer of a backend. Every method raises BackendAnswerError for what is no such answer."""
 
-    ending: Ending
-    finished: bool
-    """Whether the backend said that the model is done."""
-    closed: bool
-    """Whether the stream's last word was read: what follows means nothing."""
+    @property
+    def ending(self) -> Ending:
+        """How the answer ended, as far as is known yet."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the backend said that the model is done."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream's last word was read: what follows means nothing."""
+        ...
 
     def read(self, frame: bytes) -> Delta | None:
         """One event or line of a stream; None when it holds nothing for the client."""

@@ -12,6 +12,7 @@ from sidecar.dialects.fields import Coded, Ignored, Refused, Surface, members_of
 from sidecar.dialects.settings import ABSENT, ANTHROPIC, FLAG, OLLAMA, OPENAI, decoded, given
 
 _ONLY_THERE: Final = "only Anthropic's own service has it"
+_BILLING: Final = "nothing is billed"
 _SPEED: Final = "only speeds the answer up"
 
 MESSAGES: Final = Surface(
@@ -25,7 +26,7 @@ MESSAGES: Final = Surface(
         "tools": Coded("tools", "tools"),
         "tool_choice": Coded(
             "tool_choice, parallel_tool_calls",
-            "none: tools are not sent; auto: as is; else refused",
+            "none: no tools are sent; a call that must be made: format, its text becomes the call",
             "choice",
         ),
         "thinking": Coded(
@@ -36,6 +37,13 @@ MESSAGES: Final = Surface(
         "output_config": Coded("effort: the model's own way; format: response_format", "format", "form"),
         "output_format": Coded("response_format", "format"),
         "metadata": Ignored("names the caller"),
+        "user_profile_id": Ignored("names the caller"),
+        "workspace_id": Ignored("names the caller"),
+        "betas": Ignored("a header that stands in the body"),
+        "fallbacks": Ignored("the swarm has its own"),
+        "fallback_credit_token": Ignored(_BILLING),
+        "billing_policy": Ignored(_BILLING),
+        "compaction": Ignored("nothing is cut from the conversation"),
         "service_tier": Ignored("there is one"),
         "cache_control": Ignored(_SPEED),
         "speed": Ignored(_SPEED),
@@ -125,7 +133,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Thinking(msgspec.Struct):
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: str
 
 
 class _Format(msgspec.Struct):

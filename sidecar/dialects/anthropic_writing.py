@@ -12,7 +12,7 @@ from sidecar.dialects.failures import broken
 
 encode: Final = msgspec.json.Encoder().encode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_REASONS: Final = {
+REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -175,7 +175,7 @@ def _event(name: bytes, document: dict[str, object]) -> bytes:
 def _stop(ending: Ending) -> dict[str, object]:
     if ending.finish == "stop" and ending.stop_sequence is not None:
         return {"stop_reason": "stop_sequence", "stop_sequence": ending.stop_sequence}
-    return {"stop_reason": _REASONS[ending.finish], "stop_sequence": None}
+    return {"stop_reason": REASONS[ending.finish], "stop_sequence": None}
 
 
 def _usage(usage: Usage) -> dict[str, object]:

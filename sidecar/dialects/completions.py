@@ -10,7 +10,7 @@ from sidecar.dialects import ollama_chat
 from sidecar.dialects.chat import Chat, Completion, Image, Message
 from sidecar.dialects.failures import refused
 from sidecar.dialects.fields import Coded, Ignored, Refused, Surface, members_of, setting_fields, sort_out
-from sidecar.dialects.ollama_chat import SHARED, media_type
+from sidecar.dialects.ollama_chat import OPTION_NAMES, SHARED, media_type
 from sidecar.dialects.openai_chat import read_with_usage
 from sidecar.dialects.settings import FLAG, OLLAMA, OPENAI, TEXT, decoded, starts_text, write
 
@@ -46,10 +46,11 @@ GENERATE: Final = Surface(
         "raw": Coded(openai="true: /v1/completions"),
         "suffix": Coded(openai="suffix of /v1/completions"),
         "template": Refused("this model's backend takes no template with a request; send raw"),
+        **dict.fromkeys(("width", "height", "steps"), Refused("this model's backend makes no pictures here")),
         "context": Refused("this model's backend keeps no context; send messages to /api/chat"),
     },
     (OPENAI,),
-    ollama_chat.CHAT.renamed,
+    OPTION_NAMES,
 )
 
 _PROMPTS: Final = msgspec.json.Decoder(list[str | int | list[int]])

@@ -45,7 +45,7 @@ class _Line(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Line).decode
-_FINISHES: Final = {"stop": "stop", "length": "length"}
+FINISHES: Final = {"stop": "stop", "length": "length"}
 
 
 class OllamaAnswer:
@@ -105,7 +105,7 @@ class OllamaAnswer:
     def _end(self, line: _Line) -> None:
         self.finished = self.closed = True
         ending = self.ending
-        ending.finish = _FINISHES.get(line.done_reason or "stop", "stop")
+        ending.finish = FINISHES.get(line.done_reason or "stop", "stop")
         if ending.finish == "stop" and (self._calls or (line.message and line.message.tool_calls)):
             ending.finish = "tool_calls"
         ending.usage = Usage(line.prompt_eval_count, line.eval_count)

@@ -19,7 +19,18 @@ from sidecar.dialects.fields import (
     setting_fields,
     sort_out,
 )
-from sidecar.dialects.settings import ABSENT, FLAG, OLLAMA, OPENAI, TEXT, decoded, given, write
+from sidecar.dialects.forced_calls import forced_tools, schema_of
+from sidecar.dialects.settings import (
+    ABSENT,
+    FLAG,
+    OLLAMA,
+    OPENAI,
+    TEXT,
+    Setting,
+    decoded,
+    given,
+    write,
+)
 
 _MEMORY: Final = "how the model is held in memory is the backend's own affair"
 
@@ -65,15 +76,14 @@ SHARED: Final[Mapping[str, Fate]] = {
 }
 """What chat and generate have in common."""
 
+OPTION_NAMES: Final = {
+    fate.name: f"options.{key}" for key, fate in OPTIONS.items() if isinstance(fate, Setting)
+}
 CHAT: Final = Surface(
     OLLAMA,
     {**SHARED, "messages": Coded(openai="messages"), "tools": Coded(openai="tools")},
     (OPENAI,),
-    {
-        spelling.name: f"options.{key}"
-        for key, spelling in OPTIONS.items()
-        if not isinstance(spelling, Ignored) and hasattr(spelling, "name")
-    },
+    OPTION_NAMES,
 )
 
 
@@ -267,11 +277,13 @@ def write_chat(chat: Chat, model: str) -> bytes:
         "stream": chat.stream,
         **top,
     }
-    if chat.choice.mode in {"required", "tool"}:
-        raise refused(chat.called("choice"), "this model's backend can't be made to call a tool; use auto")
-    if chat.tools and chat.choice.mode != "none":
-        body["tools"] = [{"type": "function", "function": _definition(tool)} for tool in chat.tools]
-    if chat.form is not None:
+    forced = forced_tools(chat)
+    tools = forced or (chat.tools if chat.choice.mode != "none" else ())
+    if tools:
+        body["tools"] = [{"type": "function", "function": _definition(tool)} for tool in tools]
+    if forced:
+        body["format"] = schema_of(forced)
+    elif chat.form is not None:
         body["format"] = chat.form.schema or "json"
     if chat.thinking is not None and (think := _think(chat.thinking)) is not None:
         body["think"] = think

@@ -80,7 +80,7 @@ class _Answer(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
-_FINISHES: Final = {
+FINISHES: Final = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
@@ -158,7 +158,7 @@ class OpenAIAnswer:
         if reason in _CUT_OFF:
             raise BackendAnswerError("The backend gave the answer up")
         self.finished = True
-        self.ending.finish = _FINISHES.get(reason, "stop")
+        self.ending.finish = FINISHES.get(reason, "stop")
         if isinstance(choice.stop_reason, str) and reason == "stop":
             self.ending.stop_sequence = choice.stop_reason
 

@@ -50,7 +50,11 @@ RESPONSE: Final = Surface(
         "instructions": Coded("messages, the first one", "messages, the first one"),
         "stream": Coded("stream", "stream"),
         "tools": Coded("tools; functions only", "tools; functions only"),
-        "tool_choice": Coded("tool_choice", "none: tools are not sent; auto: as is; else refused", "choice"),
+        "tool_choice": Coded(
+            "tool_choice",
+            "none: no tools are sent; a call that must be made: format, its text becomes the call",
+            "choice",
+        ),
         "parallel_tool_calls": Coded(
             "parallel_tool_calls", "not sent; false: only the first call is passed on"
         ),
@@ -63,6 +67,11 @@ RESPONSE: Final = Surface(
         "prompt": Refused(_KEPT),
         "background": Refused(_KEPT),
         "max_tool_calls": Refused(_ONLY_THERE),
+        "moderation": Refused(_ONLY_THERE),
+        "background_options": Ignored("say nothing without background"),
+        "access_programs": Ignored("names the caller"),
+        "context_management": Ignored("nothing is cut from the conversation"),
+        "prompt_cache_options": Ignored("only speeds the answer up"),
         "top_logprobs": Refused("ask /v1/chat/completions for them", frozenset({b"0"})),
         "store": Ignored("answers are not kept"),
         "truncation": Ignored("a prompt that is too long is refused"),

@@ -17,12 +17,13 @@ from sidecar.dialects import (
     openai_chat,
     responses_request,
 )
-from sidecar.dialects.answer import ClientWriter
+from sidecar.dialects.answer import BackendReader, ClientWriter
 from sidecar.dialects.anthropic_writing import AnthropicWriter
 from sidecar.dialects.chat import Chat, Completion
 from sidecar.dialects.completion_writing import CompletionWriter
 from sidecar.dialects.errors import error_answer
 from sidecar.dialects.failures import BackendAnswerError
+from sidecar.dialects.forced_calls import ForcedCall, forced_tools
 from sidecar.dialects.framing import Events, Lines
 from sidecar.dialects.ollama_answer import OllamaAnswer
 from sidecar.dialects.ollama_writing import OllamaWriter
@@ -211,7 +212,10 @@ def _embeddings(body: bytes, a: _Asked) -> Outgoing:
 def _talk(chat: Chat, writer: ClientWriter, a: _Asked) -> Outgoing:
     if a.to_ollama:
         body = ollama_chat.write_chat(chat, a.model)
-        reader = OllamaAnswer(a.answer_id, one_call=chat.parallel is False)
+        reader: BackendReader = OllamaAnswer(a.answer_id, one_call=chat.parallel is False)
+        forced = forced_tools(chat)
+        if forced:
+            reader = ForcedCall(reader, forced, a.answer_id)
         return Outgoing(_OLLAMA_CHAT, body, Transcoding(reader, writer, Lines(), streams=chat.stream))
     body = openai_chat.write_chat(chat, a.model)
     return Outgoing(_CHAT, body, Transcoding(OpenAIAnswer(), writer, Events(), streams=chat.stream))

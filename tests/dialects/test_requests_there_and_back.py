@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sidecar.dialects.surfaces import SURFACES
 from sidecar.dialects.translate import NATIVE, Outgoing, count_tokens, translate
 from swarmplane.errors import InvalidRequestError
 from tests.dialects.scripts import (
@@ -318,12 +319,7 @@ def _as_response(body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-KEYS = (
-    "model messages input prompt stream stream_options tools tool_choice system response_format format options "
-    "think thinking temperature stop stop_sequences seed max_tokens images suffix raw logprobs n keep_alive text "
-    "reasoning instructions include dimensions encoding_format output_config chat_template_kwargs "
-    "reasoning_effort"
-).split()
+KEYS = sorted({field.partition(".")[0] for surface in SURFACES.values() for field in surface.fields})
 TURN_KEYS = [
     "role",
     "content",

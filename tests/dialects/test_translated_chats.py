@@ -94,6 +94,7 @@ def test_openai_request_for_ollama() -> None:
         ("n", 2),
         ("logit_bias", {"1": 2}),
         ("tool_choice", "required"),
+        ("top_logprobs", []),
         ("audio", {"voice": "a"}),
         ("made_up", 1),
         ("temperature", "hot"),
