@@ -67,7 +67,7 @@ SHARED: Final[Mapping[str, Fate]] = {
     "think": Coded(
         openai="reasoning_effort; true and false: chat_template_kwargs.enable_thinking", name="thinking"
     ),
-    "options": Coded(openai="see below"),
+    "options": Coded(openai="member by member: the table of options"),
     "keep_alive": Coded(
         openai="not sent: how the model is held in memory is the backend's affair; 0 is refused"
     ),

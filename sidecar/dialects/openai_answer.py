@@ -87,7 +87,7 @@ FINISHES: Final = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_CUT_OFF: Final = frozenset({"abort", "error", "timeout", "cancelled"})
+CUT_OFF: Final = frozenset({"abort", "error", "timeout", "cancelled"})
 _NS_PER_MS: Final = 1_000_000
 _LONGEST_MS: Final = 1e9
 
@@ -155,7 +155,7 @@ class OpenAIAnswer:
 
     def _finish(self, choice: _Choice) -> None:
         reason = choice.finish_reason or "stop"
-        if reason in _CUT_OFF:
+        if reason in CUT_OFF:
             raise BackendAnswerError("The backend gave the answer up")
         self.finished = True
         self.ending.finish = FINISHES.get(reason, "stop")
