@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 CHAOS_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-storm chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-storm conformance chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,11 @@ test-etcd: $(READY) ## The store, and several control planes, on three etcd memb
 
 test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.
 	@$(BIN)/python -m pytest -m storm $(TEST_ARGS) tests
+
+# npm installs what tests/clients/javascript/package-lock.json pins, from the registry the machine is set up for.
+conformance: $(READY) ## Unmodified clients, in Python and JavaScript, against a host without models.
+	@if command -v npm >/dev/null; then npm --prefix tests/clients/javascript ci --silent; fi
+	@$(BIN)/python -m pytest -m "conformance or not conformance" $(TEST_ARGS) tests/clients
 
 chaos: $(READY) ## Up to ten minutes of kills, freezes and cut cables; what must hold. CHAOS_ARGS="--seed 7".
 	@$(BIN)/python -m tests.chaos.run --kept $(CHAOS_ARGS)

@@ -45,6 +45,7 @@ def swarm_of_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World
         *("--model", f"{NATIVE_EMBEDDER},capabilities=embedding"),
         *("--model", f"{SEER},capabilities=completion+vision"),
         *("--model", f"{THINKER},capabilities=completion+tools+thinking"),
+        *("--can-pull", "tiny:1b"),
     )
     swarm = Swarm(tmp_path_factory.mktemp("clients"))
     try:

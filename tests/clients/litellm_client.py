@@ -49,8 +49,9 @@ def chat(**how: Any) -> dict[str, Any]:
         )
     except litellm.NotFoundError:
         told["unknown"] = "not found"
-    except litellm.APIError as error:
-        told["unknown"] = f"{error.status_code}"
+    except litellm.APIConnectionError as error:
+        # What its provider for Ollama makes of any answer that is not 200.
+        told["unknown"] = "not found" if "does not exist" in str(error) else str(error)
     return told
 
 
@@ -63,7 +64,7 @@ def main() -> None:
         provider, _, model = one.partition("=")
         base = f"{url}/v1" if provider == "openai" else url
         key = {} if provider == "ollama_chat" else {"api_key": "none"}
-        told[provider] = chat(model=f"{provider}/{model}", api_base=base, timeout=30, max_tokens=64, **key)
+        told[one] = chat(model=f"{provider}/{model}", api_base=base, timeout=30, max_tokens=64, **key)
     print(json.dumps(told))  # noqa: T201
 
 

@@ -9,13 +9,14 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
-from tests.clients.conftest import CHAT, EMBEDDER, World
+from tests.clients.conftest import CHAT, EMBEDDER, NATIVE, SEER, World
 from tests.clients.pictures import DATA_URL, SEEN
 from tests.fakes import mind
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
-MODELS = [pytest.param(CHAT, id="vllm")]
+SEERS = [pytest.param(CHAT, id="vllm"), pytest.param(SEER, id="ollama")]
+MODELS = [pytest.param(CHAT, id="vllm"), pytest.param(NATIVE, id="ollama")]
 
 
 class get_weather(pydantic.BaseModel):  # noqa: N801 - the tool's name
@@ -71,7 +72,7 @@ def test_structured_output(world: World, model: str, method: Any) -> None:
     assert shaped.invoke("who?") == Person(name="word", age=3)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SEERS)
 def test_a_picture(world: World, model: str) -> None:
     parts: list[Any] = [
         {"type": "text", "text": "what is it?"},

@@ -10,15 +10,16 @@ import openai
 import pydantic
 import pytest
 
-from tests.clients.conftest import CHAT, EMBEDDER, World
+from tests.clients.conftest import CHAT, EMBEDDER, NATIVE, NATIVE_EMBEDDER, SEER, World
 from tests.clients.pictures import DATA_URL, SEEN
 from tests.e2e.hosts import eventually
 from tests.fakes import mind
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
-MODELS = [pytest.param(CHAT, id="vllm")]
-EMBEDDERS = [pytest.param(EMBEDDER, id="vllm")]
+MODELS = [pytest.param(CHAT, id="vllm"), pytest.param(NATIVE, id="ollama")]
+EMBEDDERS = [pytest.param(EMBEDDER, id="vllm"), pytest.param(NATIVE_EMBEDDER, id="ollama")]
+SEERS = [pytest.param(CHAT, id="vllm"), pytest.param(SEER, id="ollama")]
 WEATHER: Any = {
     "type": "function",
     "function": {
@@ -179,7 +180,7 @@ def test_an_answer_of_a_given_schema(client: openai.OpenAI, model: str) -> None:
     assert answer.choices[0].message.parsed == Person(name="word", age=3)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SEERS)
 def test_a_picture(client: openai.OpenAI, model: str) -> None:
     parts = [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": DATA_URL}}]
     message: Any = {"role": "user", "content": parts}

@@ -48,7 +48,7 @@ async def presented_certificate(address: str) -> bytes:
     return pem.encode()
 
 
-async def until(check: Callable[[], bool]) -> None:
+async def until(check: Callable[[], object]) -> None:
     """Wait until ``check`` holds."""
     async with asyncio.timeout(CALL_S):
         while True:

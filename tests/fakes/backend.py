@@ -131,7 +131,7 @@ class FakeBackend:
     @property
     def asked(self) -> list[Seen]:
         """Requests other than health checks and listings."""
-        return [seen for seen in self.seen if seen.method == "POST"]
+        return [seen for seen in self.seen if seen.method == "POST" and seen.body != b"{}"]
 
     context: ssl.SSLContext | None = None
     """Speak TLS."""
@@ -165,6 +165,8 @@ class FakeBackend:
     def behaviour(self, seen: Seen) -> Behaviour:
         if seen.target == "/fake":
             return Behaviour()
+        if seen.body == b"{}":
+            return Behaviour(status=404)  # it is only asked whether it speaks a dialect
         if seen.method == "POST":
             self.most_running = max(self.most_running, self.running)
         wish = seen.header("x-fake")

@@ -50,6 +50,8 @@ from swarmplane.v1 import sidecar_pb2_grpc
 from tests.fakes.authority import ANY_PORT, Instance, WallClock, until
 
 SWARM = SwarmId("test")
+LATER = tuple(feature for feature in features.ALL if feature != features.INVENTORY_FIRST)
+"""Of a sidecar that says what it has after its Welcome."""
 
 
 def inventory(*models: str, state: ModelState = ModelState.LOADED, healthy: bool = True) -> Inventory:
@@ -200,12 +202,16 @@ class Plane(Instance):
         incarnation: str = "",
         resume: RouteTable | None = None,
         answers: bool = True,
-        speaks: tuple[str, ...] = features.ALL,
+        speaks: tuple[str, ...] = LATER,
+        first: Inventory | None = None,
         node: NodeId | None = None,
         welcomed: bool = True,
         reads: bool = True,
     ) -> AsyncIterator[SidecarEnd]:
-        """A stream of the node with ``credential``, from Hello on; cut off at the end."""
+        """A stream of the node with ``credential``, from Hello on; cut off at the end.
+
+        ``first`` is what the node has, said right after Hello.
+        """
         node = node or NodeId(credential.facts().subject.name)
         channel = await self.channel(credential)
         call: Any = sidecar_pb2_grpc.SidecarServiceStub(channel).Connect()
@@ -222,7 +228,11 @@ class Plane(Instance):
             platform="test-x",
             client_url="http://127.0.0.1:1",
         )
+        if first is not None:
+            hello.features.append(features.INVENTORY_FIRST)
         await call.write(pb.SidecarMessage(hello=hello))
+        if first is not None:
+            await call.write(pb.SidecarMessage(inventory=inventory_to_pb(first)))
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(end.read() if reads else asyncio.sleep(0))
             try:

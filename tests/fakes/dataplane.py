@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sidecar.backends.spoken import spoken
 from sidecar.backends.target import Target
+from sidecar.core.residents import Resident
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
+from sidecar.dialects.translate import OLLAMA, OPENAI
 from sidecar.routing.current import CurrentRoutes
 from sidecar.telemetry.assembly import Telemetry
 from swarmplane.credentials.authority import Authority, found_authority, issue
@@ -27,6 +28,7 @@ from swarmplane.credentials.names import node_subject
 from swarmplane.ids import BackendName, ModelName, NodeId, SubjectId, SwarmId, endpoint_id
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteTable, Version
+from swarmplane.traits import UNKNOWN_TRAITS, Traits
 from tests.fakes.backend import FakeBackend
 
 SWARM = SwarmId("testswarm")
@@ -40,9 +42,25 @@ class FakeBackends:
     targets: dict[BackendName, Target] = field(default_factory=dict)
     failures: list[BackendName] = field(default_factory=list)
     missing: list[tuple[BackendName, str]] = field(default_factory=list)
+    residents: dict[tuple[BackendName, str], Resident] = field(default_factory=dict)
+    looked: list[BackendName] = field(default_factory=list)
+    """Wanted looks; each is over at once."""
+    on_look: Callable[[BackendName], None] | None = None
+    """Called for each, to tell :attr:`residents` what there is."""
 
     def report_failure(self, name: BackendName) -> None:
         self.failures.append(name)
+
+    def resident(self, name: BackendName, model: str) -> Resident | None:
+        return self.residents.get((name, model))
+
+    def looks(self, name: BackendName) -> int:
+        return 2 * self.looked.count(name)
+
+    def look(self, name: BackendName) -> None:
+        if self.on_look is not None:
+            self.on_look(name)
+        self.looked.append(name)
 
     def report_missing_model(self, name: BackendName, model: str) -> None:
         self.missing.append((name, model))
@@ -60,10 +78,35 @@ class Served:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     base_path: str = ""
     kind: str = "openai"
-    anthropic: bool = False
-    """Whether it speaks that dialect too."""
+    speaks: frozenset[str] = frozenset()
+    """Dialects that it speaks besides those of its kind."""
     context: int = 4096
-    """Tokens that its model takes; 0: it does not tell."""
+    """Tokens that its model takes, of one of Ollama's those it was trained for; 0: it does not tell."""
+    traits: Traits = UNKNOWN_TRAITS
+
+    @property
+    def found(self) -> BackendModel:
+        """As a probe finds it."""
+        traits = self.traits
+        return BackendModel(
+            self.model,
+            ModelName(self.canonical) if self.canonical else None,
+            self.state,
+            context_length=self.context,
+            size_bytes=traits.size_bytes,
+            capabilities=traits.capabilities,
+            digest=traits.digest,
+            quantization=traits.quantization,
+            family=traits.family,
+            format=traits.format,
+            parameter_size=traits.parameter_size,
+            trained_context=traits.trained_context,
+            modified_s=traits.modified_s,
+        )
+
+    @property
+    def dialects(self) -> frozenset[str]:
+        return self.speaks | {OPENAI, *({OLLAMA} & {self.kind})}
 
     @property
     def port(self) -> int:
@@ -98,7 +141,7 @@ class Node:
                 one.port,
                 headers=one.headers,
                 base_path=one.base_path,
-                dialects=spoken(one.kind, anthropic=one.anthropic),
+                dialects=one.dialects,
             )
             for name, one in served.items()
         }
@@ -108,14 +151,7 @@ class Node:
                     Backend(
                         BackendName(name),
                         one.kind,
-                        models=(
-                            BackendModel(
-                                one.model,
-                                ModelName(one.canonical) if one.canonical else None,
-                                one.state,
-                                context_length=one.context,
-                            ),
-                        ),
+                        models=(one.found,),
                         slots=one.slots,
                     )
                     for name, one in served.items()
@@ -160,6 +196,9 @@ class TestSwarm:
                     BackendName(name),
                     one.model,
                     slots=one.slots,
+                    context_length=one.context,
+                    kind=one.kind,
+                    traits=one.traits,
                 )
                 models.setdefault(one.canonical or one.model, []).append(endpoint)
         table = RouteTable(

@@ -94,6 +94,7 @@ class OllamaVoice:
     def report(self) -> dict[str, Any]:
         """For ``GET /fake``."""
         return {
+            "models": list(self.models),
             "loads": self.loads,
             "reloads": self.reloads,
             "resident": {one.name: one.resident for one in self.models.values() if one.resident},

@@ -47,7 +47,7 @@ def text_files() -> tuple[Path, ...]:
             if path.suffix in TEXT
             and "_pb2" not in path.name
             and not path.name.startswith(".coverage")
-            and "__pycache__" not in path.parts
+            and not {"__pycache__", "node_modules"} & set(path.parts)
         )
     )
 
