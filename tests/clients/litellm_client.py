@@ -28,6 +28,17 @@ def arguments(calls: Any) -> list[Any]:
     return [json.loads(call.function.arguments) for call in calls or ()]
 
 
+def streamed(chunks: Any) -> list[Any]:
+    """Arguments of calls that came in pieces, by id: its provider for Ollama numbers every call 0."""
+    texts: list[str] = []
+    for chunk in chunks:
+        for call in chunk.choices[0].delta.tool_calls or ():
+            if call.id:
+                texts.append("")
+            texts[-1] += call.function.arguments or ""
+    return [json.loads(text) for text in texts]
+
+
 def chat(**how: Any) -> dict[str, Any]:
     """Chat, stream, tools and JSON through one of its providers."""
     whole = litellm.completion(messages=WORDS, **how)
@@ -41,8 +52,7 @@ def chat(**how: Any) -> dict[str, Any]:
     called = litellm.completion(messages=CITIES, tools=[WEATHER], **how)
     told["calls"] = arguments(called.choices[0].message.tool_calls)
     chunks = list(litellm.completion(messages=CITIES, tools=[WEATHER], stream=True, **how))
-    built: Any = litellm.stream_chunk_builder(chunks, messages=CITIES)
-    told["streamed_calls"] = arguments(built.choices[0].message.tool_calls)
+    told["streamed_calls"] = streamed(chunks)
     try:
         litellm.completion(
             messages=WORDS, **{**how, "model": how["model"].partition("/")[0] + "/nobody-has-it"}
