@@ -12,7 +12,7 @@ import structlog
 from sidecar.backends.listing import GENERIC
 from sidecar.backends.ollama_probe import Shelf
 from sidecar.backends.probe import Finding, Health, Prober
-from sidecar.backends.target import BackendSpec, Target
+from sidecar.backends.target import OPENAI_ONLY, BackendSpec, Target
 from sidecar.core.residents import Resident
 from swarmplane.inventory import Backend
 
@@ -44,6 +44,7 @@ class Poller:
         self._changed = changed
         self._wake = asyncio.Event()
         self._kind = ""
+        self._dialects = OPENAI_ONLY
         self._busy = 0
 
     def wake(self) -> None:
@@ -88,6 +89,8 @@ class Poller:
 
     def _answered(self, finding: Finding) -> None:
         self._kind = finding.kind or GENERIC
+        if finding.dialects is not None:
+            self._dialects = finding.dialects
         self.kv_used = finding.kv_used
         self.residents = finding.residents
         slots = self.spec.slots or finding.slots
@@ -102,6 +105,7 @@ class Poller:
             base_path=self.spec.base_path,
             headers=finding.headers,
             slots=slots,
+            dialects=self._dialects,
         )
 
     def _failed(self, finding: Finding) -> None:

@@ -25,6 +25,7 @@ from sidecar.backends.listing import (
 )
 from sidecar.backends.ollama import OLLAMA
 from sidecar.backends.ollama_probe import Ask, Shelf, is_ollama, look
+from sidecar.backends.spoken import spoken
 from sidecar.backends.target import BackendSpec, Target
 from sidecar.core.residents import Resident
 from swarmplane.inventory import BackendModel
@@ -65,6 +66,8 @@ class Finding:
     """Share of its context memory in use; None: it does not tell."""
     residents: Mapping[str, Resident] = field(default_factory=dict)
     """What is loaded with which context, by the backend's spelling, where it tells."""
+    dialects: frozenset[str] | None = None
+    """Which it speaks itself; None: not asked, as they were."""
     more: bool = False
     """Whether it has more to tell at once."""
 
@@ -86,7 +89,7 @@ class Prober:
             return Finding(Health.DOWN, "its key file can't be read")
         target = Target(spec.name, kind, spec.host, spec.port, spec.tls, spec.base_path, headers)
         try:
-            return await self._ask(target, shelf)
+            return await self._with_dialects(target, await self._ask(target, shelf))
         except ListingError as error:
             return Finding(Health.DOWN, str(error))
         except aiohttp.ClientConnectorCertificateError:
@@ -158,6 +161,19 @@ class Prober:
             for model in listed
         )
         return replace(finding, models=models, slots=slots)
+
+    async def _with_dialects(self, target: Target, finding: Finding) -> Finding:
+        """``finding``, with the dialects of one that was not known before."""
+        if target.kind or finding.health is not Health.OK:
+            return finding
+        return replace(finding, dialects=await spoken(finding.kind, functools.partial(self._try, target)))
+
+    async def _try(self, target: Target, path: str, body: bytes) -> tuple[int, bytes]:
+        """As :meth:`_get`; of one who does not answer the status is 0."""
+        try:
+            return await self._get(target, path, body)
+        except (ListingError, aiohttp.ClientError, OSError):
+            return 0, b""
 
     async def _is_node(self, target: Target) -> bool:
         status, body = await self._get(replace(target, headers=()), "/.well-known/swarmplane")

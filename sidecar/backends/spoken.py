@@ -1,30 +1,42 @@
-"""Which dialects a backend speaks itself: what it does not speak is transcoded for it."""
+"""Which dialects a backend speaks itself: what it does not speak is translated for it."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from sidecar.backends.target import OPENAI_ONLY
+from sidecar.dialects.translate import ANTHROPIC, OLLAMA, RESPONSES
 
-OLLAMA: Final = "ollama"
-ANTHROPIC: Final = "anthropic"
-COUNT_TOKENS: Final = "/v1/messages/count_tokens"
-"""Where a backend is asked whether it speaks Anthropic: an empty request costs it nothing."""
 EMPTY_REQUEST: Final = b"{}"
+"""Asks whether a dialect is spoken: who would read a full request says what this one lacks."""
 _REFUSES: Final = frozenset({400, 422})
-_MISSED: Final = (b"messages", b"model")
-"""What an empty request lacks, and a server that would read it says so."""
+_ASKED_AT: Final[Mapping[str, tuple[str, tuple[bytes, ...]]]] = {
+    ANTHROPIC: ("/v1/messages/count_tokens", (b"messages", b"model")),
+    RESPONSES: ("/v1/responses", (b"input", b"model")),
+}
+"""Dialect → where a backend is asked for it, and members of which an empty request lacks one."""
+
+Ask = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
+"""POST to a path: status and body."""
 
 
-def spoken(kind: str, *, anthropic: bool = False) -> frozenset[str]:
-    """The dialects of a backend of this kind; ``anthropic``: whether it was found to speak that one."""
-    own = OPENAI_ONLY | {OLLAMA} if kind == OLLAMA else OPENAI_ONLY
-    return own | {ANTHROPIC} if anthropic else own
+async def spoken(kind: str, ask: Ask) -> frozenset[str]:
+    """The dialects of a backend of this ``kind``.
 
-
-def speaks_anthropic(status: int, body: bytes) -> bool:
-    """Whether who answers so to :data:`EMPTY_REQUEST` at :data:`COUNT_TOKENS` would read a full request.
-
-    Who does not know the path says 404 or 405, and a few say 200 with a sentence about it.
+    Ollama is not asked for those that it speaks besides its own: translated, they keep its model loaded as
+    it is.
     """
-    return status in _REFUSES and any(word in body for word in _MISSED)
+    if kind == OLLAMA:
+        return OPENAI_ONLY | {OLLAMA}
+    found = [
+        dialect
+        for dialect, (path, members) in _ASKED_AT.items()
+        if _understood(*await ask(path, EMPTY_REQUEST), members)
+    ]
+    return OPENAI_ONLY.union(found)
+
+
+def _understood(status: int, body: bytes, members: tuple[bytes, ...]) -> bool:
+    """Who does not know the path says 404 or 405, and a few say 200 with a sentence about it."""
+    return status in _REFUSES and any(member in body for member in members)

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.backends.spoken import speaks_anthropic, spoken
+from sidecar.backends.spoken import EMPTY_REQUEST, spoken
 
 
-def test_every_kind_speaks_openai_and_ollama_its_own_too() -> None:
-    assert spoken("vllm") == {"openai"}
-    assert spoken("ollama") == {"openai", "ollama"}
-    assert spoken("llama-server", anthropic=True) == {"openai", "anthropic"}
+class Server:
+    """Answers what it is told to, by path; whatever else is not found."""
+
+    def __init__(self, **answers: tuple[int, bytes]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    async def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
+        assert body == EMPTY_REQUEST
+        self.asked.append(path)
+        return self.answers.get(path.rpartition("/")[2], (404, b'{"detail":"Not Found"}'))
+
+
+async def test_a_backend_speaks_openai_and_what_it_was_found_to_speak() -> None:
+    lacking = 400, b'{"error":{"code":400,"message":"\'messages\' is required"}}'
+    server = Server(count_tokens=lacking, responses=(422, b'{"detail":[{"loc":["body","input"]}]}'))
+    assert await spoken("llama-server", server.ask) == {"openai", "anthropic", "responses"}
+    assert await spoken("vllm", Server(count_tokens=lacking).ask) == {"openai", "anthropic"}
+    assert await spoken("openai", Server().ask) == {"openai"}
+
+
+async def test_ollama_is_not_asked() -> None:
+    server = Server(count_tokens=(400, b"messages"))
+    assert await spoken("ollama", server.ask) == {"openai", "ollama"}
+    assert not server.asked
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "speaks"),
+    ("status", "body"),
     [
-        (400, b'{"error":{"code":400,"message":"\'messages\' is required"}}', True),
-        (422, b'{"detail":[{"loc":["body","model"],"msg":"Field required"}]}', True),
-        (400, b'{"error":"unknown endpoint"}', False),
-        (404, b'{"detail":"Not Found: POST /v1/messages"}', False),
-        (405, b"", False),
-        (200, b'{"error":"Unexpected endpoint or method. (POST /v1/messages/count_tokens)"}', False),
-        (500, b"messages", False),
+        (400, b'{"error":"unknown endpoint"}'),
+        (404, b'{"detail":"Not Found: POST /v1/messages"}'),
+        (405, b""),
+        (200, b'{"error":"Unexpected endpoint or method. (POST /v1/messages/count_tokens)"}'),
+        (500, b"messages"),
+        (0, b""),
     ],
 )
-def test_who_refuses_an_empty_request_by_its_fields_would_read_a_full_one(
-    status: int, body: bytes, *, speaks: bool
-) -> None:
-    assert speaks_anthropic(status, body) is speaks
+async def test_who_does_not_miss_what_is_missing_does_not_speak_it(status: int, body: bytes) -> None:
+    server = Server(count_tokens=(status, body), responses=(status, body))
+    assert await spoken("openai", server.ask) == {"openai"}

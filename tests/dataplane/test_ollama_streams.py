@@ -16,7 +16,8 @@ MESSAGE = {**ASKED, "max_tokens": 16, "stream": True}
 
 @pytest.fixture
 async def ollama(backend: FakeBackend) -> AsyncIterator[Client]:
-    served = {"one": Served(backend, model="M1:latest", canonical="m1", kind="ollama", anthropic=True)}
+    speaks = frozenset({"anthropic", "responses"})
+    served = {"one": Served(backend, model="M1:latest", canonical="m1", kind="ollama", speaks=speaks)}
     async with running_node(served=served) as node, client(node) as one:
         yield one
 

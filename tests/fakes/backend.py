@@ -102,6 +102,11 @@ class Seen:
     answered_s: float | None = None
     """When the answer was written whole."""
 
+    @property
+    def probes(self) -> bool:
+        """Whether it only asks for a dialect."""
+        return self.body == b"{}" and self.target in {"/v1/messages/count_tokens", "/v1/responses"}
+
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
 
@@ -131,7 +136,7 @@ class FakeBackend:
     @property
     def asked(self) -> list[Seen]:
         """Requests other than health checks and listings."""
-        return [seen for seen in self.seen if seen.method == "POST" and seen.body != b"{}"]
+        return [seen for seen in self.seen if seen.method == "POST" and not seen.probes]
 
     context: ssl.SSLContext | None = None
     """Speak TLS."""
@@ -165,8 +170,8 @@ class FakeBackend:
     def behaviour(self, seen: Seen) -> Behaviour:
         if seen.target == "/fake":
             return Behaviour()
-        if seen.body == b"{}":
-            return Behaviour(status=404)  # it is only asked whether it speaks a dialect
+        if seen.probes:
+            return Behaviour(status=404)
         if seen.method == "POST":
             self.most_running = max(self.most_running, self.running)
         wish = seen.header("x-fake")
