@@ -98,7 +98,11 @@ class RouteTable:
         O(models): for those who ask seldom.
         """
         return self.named(asked) or by_scan(
-            {alias: route for route in reversed(self.models.values()) for alias in reversed(route.aliases)},
+            {
+                alias: route
+                for route in reversed(tuple(self.models.values()))
+                for alias in reversed(route.aliases)
+            },
             asked,
         )
 

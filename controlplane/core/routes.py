@@ -12,6 +12,7 @@ from typing import Final
 from controlplane.core.names import is_backend_name, is_model_name, is_spelling
 from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
+from swarmplane.merging import Offer, merge
 from swarmplane.routes import Endpoint, ModelRoute
 
 MOST_OF_A_NODE: Final = 2048
@@ -37,30 +38,41 @@ class NodeFacts:
 
 
 def compile_routes(
-    nodes: Iterable[NodeFacts], strategies: Mapping[ModelName, str] = MappingProxyType({})
+    nodes: Iterable[NodeFacts],
+    strategies: Mapping[ModelName, str] = MappingProxyType({}),
+    standing: Mapping[ModelName, ModelRoute] = MappingProxyType({}),
 ) -> Mapping[ModelName, ModelRoute]:
     """The routes of all models that any node has, or had and may have again, ordered by name.
 
     Endpoints are those that their owner reports ready, or loading (not ready: clients are told to wait); in
     order of their id. ``strategies`` are those set for single models. A name without endpoints stays known.
+    Which of them are one model, and its name, says :mod:`swarmplane.merging`; names of the routes that are
+    ``standing`` stay with whom they are.
     The order of ``nodes`` does not matter. Of one node at most ``MOST_OF_A_NODE`` count, and ``MOST_ALIKE``
     of one model; impossible names do not.
     O(endpoints log endpoints).
     """
-    found: dict[ModelName, dict[EndpointId, Endpoint]] = {}
+    offers: dict[EndpointId, Offer] = {}
+    found: dict[EndpointId, Endpoint] = {}
     for node in nodes:
         if node.forgotten:
             continue
         for backend, model in _models(node.inventory):
-            endpoints = found.setdefault(model.model, {})
             endpoint = _endpoint(node, backend, model)
+            key = endpoint_id(node.id, backend.name, model.name)
+            traits = model.traits
+            offers[key] = Offer(key, model.model, node.id, traits.digest, traits.quantization)
             if endpoint is not None:
-                endpoints[endpoint.id] = endpoint
+                found[key] = endpoint
+    names = {endpoint.id: route.name for route in standing.values() for endpoint in route.endpoints}
     return {
-        name: ModelRoute(
-            name, tuple(endpoints[key] for key in sorted(endpoints)), strategy=strategies.get(name, "")
+        one.name: ModelRoute(
+            one.name,
+            tuple(found[key] for key in one.endpoints if key in found),
+            one.further,
+            strategy=strategies.get(one.name, ""),
         )
-        for name, endpoints in sorted(found.items())
+        for one in merge(offers.values(), names)
     }
 
 

@@ -11,7 +11,7 @@ from controlplane.services.mirror import Mirror
 from controlplane.store.port import EventKind, KeyValue, Store
 from swarmplane.codec import records
 from swarmplane.errors import Code, NotFoundError
-from swarmplane.ids import BackendName, ModelName, NodeId
+from swarmplane.ids import BackendName, ModelName, NodeId, endpoint_id
 from swarmplane.inventory import BackendModel
 from swarmplane.routes import ModelRoute, RouteTable
 
@@ -121,9 +121,14 @@ class Catalog:
     def models(self, routes: tuple[ModelRoute, ...]) -> tuple[ModelFacts, ...]:
         """``routes`` with the copies that inventories show now; inventories are read once."""
         found: dict[ModelName, list[Replica]] = {route.name: [] for route in routes}
+        # A model may be called otherwise than its backend does; what no route has is found by its own name.
+        table = self._table.history.models.values()
+        names = {endpoint.id: route.name for route in table for endpoint in route.endpoints}
         for replica in self._replicas():
-            if replica.model.model in found:
-                found[replica.model.model].append(replica)
+            key = endpoint_id(replica.node, replica.backend, replica.model.name)
+            name = names.get(key, replica.model.model)
+            if name in found:
+                found[name].append(replica)
         return tuple(
             ModelFacts(route, tuple(sorted(found[route.name], key=lambda r: (r.node, r.backend))))
             for route in routes

@@ -92,8 +92,9 @@ class RouteController:
             self._wake.set()
 
     async def _reconcile(self) -> None:
-        wanted = with_aliases(compile_routes(self._facts(), self._strategies()), self._aliases())
         standing = self._table.history.models
+        compiled = compile_routes(self._facts(), self._strategies(), standing)
+        wanted = with_aliases(compiled, self._aliases())
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
         puts = ((r.name, Put(keyspace.route(r.name), records.route_value(r))) for r in changes.put)

@@ -278,6 +278,10 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         return
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
     candidates = resolution.candidates
+    if not candidates and (own := plan.view.own.get(hop.endpoint)) is not None and own.was_called(hop.model):
+        # It has another name here since the sender's table was made, or there already.
+        resolution = plane.routes.resolve(own.canonical, plane.clock_s(), local_only=True)
+        candidates = resolution.candidates
     if not candidates:
         raise not_here(hop.model, resolution, plane.draw())
     if len(candidates) > 1:

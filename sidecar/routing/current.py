@@ -22,7 +22,7 @@ from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, unready
 from sidecar.routing.stands import Group, Stands
 from sidecar.routing.uses import Uses
-from sidecar.routing.view import LONE, View, build_view, newcomers, own_endpoints
+from sidecar.routing.view import LONE, View, build_view, named, newcomers, own_endpoints
 from swarmplane.conditions import Condition
 from swarmplane.ids import EndpointId, NodeId, SwarmId
 from swarmplane.inventory import Inventory
@@ -111,7 +111,7 @@ class CurrentRoutes:
 
     def set_own(self, inventory: Inventory) -> None:
         """This host's backends show ``inventory``."""
-        own = own_endpoints(self._node, inventory)
+        own = named(self._node, self._view.table, own_endpoints(self._node, inventory))
         if own == self._view.own:
             return
         for key, found in own.items():

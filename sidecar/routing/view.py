@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sidecar.core.lookup import RouteIndex
+from sidecar.routing.own_names import own_names
 from swarmplane.ids import EndpointId, ModelName, NodeId, endpoint_id
 from swarmplane.inventory import Inventory, ModelState
 from swarmplane.routes import Endpoint, ModelRoute, RouteTable
@@ -24,6 +25,13 @@ class OwnEndpoint:
     canonical: ModelName
     state: ModelState
     healthy: bool
+    told: ModelName | None = None
+    """What its backend's people call it; None: the same."""
+
+    def was_called(self, name: str) -> bool:
+        """Whether ``name`` is another one that it has in tables made before or after ours."""
+        told = self.told or self.canonical
+        return name != self.canonical and (name == told or name.rpartition("@")[0] == told)
 
     @property
     def loading(self) -> bool:
@@ -83,6 +91,21 @@ def own_endpoints(node: NodeId, inventory: Inventory) -> Mapping[EndpointId, Own
     return MappingProxyType(own)
 
 
+def named(
+    node: NodeId, table: RouteTable, own: Mapping[EndpointId, OwnEndpoint]
+) -> Mapping[EndpointId, OwnEndpoint]:
+    """``own`` under the names that others use; the same where nothing changes."""
+    names = own_names(
+        node, table.models, {key: (one.told or one.canonical, one.endpoint) for key, one in own.items()}
+    )
+    if all(names[key] == one.canonical for key, one in own.items()):
+        return own
+    renamed = {
+        key: replace(one, canonical=names[key], told=one.told or one.canonical) for key, one in own.items()
+    }
+    return MappingProxyType(renamed)
+
+
 def build_view(
     node: NodeId,
     table: RouteTable,
@@ -97,6 +120,7 @@ def build_view(
 
     Rows of ``table`` about ``node`` that ``own`` does not replace are dropped where they are read.
     """
+    own = named(node, table, own)
     by_model: dict[ModelName, list[Endpoint]] = {}
     for found in own.values():
         by_model.setdefault(found.canonical, []).append(found.endpoint)
