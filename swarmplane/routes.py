@@ -58,6 +58,9 @@ class ModelRoute:
     strategy: str = ""
     """Balancing strategy for this model; empty: the swarm's default."""
     revision: int = 0
+    context: str = ""
+    """What is done about requests that would make a server load it again: ``strip``, ``warn`` or
+    ``passthrough``; empty: the swarm's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class RouteTable:
     nodes: Mapping[NodeId, NodeEntry] = field(default_factory=_none)
     denied: frozenset[SubjectId] = frozenset()
     default_strategy: str = "local_spillover"
+    default_context: str = ""
+    """As :attr:`ModelRoute.context`; empty: ``strip``."""
 
     def find(self, asked: str) -> ModelRoute | None:
         """The route for a name as a client wrote it: see :meth:`named`, then by alias, then by pattern.

@@ -40,6 +40,8 @@ class Poller:
         """Share of its context memory in use, at the last look; None: it does not tell."""
         self.residents: Mapping[str, Resident] = MappingProxyType({})
         """What it has loaded with which context, by its own spelling, at the last look."""
+        self.looks = 0
+        """Probes that are over."""
         self._shelf = Shelf()
         self._changed = changed
         self._wake = asyncio.Event()
@@ -57,6 +59,7 @@ class Poller:
             self._wake.clear()
             finding = await prober.probe(self.spec, self._kind, self._shelf)
             self._apply(finding)
+            self.looks += 1
             await asyncio.sleep(_LEAST_GAP_S)
             if finding.more:
                 continue

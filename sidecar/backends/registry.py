@@ -50,6 +50,11 @@ class BackendRegistry:
         """All backends, ordered by name."""
         return self._inventory
 
+    @property
+    def settled(self) -> bool:
+        """Whether every backend was looked at: what the inventory does not list is not there."""
+        return all(poller.looks for poller in self._polled.values())
+
     def kv_used(self, name: BackendName) -> float | None:
         """Share of a backend's context memory in use, at the last look; None: unknown."""
         poller = self._polled.get(name)
@@ -59,6 +64,16 @@ class BackendRegistry:
         """How ``model``, by the backend's spelling, is loaded there, at the last look; None: it is not."""
         poller = self._polled.get(name)
         return poller.residents.get(model) if poller is not None else None
+
+    def looks(self, name: BackendName) -> int:
+        """How often it was looked at so far; counted when a look is over. 0 where its owner observes it."""
+        poller = self._polled.get(name)
+        return poller.looks if poller is not None else 0
+
+    def look(self, name: BackendName) -> None:
+        """Look at it soon: something changed there."""
+        if name in self._polled:
+            self._polled[name].wake()
 
     def subscribe(self, callback: Callable[[Inventory], None]) -> None:
         """Call ``callback`` on the loop, with the new inventory, after every change of it."""

@@ -23,6 +23,7 @@ from sidecar.dataplane.recording import context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.staking import ended
 from sidecar.dataplane.state import State
+from sidecar.dialects.translate import COUNT_TOKENS
 from sidecar.telemetry.record import REJECTED
 from swarmplane.errors import SwarmError
 
@@ -72,7 +73,8 @@ class Attempts(State):
             self._begin_stake(candidate)
         if candidate.local:
             line = self._plane.owner.lines.get(candidate.endpoint.id)
-            if line is not None:
+            # What is only counted takes no slot.
+            if line is not None and self.request.head.path != COUNT_TOKENS:
                 self._enter(line, candidate)
                 return
         self._attempt(candidate, fresh=False)
@@ -288,6 +290,9 @@ class Attempts(State):
         if self._stake is not None:
             self._stake.over(self._plane.clock_s())
             self._stake = None
+        plan, candidate = self.plan, self._candidate
+        if plan is not None and plan.suit is not None and candidate is not None and candidate.local:
+            self._plane.contexts.ended(plan.suit, candidate.endpoint)
         if self._budgeted:
             self._budgeted = False
             end_retry(self._plane)

@@ -28,6 +28,7 @@ ROUTING_KEYS: Final = frozenset(
         "max_tokens",
         "max_completion_tokens",
         "max_output_tokens",
+        "options",
     }
 )
 EXTRAS: Final = ("fallback_models", "fallback")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.candidate import Candidate, permitted
 from sidecar.core.cost import Ask
+from sidecar.core.limits import Limits
 from sidecar.core.overlay import Overlay
 from sidecar.core.strategies import effective, order
 from sidecar.dataplane.asking import Order, prompt_spans, read_ask
@@ -17,12 +18,14 @@ from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
 from sidecar.dataplane.refusals import RefusedError, elsewhere, not_here, unpinned, unready
 from sidecar.dataplane.request import Head, Request
+from sidecar.dataplane.suiting import limits_of, suited
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.resolution import Resolution
 from sidecar.routing.view import View
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
 
 if TYPE_CHECKING:
+    from sidecar.dataplane.contexts import Suit
     from sidecar.dataplane.server import DataPlane
     from swarmplane.credentials.tls import PeerIdentity
 
@@ -67,6 +70,7 @@ class Plan:
         "model",
         "origin",
         "stateless",
+        "suit",
         "view",
     )
 
@@ -82,6 +86,8 @@ class Plan:
         """Candidates not asked yet; ``pop`` gives the next one."""
         self.ask: Ask | None = None
         """What choosing knows of the request; None where there was no choice: then nothing is recorded."""
+        self.suit: Suit | None = None
+        """What was read of it, where not every endpoint suits it; None: nobody had to look."""
         self.hop: Hop | None = None
         self.stateless = True
         self.deadline_s = _NEVER
@@ -97,10 +103,10 @@ class Sole:
         self._routes = routes
         self._view: View | None = None
         self._overlay: Overlay | None = None
-        self._found: dict[str, tuple[str, Candidate]] = {}
+        self._found: dict[str, tuple[str, Candidate, Limits]] = {}
 
-    def find(self, asked: str, view: View) -> tuple[str, Candidate] | None:
-        """Canonical name and endpoint, if they are known to be all there is."""
+    def find(self, asked: str, view: View) -> tuple[str, Candidate, Limits] | None:
+        """Canonical name, endpoint and its limits, if they are known to be all there is."""
         if view is not self._view or self._routes.overlay is not self._overlay:
             self._view, self._overlay = view, self._routes.overlay
             self._found.clear()
@@ -117,7 +123,8 @@ class Sole:
             return
         if overlay.gone or overlay.ejected or overlay.full:
             return
-        self._found[asked] = (route.name, resolution.candidates[0])
+        candidate = resolution.candidates[0]
+        self._found[asked] = (route.name, candidate, Limits((candidate.endpoint,)))
 
 
 def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, now_s: float) -> Plan:
@@ -134,7 +141,7 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     if peer is not None:
         if head.hop is None:
             head.hop = read_hop(head.options, peer.node)
-        _plan_owner(plane, plan, head.hop, now_s)
+        _plan_owner(plane, request, plan, now_s)
         if plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
     elif head.plain:
@@ -161,8 +168,9 @@ def _is_unstored(path: bytes, content: Peek) -> bool:
 def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     known = plane.sole.find(plan.asked, plan.view)
     if known is not None:
-        plan.model, candidate = known
+        plan.model, candidate, limits = known
         plan.left = [candidate]
+        suited(plane, request, plan, plan.left, limits)
         if candidate.local and plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
         return
@@ -171,6 +179,7 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     if several is not None:
         group, candidates = several
         plan.model = group.route.name
+        candidates = suited(plane, request, plan, candidates, group.limits)
         _order(plane, request, plan, candidates, group.strategy, now_s=now_s)
         return
     resolution = plane.routes.resolve(plan.asked, now_s)
@@ -207,6 +216,7 @@ def _choose(
     if not candidates:
         raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
     plan.model = resolution.model or plan.asked
+    candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     head = request.head
     route = resolution.route
     strategy = effective(
@@ -261,7 +271,8 @@ def _by_policy(head: Head, ask: Ask) -> Ask:
     )
 
 
-def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> None:
+def _plan_owner(plane: DataPlane, request: Request, plan: Plan, now_s: float) -> None:
+    hop = request.head.hop
     if hop is None:
         raise InvalidRequestError("a peer's request needs hop headers that name its sender and the model")
     plan.hop = hop
@@ -275,6 +286,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
     known = plane.own_sole.find(hop.model, plan.view)
     if known is not None:
         plan.left = [known[1]]
+        suited(plane, request, plan, plan.left, known[2])
         return
     resolution = plane.routes.resolve(hop.model, plane.clock_s(), local_only=True)
     candidates = resolution.candidates
@@ -284,6 +296,7 @@ def _plan_owner(plane: DataPlane, plan: Plan, hop: Hop | None, now_s: float) -> 
         candidates = resolution.candidates
     if not candidates:
         raise not_here(hop.model, resolution, plane.draw())
+    candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     if len(candidates) > 1:
         candidates = order(candidates, "least_load", plane.draw())[::-1]
         plan.ask = Ask(plan.model)

@@ -9,6 +9,7 @@ from swarmplane.ids import BackendName
 
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
+    from sidecar.core.residents import Resident
 
 
 class Backends(Protocol):
@@ -20,6 +21,15 @@ class Backends(Protocol):
 
     def report_failure(self, name: BackendName) -> None:
         """It could not be connected to: look at it now."""
+
+    def resident(self, name: BackendName, model: str) -> Resident | None:
+        """How ``model``, by the backend's spelling, was loaded there at the last look; None: it was not."""
+
+    def looks(self, name: BackendName) -> int:
+        """How often it was looked at so far; counted when a look is over."""
+
+    def look(self, name: BackendName) -> None:
+        """Look at it soon: something changed there."""
 
     def report_missing_model(self, name: BackendName, model: str) -> None:
         """It answered that it does not have a model it had listed."""

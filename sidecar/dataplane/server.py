@@ -17,6 +17,7 @@ from typing import Any, Final
 from sidecar.dataplane import local
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.connection import ClientConnection
+from sidecar.dataplane.contexts import Contexts
 from sidecar.dataplane.counters import Counters
 from sidecar.dataplane.draining import ACCEPTED_S, served
 from sidecar.dataplane.exchange import Exchange
@@ -106,7 +107,7 @@ class DataPlane:
         self.now_s, self.awake_s = time.monotonic(), 0.0
         """At the last tick, good enough to notice silence; and when we last noticed that we had not run."""
         self.born_s = time.time()
-        self.writer = Writer(self)
+        self.writer, self.contexts = Writer(self), Contexts(backends, clock)
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
         self.sole, self.own_sole = Sole(routes), Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)

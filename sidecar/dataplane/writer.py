@@ -17,6 +17,7 @@ from sidecar.routing.view import View
 
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
+    from sidecar.dataplane.contexts import Suit
     from sidecar.dataplane.server import DataPlane
     from sidecar.dialects.translate import Outgoing
 
@@ -46,6 +47,15 @@ class Writer:
 
         ``outgoing``: what is sent instead, to a backend of another dialect.
         """
+        body, rename = self._spelled(request, plan, candidate, outgoing)
+        if plan.suit is not None and candidate.local:
+            path = request.head.path if outgoing is None else outgoing.path
+            body = self._plane.contexts.adapt(plan.suit, candidate, path, body)
+        return body, rename
+
+    def _spelled(
+        self, request: Request, plan: Plan, candidate: Candidate, outgoing: Outgoing | None
+    ) -> tuple[Body, bytes]:
         if outgoing is not None:
             return outgoing.body, b""
         content = plan.content
@@ -171,6 +181,8 @@ class Writer:
             served = self._served.get(candidate.endpoint.id)
         if served is None:
             served = self._served_by(plan, candidate, headers)
+        if plan.suit is not None:
+            served += suit_lines(plan.suit, candidate, headers)
         if plan.hop is not None:
             # The sender tells its client the rest; what varies stands last, see :mod:`.repeat`.
             load = self._plane.upstreams.load_line(candidate)
@@ -216,6 +228,14 @@ class Writer:
         if candidate.local:
             lines += b"x-swarm-backend: %b\r\n" % to_header(candidate.endpoint.backend)
         return lines
+
+
+def suit_lines(suit: Suit, candidate: Candidate, headers: list[Header]) -> bytes:
+    """What was changed for the request to suit ``candidate``; a peer says so in its ``headers``."""
+    if candidate.local:
+        return suit.lines()
+    lowered = find(headers, b"x-swarm-max-tokens")
+    return b"x-swarm-max-tokens: %b\r\n" % lowered.encode("latin-1") if lowered else b""
 
 
 def _forwarded(head: Head) -> bytes:

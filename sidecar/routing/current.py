@@ -9,7 +9,7 @@ from typing import Final
 
 from sidecar.core import overlay as overlays
 from sidecar.core.breaker_group import Admission
-from sidecar.core.candidate import Candidate
+from sidecar.core.candidate import Candidate, Facts
 from sidecar.core.candidates import Candidates
 from sidecar.core.choosing import FULL_SCAN
 from sidecar.core.load import EndpointLoad
@@ -389,6 +389,10 @@ class CurrentRoutes:
             return balancer.started(found, now_s) if balancer.returned else found
 
         return Candidates(admission.endpoints, self._node, make)
+
+    def facts_of(self, endpoint: Endpoint) -> Facts:
+        """What its owner tells of ``endpoint`` and of the host it is on."""
+        return self._conditions.of(endpoint)
 
     def candidate(self, endpoint: Endpoint, now_s: float) -> Candidate:
         """``endpoint`` of the present view with what is known of it at ``now_s``."""

@@ -13,6 +13,7 @@ from typing import Final
 from sidecar.core.candidate import Candidate
 from sidecar.core.candidates import Candidates, Places
 from sidecar.core.choosing import FULL_SCAN
+from sidecar.core.limits import Limits
 from sidecar.core.load import FRESH_S, EndpointLoad, Estimate, Seen, estimate
 from sidecar.core.strategies import effective
 from sidecar.routing.conditions import Conditions
@@ -42,7 +43,7 @@ class Stand:
 class Group:
     """A model's endpoints that may serve, where they are several and nothing was learned of them."""
 
-    __slots__ = ("endpoints", "places", "route", "stands", "strategy")
+    __slots__ = ("endpoints", "limits", "places", "route", "stands", "strategy")
 
     def __init__(self, route: ModelRoute, strategy: str, stands: list[Stand], own: NodeId) -> None:
         self.route = route
@@ -51,6 +52,7 @@ class Group:
         self.stands = stands
         self.endpoints = [stand.endpoint for stand in stands]
         self.places = Places(self.endpoints, own)
+        self.limits = Limits(self.endpoints)
 
 
 class Stands:

@@ -1,0 +1,60 @@
+"""What a set of endpoints can do in common: most requests suit all of them, and that is seen at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from sidecar.core.capability import AUDIO, BY_PATH, CHAT, TOOLS, VISION
+from sidecar.core.context import RELOADING
+from sidecar.core.cost import RESERVED_TOKENS
+from sidecar.core.prefix import BYTES_PER_TOKEN
+from swarmplane.routes import Endpoint
+
+ANSWER_KEYS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Members of bodies that say how long an answer may get, as OpenAI and Anthropic call them."""
+_ANSWER_KEYS: Final = frozenset(ANSWER_KEYS)
+_MARKS: Final = ((VISION, (b'"image', b'"input_image')), (AUDIO, (b'"input_audio', b'"audio')))
+"""What a body that needs more than text has in it somewhere."""
+
+
+class Limits:
+    """Of endpoints that never change."""
+
+    __slots__ = ("_bytes", "_common", "_reloading")
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        there = list(endpoints)
+        known = [endpoint.context_length for endpoint in there if endpoint.context_length]
+        # Prompts of a body so small fit everywhere, with a short answer.
+        self._bytes = max((min(known) - RESERVED_TOKENS - 1) * BYTES_PER_TOKEN, 1) if known else 0
+        told = [frozenset(e.traits.capabilities) for e in there if e.traits.capabilities]
+        common = frozenset[str]().union(*told).intersection(*told) if told else None
+        if common is not None and "completion" in common:
+            common |= {CHAT}
+        self._common = common
+        self._reloading = any(endpoint.kind == RELOADING for endpoint in there)
+
+    def suit(self, path: bytes, members: Collection[str], body: bytes | bytearray) -> bool:
+        """Whether a request suits all of them, whatever it means in detail. 0.2 µs where nothing is known.
+
+        False does not say that it does not: then it has to be looked at.
+
+        Args:
+            path: What is asked for.
+            members: Top-level keys of the body.
+            body: The whole of it.
+        """
+        if self._reloading:
+            return False
+        if self._bytes and (len(body) > self._bytes or not _ANSWER_KEYS.isdisjoint(members)):
+            return False
+        common = self._common
+        if common is None:
+            return True
+        word = BY_PATH.get(path)
+        if word is None:
+            return True
+        if word not in common or ("tools" in members and TOOLS not in common):
+            return False
+        return all(name in common or not any(mark in body for mark in marks) for name, marks in _MARKS)
