@@ -95,14 +95,21 @@ def etcd_access(settings: Settings) -> EtcdAccess | None:
         if secured
         else None
     )
-    password = (_content(etcd.password_file, "etcd.password_file") or b"").decode().partition("\n")[0]
     return EtcdAccess.of(
         etcd.endpoints,
         tls=tls,
         user=etcd.user,
-        password=password.strip(),
+        password=_password(etcd.password_file),
         prefix=etcd.prefix or f"/swarmplane/{settings.swarm.name}/",
     )
+
+
+def _password(path: Path | None) -> str:
+    try:
+        return (_content(path, "etcd.password_file") or b"").decode().partition("\n")[0].strip()
+    except UnicodeDecodeError:
+        # Not the error itself: it quotes the content.
+        raise InvalidRequestError(f"etcd.password_file: {path} is not UTF-8 text") from None
 
 
 def _content(path: Path | None, key: str) -> bytes | None:

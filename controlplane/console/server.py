@@ -64,9 +64,11 @@ class Console:
     def _own_routes(self) -> list[web.RouteDef]:
         return [web.get("/store", self._store_page), web.post("/reload", self._reload_now)]
 
-    async def _store_page(self, _request: web.Request) -> web.Response:
+    async def _store_page(self, request: web.Request) -> web.Response:
         if self._store is None:
             raise web.HTTPNotFound
+        if not _near(request):
+            return _elsewhere("this is told on the machine itself only; ask there")
         return web.json_response({"schema": "controlplane.store/v1", **await self._store()})
 
     def _open_routes(self) -> list[web.RouteDef]:
@@ -89,15 +91,8 @@ class Console:
             await runner.cleanup()
 
     async def _reload_now(self, request: web.Request) -> web.Response:
-        # A page in a browser on this machine comes from loopback too, and names its origin; a proxy forwards.
-        foreign = request.headers.keys() & {hdrs.ORIGIN, "Forwarded", "X-Forwarded-For"}
-        try:
-            near = ipaddress.ip_address(request.remote or "").is_loopback
-        except ValueError:
-            near = False
-        if foreign or not near or self._reload is None:
-            message = "this takes effect from the machine itself only; run it there"
-            return web.json_response({"error": {"message": message, "code": "forbidden"}}, status=403)
+        if not _near(request) or self._reload is None:
+            return _elsewhere("this takes effect from the machine itself only; run it there")
         try:
             found = await asyncio.to_thread(self._reload)
         except SwarmError as error:
@@ -121,3 +116,25 @@ class Console:
         return web.Response(
             body=render(await self._figures()).encode(), headers={"content-type": CONTENT_TYPE}
         )
+
+
+def _near(request: web.Request) -> bool:
+    """Whether a program on this machine asks.
+
+    A page in a browser on this machine comes from loopback too; it names its origin, or was brought here
+    under a name of its own. A proxy says that it forwards.
+    """
+    if request.headers.keys() & {hdrs.ORIGIN, "Forwarded", "X-Forwarded-For"}:
+        return False
+    host, caller = request.url.host or "", request.remote or ""
+    own = request.get_extra_info("sockname") or ("",)
+    try:
+        if host != "localhost":
+            ipaddress.ip_address(host)
+        return caller == own[0] or ipaddress.ip_address(caller).is_loopback
+    except ValueError:
+        return False
+
+
+def _elsewhere(message: str) -> web.Response:
+    return web.json_response({"error": {"message": message, "code": "forbidden"}}, status=403)

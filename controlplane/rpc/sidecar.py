@@ -123,7 +123,7 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
         uses = (ModelName(name) for name in load.uses[:MOST_USES] if len(name) <= _MAX_TEXT)
         more = pushes.loads.take(session, entries, uses)
         if more:
-            pushes.sharing.greet(session)
+            pushes.sharing.tell_of(session, more)
 
     def _take_shared(self, session: Session, message: pb.SidecarMessage, kind: str | None) -> None:
         """What others are told of, or asked for; EngineStatus is for people at the node itself as yet.

@@ -15,6 +15,8 @@ from swarmplane.ids import EndpointId, ModelName, NodeId
 
 MOST_USES: Final = 64
 """Models that a node may say it uses; of more the first count."""
+REMEMBERED_S: Final = 10.0
+"""So long a model counts as used after it was named last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Hearing:
 @dataclass(frozen=True, slots=True)
 class _Known:
     version: int
+    features: frozenset[str]
     uses: frozenset[ModelName] | None
     hearing: Hearing | None
 
@@ -41,6 +44,8 @@ class Audience:
         self._apertures = Apertures()
         self._changed = True
         self._known: dict[NodeId, _Known] = {}
+        self._named: dict[NodeId, dict[ModelName, float]] = {}
+        """When each node named each model last; the one named longest ago first."""
         table.subscribe(self._news)
 
     def hearing(self, session: Session) -> Hearing | None:
@@ -51,10 +56,9 @@ class Audience:
             self._apertures.replace(
                 {name: tuple(endpoint.id for endpoint in route.endpoints) for name, route in models.items()}
             )
-        known = self._known.get(session.node)
-        if known is None or known.version != self._apertures.version or known.uses != session.uses:
-            known = _Known(self._apertures.version, session.uses, self._hearing(session))
-            self._known[session.node] = known
+        known, now = self._known.get(session.node), (self._apertures.version, session.features, session.uses)
+        if known is None or (known.version, known.features, known.uses) != now:
+            known = self._known[session.node] = _Known(*now, self._hearing(session))
         return known.hearing
 
     def endpoints(self, session: Session, told: frozenset[EndpointId]) -> frozenset[EndpointId]:
@@ -67,10 +71,20 @@ class Audience:
         hearing = self.hearing(session)
         return told if hearing is None else told & hearing.nodes
 
-    def uses(self, session: Session, models: Iterable[ModelName]) -> frozenset[EndpointId]:
-        """The node says which models its clients use. Returns endpoints that it was not told of before."""
+    def uses(self, session: Session, models: Iterable[ModelName], now_s: float) -> frozenset[EndpointId]:
+        """The node says which models its clients use. Returns endpoints that it was not told of before.
+
+        A model counts for ``REMEMBERED_S`` after it was named last: clients that take turns between two do
+        not have everything told again at each turn.
+        """
         before = self.hearing(session)
-        session.uses = frozenset(list(models)[:MOST_USES])
+        named = self._named.setdefault(session.node, {})
+        for model in list(models)[:MOST_USES]:
+            named.pop(model, None)
+            named[model] = now_s
+        while named and (len(named) > MOST_USES or now_s - next(iter(named.values())) > REMEMBERED_S):
+            del named[next(iter(named))]
+        session.uses = frozenset(named)
         after = self.hearing(session)
         if after is None:
             return frozenset()
@@ -79,6 +93,7 @@ class Audience:
     def drop(self, node: NodeId) -> None:
         """It left."""
         self._known.pop(node, None)
+        self._named.pop(node, None)
 
     def _hearing(self, session: Session) -> Hearing | None:
         says = features.INTEREST in session.features

@@ -57,8 +57,8 @@ class Denials:
         while True:
             try:
                 await self._follow()
-            except CompactedError:
-                continue
+            except CompactedError as error:
+                log.warning("denials.overtaken", reason=error.message)
             except StoreUnavailableError as error:
                 log.warning("denials.lost_store", reason=error.message)
             await self._clock.sleep(_RETRY_S)

@@ -24,7 +24,7 @@ from swarmplane.codec import records
 from swarmplane.credentials.authority import Authority, found_authority
 from swarmplane.credentials.files import credential_exists
 from swarmplane.credentials.names import control_subject
-from swarmplane.datadir import DataDir, write_atomically
+from swarmplane.datadir import DataDir, make_private, write_atomically
 from swarmplane.errors import FailedPreconditionError
 from swarmplane.ids import SwarmId, random_id
 
@@ -143,8 +143,8 @@ def _read_secret(path: Path) -> SwarmSecret:
 def _read_or_make_secret(path: Path, *, made: bool) -> SwarmSecret:
     if path.exists() or not made:
         return _read_secret(path)
-    # A new directory is private before anything stands in it.
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A new directory, and each that it is in, is private before anything stands in it.
+    make_private(path.parent)
     value = secrets.token_bytes(SECRET_BYTES)
     write_atomically(path, value)
     return SwarmSecret(value)

@@ -73,14 +73,16 @@ class Loads:
                         session.outbox.mark_loads(endpoints)
             await self._clock.sleep(self.interval_s)
 
-    def take(self, session: Session, entries: Iterable[LoadEntry], uses: Iterable[ModelName]) -> bool:
+    def take(
+        self, session: Session, entries: Iterable[LoadEntry], uses: Iterable[ModelName]
+    ) -> frozenset[EndpointId]:
         """The node says what its endpoints carry, and which models its clients use.
 
-        Returns whether it hears of more endpoints from now on.
+        Returns endpoints of which it is told from now on, and was not before.
         """
         more: frozenset[EndpointId] = frozenset()
         if features.INTEREST in session.features:
-            more = self._audience.uses(session, uses)
+            more = self._audience.uses(session, uses, self._clock.now_s())
             session.outbox.mark_loads(more)
         fresh = self._board.fold(session.node, entries, self._clock.now_s())
         self._fresh |= fresh
@@ -88,7 +90,7 @@ class Loads:
             self._news.set()
             for act in self._subscribers:
                 act(fresh)
-        return bool(more)
+        return more
 
     def take_others(self, entries: Iterable[LoadEntry]) -> None:
         """Another instance says what endpoints of its nodes carry; who is connected here says it himself."""

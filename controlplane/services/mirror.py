@@ -128,8 +128,13 @@ class Mirror:
                     fresh = True
                 async with asyncio.timeout(_RELIST_S):
                     await self._follow()
-            except (CompactedError, TimeoutError):
+            except TimeoutError:
                 fresh = False
+            except CompactedError as error:
+                # Listing takes longer than somebody keeps the past; at full speed it would be no better.
+                fresh = False
+                log.warning("mirror.overtaken", reason=error.message)
+                await self._clock.sleep(_RETRY_S)
             except StoreUnavailableError as error:
                 self.outages += 1
                 log.warning("mirror.lost_store", reason=error.message)

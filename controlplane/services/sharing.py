@@ -57,8 +57,13 @@ class Sharing:
             await self._clock.sleep(GATHER_S)
 
     def greet(self, session: Session) -> None:
-        """A stream begins, or hears of more: it is told everything."""
+        """A stream begins: it is told everything."""
         self._mark(session, frozenset(self._conditions.nodes), frozenset(self._prefixes.endpoints))
+
+    def tell_of(self, session: Session, endpoints: frozenset[EndpointId]) -> None:
+        """A stream hears of ``endpoints`` from now on: it is told what is known of them and their nodes."""
+        nodes = self._conditions.nodes & frozenset(map(owner_of, endpoints))
+        self._mark(session, nodes, self._prefixes.endpoints & endpoints)
 
     def take_condition(self, session: Session, condition: Condition) -> None:
         """The node says how it is."""

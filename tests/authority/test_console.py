@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
+from functools import partial
 
 import pytest
 
@@ -82,10 +83,11 @@ def test_a_histogram_counts_up_to_its_end() -> None:
     ]
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
+def _get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
     try:
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with opener.open(asked, timeout=20) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -110,6 +112,9 @@ async def test_readiness_gives_its_reason(reason: str, status: int) -> None:
     async with Console(figures, unready, store).serving(bound):
         shown, page = await asyncio.to_thread(_get, port, "/store")
         assert (shown, json.loads(page)) == (200, {"schema": "controlplane.store/v1", "kind": "embedded"})
+        for foreign in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Forwarded": "for=1"}):
+            refused = await asyncio.to_thread(partial(_get, port, "/store", **foreign))
+            assert refused[0] == 403, "a page in a browser, or a proxy, is not this machine"
         got, body = await asyncio.to_thread(_get, port, "/readyz")
         assert (got, json.loads(body).get("reason", "")) == (status, reason)
         assert await asyncio.to_thread(_get, port, "/healthz") == (200, b'{"status": "ok"}')

@@ -55,6 +55,15 @@ def test_what_makes_no_sense_is_said(tmp_path: Path, arguments: list[str], words
         access(tmp_path, "--etcd", "http://a:2379", *arguments)
 
 
+def test_a_password_that_is_no_text_is_said_without_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"sesame\xff\xfe")
+    arguments = ("--etcd", "http://a:2379", "--etcd-user", "x")
+    with pytest.raises(InvalidRequestError, match="not UTF-8") as caught:
+        access(tmp_path, *arguments, "--etcd-password-file", str(tmp_path / "password"))
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__suppress_context__, "nor in a traceback"
+
+
 @pytest.mark.parametrize("endpoint", ["ftp://a:2379", "a:99999", "http://"])
 def test_an_endpoint_is_an_address(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"etcd\.endpoints"):

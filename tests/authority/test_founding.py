@@ -54,6 +54,20 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="modes mean nothing")
+async def test_a_secret_and_all_that_is_made_for_it_are_private(tmp_path: Path) -> None:
+    root = tmp_path / "new" / "deep" / "data"
+    before = os.umask(0)
+    try:
+        async with EmbeddedStore.open(tmp_path / "elsewhere" / "store.db", clock=SystemClock()) as store:
+            await found(store, root)
+    finally:
+        os.umask(before)
+    made = [root / "controlplane", root, root.parent, root.parent.parent]
+    assert [mode(one) for one in made] == [0o700] * 4
+    assert mode(root / "controlplane" / "swarm-secret") == 0o600
+
+
 async def test_what_founding_leaves(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         authority = await found(store, tmp_path)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from structlog.testing import capture_logs
+
 from controlplane.core.loads import MOST_OF_A_NODE
-from swarmplane.ids import BackendName
+from controlplane.services import keyspace, routes
+from swarmplane.ids import BackendName, ModelName
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.v1 import sidecar_pb2 as pb
 from tests.fakes.authority import until
@@ -73,3 +77,38 @@ async def test_conditions_and_digests_of_absurd_size_are_cut(plane: Plane) -> No
         await good.knows("n", 1)
         assert not good.ended
         assert sum(told.ByteSize() for told in good.conditions) < 500_000
+
+
+async def test_a_route_that_no_transaction_holds_holds_up_no_other(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: the check dropped or moved; the standing route taken away; said at every look, or once only."""
+    _, credential = await plane.node("one")
+    large = "l" * 120
+    with capture_logs() as logs:
+
+        def said() -> list[str]:
+            return [line["model"] for line in logs if line["event"] == "route.too_large"]
+
+        async with plane.stream(credential) as end:
+            await end.has(inventory("n"))
+            await end.knows("n", 1)
+            stored = await plane.store.get(keyspace.route(ModelName("n")))
+            assert stored is not None
+            limit = len(stored.value)
+            monkeypatch.setattr(routes, "MOST_BYTES", limit)
+            await end.has(inventory("n", "o", large))
+            await end.knows("o", 1)
+            await end.has(inventory("p", large))
+            await end.knows("p", 1)
+            await end.knows("o", -1)
+            assert end.ready(large) == -1
+            assert said() == [large]
+            monkeypatch.setattr(routes, "MOST_BYTES", 10 * limit)
+            await end.has(inventory("q", large))
+            await end.knows(large, 1)
+            monkeypatch.setattr(routes, "MOST_BYTES", limit)
+            await end.has(inventory("r", large, state=ModelState.LOADING))
+            await until(lambda: "r" in end.table.models)
+            assert end.ready(large) == 1, "the one that stands goes on"
+            assert said() == [large, large]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from controlplane.services import audience
 from swarmplane import features
 from swarmplane.codec.conditions import condition_to_pb
 from swarmplane.codec.load import (
@@ -29,7 +32,10 @@ def told(end: SidecarEnd) -> set[str]:
     return {entry.endpoint_id.rpartition("/")[2] for entry in end.loads}
 
 
-async def test_a_stream_hears_of_the_models_in_use_alone(plane: Plane) -> None:
+async def test_a_stream_hears_of_the_models_in_use_alone(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audience, "REMEMBERED_S", 0.0)
     big, big_credential = await plane.node("big")
     _, ada_credential = await plane.node("ada")
     _, old_credential = await plane.node("old")
@@ -54,6 +60,57 @@ async def test_a_stream_hears_of_the_models_in_use_alone(plane: Plane) -> None:
         await owner.send(load=load(big, *MODELS))
         await until(lambda: told(ada) == {"m5"})
         assert plane.control.pushes.loads.interval_s == 0.25
+
+
+async def test_models_that_take_turns_are_told_of_once(plane: Plane) -> None:
+    """Kills: only the last word counts; whoever hears of more is told all again; no end of what counts."""
+    big, big_credential = await plane.node("big")
+    bob, bob_credential = await plane.node("bob")
+    _, ada_credential = await plane.node("ada")
+    async with (
+        plane.stream(big_credential) as owner,
+        plane.stream(bob_credential) as other,
+        plane.stream(ada_credential) as ada,
+    ):
+        await owner.has(inventory(*MODELS))
+        await other.has(inventory("alone"))
+        await ada.knows("m69", 1)
+        await ada.knows("alone", 1)
+        for end in (owner, other):
+            await end.send(condition=condition_to_pb(Condition(valid_s=30.0)))
+        sharing = plane.control.pushes.sharing
+        await until(lambda: sharing.known_of([big, bob])[0] == {big, bob})
+        await ada.send(load=pb.Load(uses=["alone"]))
+        await until(lambda: [one.node_id for one in ada.conditions] == [bob])
+        for model in ("m1", "alone", "m1", "alone", "m2"):
+            await ada.send(load=pb.Load(uses=[model]))
+        await until(lambda: {one.node_id for one in ada.conditions} == {big, bob})
+        session = plane.control.sessions.open[ada.node]
+        await until(lambda: sorted(session.uses or ()) == ["alone", "m1", "m2"])
+        assert [one.node_id for one in ada.conditions].count(bob) == 1
+        others = sorted(f"x{n}" for n in range(audience.MOST_USES))
+        await ada.send(load=pb.Load(uses=others))
+        await until(lambda: sorted(session.uses or ()) == others)
+
+
+async def test_a_stream_is_told_by_what_it_hears_now(plane: Plane) -> None:
+    """Kills: what a node heard before its update to a version that names its models."""
+    _, big_credential = await plane.node("big")
+    ada, credential = await plane.node("ada")
+    older = tuple(feature for feature in features.ALL if feature != features.INTEREST)
+    async with plane.stream(big_credential) as owner:
+        await owner.has(inventory(*MODELS))
+        async with plane.stream(credential, incarnation="one", speaks=older) as old:
+            await old.knows("m69", 1)
+            heard = plane.control.pushes._audience.hearing
+            before = heard(plane.control.sessions.open[ada])
+            assert before is not None
+            assert len(before.endpoints) == len(MODELS)
+            async with plane.stream(credential, incarnation="one") as new:
+                await new.knows("m69", 1)
+                after = heard(plane.control.sessions.open[ada])
+                assert after is not None
+                assert after.endpoints == frozenset()
 
 
 async def test_a_stream_hears_how_those_nodes_are(plane: Plane) -> None:

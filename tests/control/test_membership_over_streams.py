@@ -9,8 +9,10 @@ import grpc
 import pytest
 
 from controlplane.core.membership import Standing
+from controlplane.services import keyspace, membership
+from swarmplane.codec import records
 from swarmplane.credentials.files import Credential
-from swarmplane.ids import ModelName, NodeId
+from swarmplane.ids import ModelName, NodeId, SubjectId
 from swarmplane.v1 import node_pb2, node_pb2_grpc
 from tests.fakes.authority import until
 from tests.fakes.clock import FakeClock
@@ -272,13 +274,39 @@ async def test_a_removed_node_is_denied_and_its_models_are_forgotten(plane: Plan
         assert answer.node_id == b
         await ada.knows("llama", -1)
         await until(lambda: b not in ada.table.nodes)
-        await until(lambda: ada.policy is not None and b in ada.policy.denied)
+        await until(lambda: ada.policy is not None and SubjectId(b) in ada.policy.denied)
         await until(lambda: bob.ended)
         left = await plane.everything("audit/", "denied/")
         assert not any(b in key or key.endswith("/bob") for key in left)
     async with plane.stream(b_credential, welcomed=False) as bob:
         await until(lambda: bob.ended)
         assert bob.status is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_node_that_is_deleted_while_others_are_removed_stops_nobody(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: its record looked up without asking whether there is one; all that follow left out."""
+    names = [(await plane.node(name))[0] for name in ("one", "two", "three")]
+    ordered = sorted(names)
+    monkeypatch.setattr(membership, "_BATCH", 1)
+    await until(lambda: plane.control.leadership.leading)
+    transact, first = plane.store.transact, True
+
+    async def interfering(*arguments: Any, **more: Any) -> Any:
+        nonlocal first
+        if first:
+            first = False
+            await plane.store.delete(keyspace.node(ordered[1]))
+            await plane.control.mirror.reached(await plane.store.revision())
+        return await transact(*arguments, **more)
+
+    monkeypatch.setattr(plane.store, "transact", interfering)
+    await plane.control.membership._remove(ordered)
+    found = {node: await plane.store.get(keyspace.node(node)) for node in ordered}
+    assert found[ordered[1]] is None
+    gone = {n: records.parse(records.Node, kv.value).gone for n, kv in found.items() if kv is not None}
+    assert gone == {ordered[0]: True, ordered[2]: True}
 
 
 async def test_cordon_drains_the_node_and_uncordon_ends_it(plane: Plane) -> None:

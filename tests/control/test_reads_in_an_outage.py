@@ -19,10 +19,18 @@ from controlplane.services.mirror import Mirror
 from controlplane.services.mutations import Mutation, Mutations
 from controlplane.services.sealing import SwarmSecret
 from controlplane.store.embedded import EmbeddedStore
-from controlplane.store.port import KeyValue, Put, Range, StoreUnavailableError
+from controlplane.store.port import (
+    CompactedError,
+    KeyValue,
+    Put,
+    Range,
+    StoreUnavailableError,
+    WatchBatch,
+)
 from swarmplane.clock import SystemClock
 from swarmplane.errors import UnavailableError
 from swarmplane.ids import SubjectId
+from tests.fakes.authority import until
 from tests.fakes.clock import FakeClock
 
 
@@ -33,6 +41,17 @@ class Moody:
         self._store = store
         self.away = False
         self.asked = 0
+        self.overtakes = False
+        """Whether the past is forgotten before anybody can follow."""
+        self.watched = 0
+
+    @asynccontextmanager
+    async def watch(self, prefix: str, **more: Any) -> AsyncIterator[AsyncIterator[WatchBatch]]:
+        async with self._store.watch(prefix, **more) as batches:
+            if self.overtakes and more["start_revision"] > 1:
+                self.watched += 1
+                raise CompactedError(1)
+            yield batches
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -88,6 +107,26 @@ async def test_the_last_picture_answers_and_says_how_old_it_is(tmp_path: Path) -
         with pytest.raises(StoreUnavailableError):
             await store.get("tokens/t")
         FRESHNESS.reset(reset)
+
+
+async def test_a_picture_that_is_overtaken_is_not_taken_again_at_full_speed(tmp_path: Path) -> None:
+    """Kills: no pause."""
+    clock = FakeClock(100.0)
+    async with EmbeddedStore.open(tmp_path / "store.db", clock=SystemClock()) as inner:
+        await inner.put("nodes/n", b"x")
+        moody = Moody(inner)
+        moody.overtakes = True
+        mirror = Mirror(moody, clock)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(mirror.run())
+            await until(lambda: moody.watched == 1)
+            await until(lambda: clock.sleepers > 0)
+            assert moody.watched == 1
+            moody.overtakes = False
+            await inner.put("nodes/m", b"x")
+            await clock.advance(1.0)
+            await until(lambda: "m" in mirror.below("nodes/"))
+            following.cancel()
 
 
 async def test_the_store_is_asked_again_now_and_then(tmp_path: Path) -> None:

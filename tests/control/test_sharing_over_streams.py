@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
+from controlplane.services.outbox import Outbox
+from controlplane.services.sessions import Session
 from sidecar.core.candidate import Warmth
 from sidecar.core.cost import Ask
 from sidecar.core.prefix import block_hashes
+from swarmplane import features
 from swarmplane.channels import rpc_error_to_swarm_error
 from swarmplane.clock import SystemClock
-from swarmplane.conditions import Condition, EndpointCondition
+from swarmplane.conditions import Condition, EndpointCondition, NodeCondition
 from swarmplane.errors import Code
-from swarmplane.ids import EndpointId
+from swarmplane.ids import EndpointId, NodeId
+from swarmplane.routes import Version
 from swarmplane.v1 import route_pb2, route_pb2_grpc
 from swarmplane.v1 import sidecar_pb2 as pb
 from tests.fakes.authority import until
-from tests.fakes.control import inventory, running_plane
+from tests.fakes.control import Plane, inventory, running_plane
 from tests.fakes.streams import sidecar
 
 BODY = b"x" * 8192
@@ -89,6 +94,57 @@ async def test_an_older_sidecar_is_told_nothing_new(tmp_path: Path) -> None:
             assert not old.conditions
             assert not old.prefixes
             assert old.last_word is None
+
+
+def _noted(plane: Plane, count: int, endpoints: int) -> Session:
+    """A stream that is to be told of ``count`` nodes with so many endpoints each, and of itself."""
+    sharing, nodes = plane.control.pushes.sharing, [NodeId(f"n{n}") for n in range(count)]
+    for node in (*nodes, NodeId("me")):
+        own = tuple(EndpointCondition(EndpointId(f"{node}/e/m{n}"), "cold") for n in range(endpoints))
+        sharing.take_others([NodeCondition(node, Condition(endpoints=own, valid_s=60.0))], ())
+    session = Session(NodeId("me"), "me", 1, "one", 0, frozenset(features.ALL), Outbox(Version()))
+    session.outbox.greeted = True
+    sharing.greet(session)
+    return session
+
+
+@pytest.mark.parametrize(
+    ("count", "endpoints", "sizes"),
+    [
+        pytest.param(150, 0, [64, 64, 22], id="many-nodes"),
+        pytest.param(5, 600, [2, 2, 1], id="many-endpoints"),
+        pytest.param(2, 1000, [1, 1], id="exactly-as-many"),
+    ],
+)
+async def test_conditions_come_in_messages_of_bounded_size(
+    plane: Plane, count: int, endpoints: int, sizes: list[int]
+) -> None:
+    """Kills: either bound dropped or moved; a node told of itself; one told twice, or never."""
+    session = _noted(plane, count, endpoints)
+    told: list[str] = []
+    found: list[int] = []
+    while (news := plane.control.pushes.sharing.conditions(session)) is not None:
+        told += [one.node for one in news.nodes]
+        found.append(len(news.nodes))
+    assert found == sizes
+    assert sorted(told) == sorted(f"n{n}" for n in range(count))
+
+
+async def test_an_explanation_is_had_of_whoever_answers(plane: Plane, tmp_path: Path) -> None:
+    """Kills: one node asked, whatever it does; the smallest id first; the first answer taken for the last."""
+    (_, one), (_, two) = await plane.node("one"), await plane.node("two")
+    admin = await plane.channel(await plane.member("admin"))
+    explain: Any = route_pb2_grpc.RouteServiceStub(admin).Explain
+    address = str(plane.servers.control_bound)
+    for name, mute, able in (("1", one, two), ("2", two, one)):
+        async with plane.stream(mute) as silent, sidecar(tmp_path / name, able, address) as owner:
+            owner.has(inventory("m"))
+            await until(lambda owner=owner: owner.sees("m") == "ready" and owner.stream.connected)  # type: ignore[misc]
+            # Heard last, so it is asked first; it never answers.
+            await silent.beat()
+            answer = await explain(route_pb2.ExplainRequest(model="m"), timeout=20)
+            assert answer.node_id == owner.node
+            assert await refusal(explain, "nobody's") is Code.MODEL_NOT_FOUND
 
 
 async def test_a_sidecar_explains_over_the_control_plane(tmp_path: Path) -> None:
