@@ -25,6 +25,7 @@ from typing import Any
 import grpc
 
 from sidecar.control.reconnect import reconnect_delay_s
+from sidecar.control.session import RejectedError
 from swarmplane import features
 from swarmplane.channels import control_channel
 from swarmplane.codec.inventory import inventory_to_pb
@@ -70,6 +71,7 @@ class Node:
     updates: int = 0
     connects: int = 0
     tries: int = 0
+    sent_away: int = 0
     reason: str = ""
     extra: bool = False
     uses: tuple[str, ...] = ()
@@ -97,13 +99,20 @@ class Node:
         while True:
             address = self.addresses[turn % len(self.addresses)]
             self.tries += 1
+            again_s = 0.0
             try:
                 await self._talk(address)
+            except RejectedError as error:
+                again_s = max(error.retry_after_s, 1.0)
+                self.sent_away, self.reason = self.sent_away + 1, error.message
             except (SwarmError, grpc.aio.AioRpcError, ConnectionError, TimeoutError) as error:
                 self.reason = str(error)
             if self.call is not None:
                 self.call, lost_s, failures = None, time.monotonic(), 0
             turn += 1
+            if again_s:
+                await asyncio.sleep(again_s)
+                continue
             lost_for_s = time.monotonic() - lost_s
             await asyncio.sleep(reconnect_delay_s(failures, lost_for_s, random.random()))
             failures += 1
@@ -125,14 +134,16 @@ class Node:
                 hello.last_version.CopyFrom(self.version)
             async with asyncio.timeout(10):
                 await self.send(call, pb.SidecarMessage(hello=hello))
+                await self.send(call, pb.SidecarMessage(inventory=self.inventory()))
                 first = await call.read()
+            if isinstance(first, pb.ControlMessage) and first.WhichOneof("kind") == "reject":
+                raise RejectedError(first.reject)
             if not isinstance(first, pb.ControlMessage) or first.WhichOneof("kind") != "welcome":
                 raise ConnectionError(f"answered with {first}")
             welcome = first.welcome
             known = [*welcome.control_addresses, *self.addresses]
             self.addresses = list(dict.fromkeys(known))
             self.heartbeat_s, self.load_interval_s = welcome.heartbeat_s, welcome.load_interval_s
-            await self.send(call, pb.SidecarMessage(inventory=self.inventory()))
             self.call, self.welcomed_s = call, time.monotonic()
             self.connects += 1
             while isinstance(message := await call.read(), pb.ControlMessage):
@@ -201,6 +212,8 @@ class Fleet:
         return {
             "seconds": time.monotonic() - began_s,
             "up": sum(n.up for n in self.nodes),
+            "tries": sum(n.tries for n in self.nodes),
+            "sent_away": sum(n.sent_away for n in self.nodes),
             "why": self._why(),
         }
 

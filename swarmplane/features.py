@@ -16,6 +16,8 @@ EXPLAIN: Final = "explain"
 INSTANCES: Final = "instances"
 INTEREST: Final = "interest"
 """It says which models its clients use, and hears of those."""
+INVENTORY_FIRST: Final = "inventory_first"
+"""Its Inventory follows Hello at once, so that one write makes it a member with all that it has."""
 
 ALL: Final = (
     ROUTES,
@@ -29,5 +31,6 @@ ALL: Final = (
     EXPLAIN,
     INSTANCES,
     INTEREST,
+    INVENTORY_FIRST,
 )
 """What this version understands."""

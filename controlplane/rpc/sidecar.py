@@ -14,10 +14,12 @@ import structlog
 from controlplane.core.loads import MOST_OF_A_NODE
 from controlplane.rpc.caller import caller
 from controlplane.services import messages as m
+from controlplane.services.admission import CrowdedError, Place
 from controlplane.services.audience import MOST_USES
 from controlplane.services.control import ControlService
 from controlplane.services.keeping import Keeping
-from controlplane.services.sessions import Session
+from controlplane.services.sessions import MAX_INVENTORY_BYTES, Session
+from swarmplane import features
 from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
 from swarmplane.codec.explanations import explanation_from_pb
 from swarmplane.codec.load import load_digest_message, load_entries_from_pb
@@ -36,6 +38,8 @@ log = structlog.get_logger(__name__)
 HELLO_S: Final = 10.0
 """Longest wait for the first message."""
 _CLASH_RETRY_S: Final = 5.0
+_PLACE_S: Final = 5.0
+"""Longest time that one takes to come in, Hello to first table, as far as others wait for it."""
 _MAX_TEXT: Final = 256
 _MAX_ITEMS: Final = 64
 _MAX_DIGESTS: Final = 64
@@ -56,6 +60,25 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
         who = caller()
         if who.node != hello.node:
             raise ForbiddenError("Hello names another node than the certificate")
+        if features.INVENTORY_FIRST in hello.features:
+            hello = replace(hello, inventory=await _inventory(hello.node, incoming))
+        try:
+            place = await self._control.admission.place()
+        except CrowdedError as error:
+            again_s = error.retry_after_s
+            await context.write(_to_pb(m.Refusal(error.code.slug, error.message, retry_after_s=again_s)))
+            return
+        # Whatever holds it up: others need not wait for longer.
+        limit = asyncio.get_running_loop().call_later(_PLACE_S, place.give_back)
+        try:
+            await self._admitted(hello, incoming, context, place)
+        finally:
+            limit.cancel()
+            place.give_back()
+
+    async def _admitted(
+        self, hello: m.Hello, incoming: AsyncIterator[pb.SidecarMessage], context: Context, place: Place
+    ) -> None:
         try:
             session, welcome = await self._control.connect(hello)
         except SwarmError as error:
@@ -63,12 +86,12 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
             return
         try:
             await context.write(_to_pb(welcome))
-            await self._converse(session, incoming, context)
+            await self._converse(session, incoming, context, place)
         finally:
             self._control.ended(session)
 
     async def _converse(
-        self, session: Session, incoming: AsyncIterator[pb.SidecarMessage], context: Context
+        self, session: Session, incoming: AsyncIterator[pb.SidecarMessage], context: Context, place: Place
     ) -> None:
         keeping = self._control.keeping(session)
         async with asyncio.TaskGroup() as group:
@@ -80,6 +103,8 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
                 async for message in outgoing:
                     for part in _parts(message):
                         await context.write(part)
+                    if isinstance(message, m.TableUpdate):
+                        place.give_back()
             reading.cancel()
             writing.cancel()
 
@@ -97,7 +122,7 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
         sessions = self._control.sessions
         match message.WhichOneof("kind"):
             case "heartbeat":
-                keeping.renew()
+                sessions.beat(session)
             case "inventory":
                 keeping.take_inventory(message.inventory.SerializeToString())
             case "load":
@@ -159,12 +184,32 @@ async def _ending(session: Session, part: Awaitable[None]) -> None:
     session.outbox.end(word)
 
 
-async def _hello(incoming: AsyncIterator[pb.SidecarMessage]) -> m.Hello:
+async def _inventory(node: NodeId, incoming: AsyncIterator[pb.SidecarMessage]) -> bytes | None:
+    """What the node has, which it said it would say right after Hello; None where that is absurd.
+
+    Raises:
+        InvalidRequestError: It says something else.
+    """
+    message = await _next(incoming, "Inventory")
+    if message is None or message.WhichOneof("kind") != "inventory":
+        raise InvalidRequestError(f"with feature {features.INVENTORY_FIRST}, Inventory follows Hello")
+    inventory = message.inventory.SerializeToString()
+    if len(inventory) <= MAX_INVENTORY_BYTES:
+        return inventory
+    log.warning("inventory.refused", node=node, reason="it is too large", bytes=len(inventory))
+    return None
+
+
+async def _next(incoming: AsyncIterator[pb.SidecarMessage], name: str) -> pb.SidecarMessage | None:
     try:
         async with asyncio.timeout(HELLO_S):
-            first = await anext(incoming, None)
+            return await anext(incoming, None)
     except TimeoutError as error:
-        raise InvalidRequestError(f"no Hello came within {HELLO_S:g} s") from error
+        raise InvalidRequestError(f"no {name} came within {HELLO_S:g} s") from error
+
+
+async def _hello(incoming: AsyncIterator[pb.SidecarMessage]) -> m.Hello:
+    first = await _next(incoming, "Hello")
     if first is None or first.WhichOneof("kind") != "hello":
         raise InvalidRequestError("a stream begins with Hello")
     hello = first.hello

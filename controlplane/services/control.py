@@ -13,11 +13,13 @@ from controlplane.core.election import ElectionPolicy
 from controlplane.core.membership import MembershipPolicy
 from controlplane.core.reachability import Reachability
 from controlplane.services import keyspace
+from controlplane.services.admission import Admission
 from controlplane.services.catalog import Catalog
 from controlplane.services.drains import Drains
 from controlplane.services.elections import Elections
 from controlplane.services.events import Events
 from controlplane.services.exchange import Exchange
+from controlplane.services.expiry import Expiry
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.instances import InstanceFacts, Instances
 from controlplane.services.keeping import Keeping
@@ -29,6 +31,7 @@ from controlplane.services.membership import Membership
 from controlplane.services.messages import Hello, Redirection, Welcome
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.mutations import Mutations
+from controlplane.services.node_lease import NodeLease
 from controlplane.services.nodes import Nodes
 from controlplane.services.operations import Operations
 from controlplane.services.push import Pushes
@@ -99,7 +102,11 @@ class ControlService:
         figures, own = policy.membership, instance.id
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
         hearsay = Hearsay()
-        self.sessions = Sessions(store, mirror, clock, figures, hearsay, instance=own, unix_s=unix_s)
+        self.admission = Admission(clock)
+        """What whoever connects passes first."""
+        self._lease = lease = NodeLease(store, clock, figures.lease_ttl_s)
+        self.sessions = Sessions(store, mirror, clock, figures, hearsay, lease, instance=own, unix_s=unix_s)
+        self._expiry = Expiry(store, mirror, self.sessions, clock, figures, instance=own)
         heard = (self.sessions, self.leadership, hearsay)
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
@@ -155,6 +162,8 @@ class ControlService:
                 ("instance", self.instances.run),
                 ("mirror", self.mirror.run),
                 ("election", self.leadership.run),
+                ("node-lease", self._lease.run),
+                ("expiry", self._expiry.run),
                 ("membership", self.membership.run),
                 ("routes", self._routes.run),
                 ("pushes", self.pushes.run),

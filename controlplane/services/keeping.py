@@ -1,4 +1,4 @@
-"""What a stream's node says for the store: beside the stream, which an outage of the store must not end."""
+"""What a stream's node has, for the store: beside the stream, which an outage of the store must not end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RETRY_S: Final = 0.5
 
 
 class Keeping:
-    """Renews the lease of one session and writes its inventory, the newest of each, as soon as that can be.
+    """Writes the inventory of one session, the newest, as soon as that can be.
 
     Whoever reads the stream is never held up: a node whose messages nobody takes in looks silent.
     """
@@ -27,14 +27,8 @@ class Keeping:
         self._sessions = sessions
         self._session = session
         self._clock = clock
-        self._beat = False
         self._inventory: bytes | None = None
         self._wanted = asyncio.Event()
-
-    def renew(self) -> None:
-        """A heartbeat came."""
-        self._beat = True
-        self._wanted.set()
 
     def take_inventory(self, inventory: bytes) -> None:
         """The node says what it has; what it said before is void."""
@@ -45,7 +39,7 @@ class Keeping:
         """Until cancelled; while the store is out of reach everything is tried again.
 
         Raises:
-            StaleEpochError: The lease ended, or a newer session exists; the node must connect again.
+            StaleEpochError: A newer session exists; the node must connect again.
             SwarmError: The store will never do it.
         """
         away = False
@@ -56,7 +50,7 @@ class Keeping:
                 await self._once()
             except (StoreUnavailableError, UncertainError) as error:
                 if not away:
-                    log.warning("node.not_renewed", node=self._session.node, reason=error.message)
+                    log.warning("inventory.not_written", node=self._session.node, reason=error.message)
                 away = True
                 self._wanted.set()
                 await self._clock.sleep(_RETRY_S)
@@ -65,9 +59,6 @@ class Keeping:
 
     async def _once(self) -> None:
         """Do what is due; what could not be done stays due."""
-        if self._beat:
-            await self._sessions.renew(self._session)
-            self._beat = False
         inventory = self._inventory
         if inventory is None:
             return

@@ -23,6 +23,8 @@ class Hello:
     software_version: str = ""
     platform: str = ""
     client_url: str = ""
+    inventory: bytes | None = None
+    """What the node has, as it was sent; None: it says so later."""
 
 
 @dataclass(frozen=True, slots=True)

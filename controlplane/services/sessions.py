@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -12,12 +11,13 @@ import structlog
 
 from controlplane.core.membership import Holder, MembershipPolicy, Sighting, is_silent, may_connect
 from controlplane.services import keyspace
+from controlplane.services.claiming import Found, claim, found_in, keys, pictured
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.messages import Hello, Refusal
-from controlplane.services.mirror import Mirror
+from controlplane.services.mirror import Mirror, Turn
+from controlplane.services.node_lease import NodeLease
 from controlplane.services.outbox import Outbox
 from controlplane.store.port import (
-    Compare,
     Delete,
     KeyValue,
     LeaseNotFoundError,
@@ -32,7 +32,6 @@ from swarmplane.errors import (
     AlreadyExistsError,
     ConflictError,
     InvalidRequestError,
-    NotFoundError,
     StaleEpochError,
 )
 from swarmplane.ids import InstanceId, ModelName, NodeId
@@ -53,6 +52,7 @@ class Session:
     """The session's number: revision of the write that began it."""
     incarnation: str
     lease: int
+    """Under which its membership stands; 0: it has ended."""
     features: frozenset[str]
     outbox: Outbox
     left: bool = False
@@ -65,15 +65,6 @@ class Session:
     """Models that its clients asked for lately; None: it does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What stood in the store before a Connect."""
-
-    node: KeyValue
-    member: KeyValue | None
-    inventory: KeyValue | None
-
-
 class Sessions:
     """Begins, keeps and ends them. One per instance."""
 
@@ -84,6 +75,7 @@ class Sessions:
         clock: Clock,
         policy: MembershipPolicy,
         hearsay: Hearsay,
+        lease: NodeLease,
         *,
         instance: InstanceId,
         unix_s: Callable[[], float],
@@ -93,11 +85,13 @@ class Sessions:
         self._clock = clock
         self._policy = policy
         self._hearsay = hearsay
+        self._lease = lease
         self._instance = instance
         self._unix_s = unix_s
         self._sessions: dict[NodeId, Session] = {}
         self._sightings: dict[NodeId, Sighting] = {}
         self._subscribers: list[Callable[[NodeId], None]] = []
+        mirror.subscribe(self._turn)
 
     @property
     def open(self) -> Mapping[NodeId, Session]:
@@ -129,50 +123,44 @@ class Sessions:
         Raises:
             AlreadyExistsError: Another live process has this node's id.
             NotFoundError: The node is not enrolled.
+            UnauthenticatedError: It was removed.
             SwarmError: The store is out of reach, or others kept changing the node.
         """
         if not hello.incarnation:
             raise InvalidRequestError("Hello needs an incarnation")
+        shown = pictured(self._mirror, hello.node)
+        found = shown or await self._found(hello.node)
         for _ in range(_TRIES):
-            found = await self._found(hello.node)
-            record = records.parse(records.Node, found.node.value)
-            self._check_single(hello, record.name, found.member)
-            lease = await self._store.grant(self._policy.lease_ttl_s)
-            compares, then = self._claim(hello, record, found, lease)
-            done = False
+            name = records.parse(records.Node, found.node.value).name
+            if not self._may_connect(hello, found.member):
+                if found is shown:
+                    # The picture may be late: only the store refuses.
+                    found = await self._found(hello.node)
+                    continue
+                raise _second_process(hello.node, name)
+            lease = await self._lease.held()
+            compares, then = claim(hello, found, self._instance, lease)
             try:
-                result = await self._store.transact(compares, then)
-                done = result.succeeded
-            finally:
-                if not done:
-                    await self._revoke(lease)
-            if done:
-                await self._revoke(found.member.lease if found.member is not None else 0)
-                return self._began(hello, record.name, result.revision, lease)
+                result = await self._store.transact(compares, then, otherwise=keys(hello.node))
+            except LeaseNotFoundError:
+                self._lease.ended(lease)
+                continue
+            if result.succeeded:
+                return self._began(hello, name, result.revision, lease)
+            found = found_in(hello.node, result.reads)
         raise ConflictError("others kept changing this node's record; connect again")
 
-    async def _found(self, node: NodeId) -> _Found:
-        kv = await self._store.get(keyspace.node(node))
-        if kv is None:
-            raise NotFoundError("this node is not enrolled in the swarm; join again with a token")
-        return _Found(
-            kv, await self._store.get(keyspace.member(node)), await self._store.get(keyspace.inventory(node))
-        )
+    async def _found(self, node: NodeId) -> Found:
+        return found_in(node, [await self._store.get(key) for key in keys(node)])
 
-    def _check_single(self, hello: Hello, name: str, member: KeyValue | None) -> None:
+    def _may_connect(self, hello: Hello, member: KeyValue | None) -> bool:
         holder = None
         if member is not None:
             record = records.parse(records.Member, member.value)
             holder = Holder(record.incarnation, InstanceId(record.instance_id))
         silent = self._silent(hello.node, holder)
         live = {InstanceId(name) for name in self._mirror.below(keyspace.INSTANCES)} | {self._instance}
-        if not may_connect(holder, hello.incarnation, own=self._instance, live=live, silent=silent):
-            log.warning("node.refused_second_process", node=hello.node, name=name)
-            raise AlreadyExistsError(
-                f"another live process runs as node {name!r} ({hello.node}): a copied data directory or a "
-                "cloned machine; stop one of them, or join this host anew with a data directory of its own",
-                node=hello.node,
-            )
+        return may_connect(holder, hello.incarnation, own=self._instance, live=live, silent=silent)
 
     def _silent(self, node: NodeId, holder: Holder | None) -> bool | None:
         """Whether ``holder`` of the node's session is silent; None where nobody says."""
@@ -180,40 +168,6 @@ class Sessions:
             return self._hearsay.suspected(holder.instance, node) or None
         sighting = self._sightings.get(node)
         return None if sighting is None else is_silent(sighting, self._clock.now_s(), self._policy)
-
-    def _claim(
-        self, hello: Hello, record: records.Node, found: _Found, lease: int
-    ) -> tuple[list[Compare], list[Operation]]:
-        node_key, member_key = keyspace.node(hello.node), keyspace.member(hello.node)
-        compares = [
-            modified(node_key, found.node.mod_revision),
-            modified(member_key, found.member.mod_revision if found.member is not None else 0),
-        ]
-        member = records.Member(
-            incarnation=hello.incarnation,
-            instance_id=self._instance,
-            peer_addresses=hello.peer_addresses,
-            software_version=hello.software_version,
-            platform=hello.platform,
-            features=sorted(hello.features),
-            client_url=hello.client_url,
-        )
-        then: list[Operation] = [Put(member_key, member.SerializeToString(), lease)]
-        new_life = record.incarnation != hello.incarnation
-        if new_life and found.inventory is not None:
-            # What an earlier life had is known by name, but nothing of it is routable until this one says so.
-            old = records.parse(records.Inventory, found.inventory.value)
-            old.session = 0
-            key = keyspace.inventory(hello.node)
-            compares.append(modified(key, found.inventory.mod_revision))
-            then.append(Put(key, old.SerializeToString()))
-        before = record.SerializeToString()
-        record.incarnation = hello.incarnation
-        record.gone = False
-        record.peer_addresses[:] = hello.peer_addresses
-        if record.SerializeToString() != before:
-            then.append(Put(node_key, record.SerializeToString()))
-        return compares, then
 
     def _began(self, hello: Hello, name: str, revision: int, lease: int) -> Session:
         session = Session(
@@ -224,6 +178,7 @@ class Sessions:
             lease,
             hello.features,
             Outbox(hello.last_version),
+            inventory=hello.inventory,
         )
         old = self._sessions.pop(hello.node, None)
         if old is not None:
@@ -248,13 +203,13 @@ class Sessions:
         if is_silent(before, now_s, self._policy):
             self._tell(session.node)
 
-    async def renew(self, session: Session) -> None:
-        """A heartbeat came: the lease gets its full time again.
+    def beat(self, session: Session) -> None:
+        """A heartbeat came.
 
         Raises:
-            StaleEpochError: The lease ended meanwhile; the node must connect again.
+            StaleEpochError: The node's membership ended meanwhile; it must connect again.
         """
-        if not await self._store.keep_alive(session.lease):
+        if not self._lease.lives(session.lease):
             raise StaleEpochError("the node's lease ended before this heartbeat; connect again")
 
     async def take_inventory(self, session: Session, inventory: bytes) -> None:
@@ -296,7 +251,6 @@ class Sessions:
             member = done.reads[0] if done.reads else None
             if done.succeeded or member is None or member.mod_revision != session.revision:
                 break
-        await self._revoke(session.lease)
 
     def ended(self, session: Session) -> None:
         """The stream is over. Without a farewell that is a reset: the node is suspected at once."""
@@ -325,11 +279,24 @@ class Sessions:
             session.outbox.end()
         self._sightings.pop(node, None)
 
+    def _turn(self, turn: Turn) -> None:
+        for change in turn.changes:
+            if change.prefix != keyspace.MEMBERS or change.after is not None or change.before is None:
+                continue
+            session = self._sessions.get(NodeId(change.name))
+            if session is not None and session.revision == change.before.mod_revision:
+                # Its next heartbeat is told so.
+                session.lease = 0
+
     def _tell(self, node: NodeId) -> None:
         for act in self._subscribers:
             act(node)
 
-    async def _revoke(self, lease: int) -> None:
-        if lease:
-            with contextlib.suppress(LeaseNotFoundError):
-                await self._store.revoke(lease)
+
+def _second_process(node: NodeId, name: str) -> AlreadyExistsError:
+    log.warning("node.refused_second_process", node=node, name=name)
+    return AlreadyExistsError(
+        f"another live process runs as node {name!r} ({node}): a copied data directory or a "
+        "cloned machine; stop one of them, or join this host anew with a data directory of its own",
+        node=node,
+    )

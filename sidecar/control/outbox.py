@@ -34,6 +34,10 @@ def _unknown() -> Condition | None:
     return None
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Where a session looks for what it reports."""
@@ -43,6 +47,8 @@ class Facts:
     engines: Callable[[], Sequence[EngineStatus]]
     condition: Callable[[], Condition | None] = _unknown
     """How this host is; None: not known yet."""
+    settled: Callable[[], bool] = _always
+    """Whether the inventory is whole: at the start of the process nothing was looked at."""
 
 
 class Outbox:
@@ -51,7 +57,8 @@ class Outbox:
     Inventory and engines are compared, not queued, so that a slow instance costs no memory here.
     """
 
-    def __init__(self, facts: Facts, pace: Pace, now_s: float) -> None:
+    def __init__(self, facts: Facts, pace: Pace, now_s: float, said: Inventory | None = None) -> None:
+        """``said`` is the inventory that was sent with Hello."""
         self._facts = facts
         self._pace = pace
         self._answers: deque[pb.SidecarMessage] = deque()
@@ -62,7 +69,7 @@ class Outbox:
         self._load_revision = -1
         self._uses: frozenset[ModelName] = frozenset()
         self._busy = False
-        self._inventory: Inventory | None = None
+        self._inventory = said
         self._engines: tuple[EngineStatus, ...] | None = None
         self._ejected: frozenset[NodeId] = frozenset()
         self._slow = SlowNews(facts.routes, facts.condition, now_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ from sidecar.core.prefix import HASH_VERSION
 from swarmplane import features
 from swarmplane.channels import STREAM_RESET, swarm_errors
 from swarmplane.clock import Clock
+from swarmplane.codec.inventory import inventory_to_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.errors import Code, SwarmError, UnauthenticatedError, UnavailableError
 from swarmplane.ids import NodeId
@@ -139,13 +141,18 @@ class Session:
         try:
             async with asyncio.timeout(WELCOME_S):
                 await call.write(pb.SidecarMessage(hello=self._hello()))
+                inventory = self._facts.inventory()
+                with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+                    # Where the stream has ended already, reading says why.
+                    await call.write(pb.SidecarMessage(inventory=inventory_to_pb(inventory)))
                 first = await call.read()
         except TimeoutError as error:
             raise UnavailableError("the control plane did not answer in time") from error
         welcome = _welcome(first)
         self._facts.routes.balancer.agree(welcome.prefix_key)
         self._welcomed(welcome)
-        outbox = Outbox(self._facts, Pace(welcome.heartbeat_s, welcome.load_interval_s), self._clock.now_s())
+        pace = Pace(welcome.heartbeat_s, welcome.load_interval_s)
+        outbox = Outbox(self._facts, pace, self._clock.now_s(), inventory)
         inbox = Inbox(self._facts.routes, self._keeping, self._progress, self._clock, outbox.answer)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(call, inbox, outbox), name="control read")

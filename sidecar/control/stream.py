@@ -26,6 +26,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 LEAVE_S: Final = 4.0
 _REJECTED_LEAST_S: Final = 1.0
+_SETTLE_S: Final = 1.0
+"""So long the first Hello waits for a first look at the backends: it tells of all that they have at once."""
+_SETTLE_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,11 @@ class ControlStream:
         """``host:port`` of enrolment listeners, those heard of last first."""
         return self._places.join
 
+    @property
+    def peer_addresses(self) -> tuple[str, ...]:
+        """``host:port`` at which peers are told that they reach us."""
+        return self._host.peer_addresses
+
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever an instance has welcomed us."""
         self._subscribers.append(callback)
@@ -147,9 +155,10 @@ class ControlStream:
             log.warning("control.goodbye_timed_out", after_s=LEAVE_S)
 
     async def _stay_connected(self) -> None:
+        await self._settle()
         lost_s, failures = self._clock.now_s(), 0
         while not self._leaving.is_set():
-            pause_s, redirected = 0.0, False
+            pause_s, redirected, named = 0.0, False, False
             await self._look()
             address = self._places.next()
             try:
@@ -160,6 +169,7 @@ class ControlStream:
             except RejectedError as error:
                 self._failed(address, error)
                 pause_s = max(error.retry_after_s, _REJECTED_LEAST_S)
+                named = error.retry_after_s > 0
             except SwarmError as error:
                 self._failed(address, error)
             except OSError as error:
@@ -170,11 +180,20 @@ class ControlStream:
                 lost_s, failures = self._clock.now_s(), 0
                 if not redirected:
                     self._places.lost(address)
+            if named:
+                # It said when our turn is: later would leave its place empty.
+                await self._pause(pause_s)
+                continue
             draw = random.random()  # noqa: S311 - jitter
             delay_s = reconnect_delay_s(failures, self._clock.now_s() - lost_s, draw)
             failures += 1
             await self._pause(delay_s + pause_s)
         self._left.set()
+
+    async def _settle(self) -> None:
+        ends_s = self._clock.now_s() + _SETTLE_S
+        while not (self._facts.settled() or self._leaving.is_set()) and self._clock.now_s() < ends_s:
+            await self._clock.sleep(_SETTLE_LOOK_S)
 
     async def _look(self) -> None:
         kept = await self._recall()

@@ -178,6 +178,7 @@ def _control(
             here.registry.inventory,
             here.engines.status,
             lambda: here.routes.own_condition,
+            lambda: here.registry.settled,
         ),
         Keeping(keeper.keep, keeper.keep_durably),
         NodeCertificate(here.data_dir.node, renewed),

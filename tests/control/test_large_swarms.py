@@ -18,7 +18,7 @@ from swarmplane.ids import EndpointId, NodeId
 from swarmplane.load import LoadEntry
 from swarmplane.v1 import sidecar_pb2 as pb
 from tests.fakes.authority import until
-from tests.fakes.control import Plane, SidecarEnd, inventory
+from tests.fakes.control import LATER, Plane, SidecarEnd, inventory
 
 MODELS = [f"m{n}" for n in range(70)]
 
@@ -39,7 +39,7 @@ async def test_a_stream_hears_of_the_models_in_use_alone(
     big, big_credential = await plane.node("big")
     _, ada_credential = await plane.node("ada")
     _, old_credential = await plane.node("old")
-    older = tuple(feature for feature in features.ALL if feature != features.INTEREST)
+    older = tuple(feature for feature in LATER if feature != features.INTEREST)
     async with (
         plane.stream(big_credential) as owner,
         plane.stream(ada_credential) as ada,
@@ -97,7 +97,7 @@ async def test_a_stream_is_told_by_what_it_hears_now(plane: Plane) -> None:
     """Kills: what a node heard before its update to a version that names its models."""
     _, big_credential = await plane.node("big")
     ada, credential = await plane.node("ada")
-    older = tuple(feature for feature in features.ALL if feature != features.INTEREST)
+    older = tuple(feature for feature in LATER if feature != features.INTEREST)
     async with plane.stream(big_credential) as owner:
         await owner.has(inventory(*MODELS))
         async with plane.stream(credential, incarnation="one", speaks=older) as old:

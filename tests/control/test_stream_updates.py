@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from swarmplane import features
 from swarmplane.ids import ModelName
 from swarmplane.inventory import ModelState
 from swarmplane.routes import Version
 from tests.fakes.authority import until
-from tests.fakes.control import Plane, inventory
+from tests.fakes.control import LATER, Plane, inventory
 
 
 async def test_a_sidecar_gets_a_snapshot_then_differences_and_answers_each(plane: Plane) -> None:
@@ -24,7 +23,7 @@ async def test_a_sidecar_gets_a_snapshot_then_differences_and_answers_each(plane
         assert ada.welcome.session > 0
         assert (ada.welcome.node_name, ada.welcome.swarm_name) == ("ada", "test")
         assert ada.welcome.control_addresses == [plane.control_address]
-        assert set(ada.welcome.features) == set(features.ALL)
+        assert set(ada.welcome.features) == set(LATER)
         async with plane.stream(b_credential) as bob:
             await bob.has(inventory("llama", "qwen"))
             await ada.knows("llama", 1)
