@@ -126,7 +126,8 @@ class Hedges(Waits):
         self._copy = None
         self._budgeted = True
         self._candidate, self._upstream, self._stake = copy.candidate, copy.upstream, copy.stake
-        self._counting, self._place, self.rename = copy.counting, copy.place, copy.rename
+        self._counting, self._place = copy.counting, copy.place
+        self.rename, self.outgoing = copy.rename, copy.outgoing
         if copy.place is not None:
             copy.place.guest = self
         self._dispatched_s, self._heard_s = copy.sent_s, math.inf

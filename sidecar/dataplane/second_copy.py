@@ -19,7 +19,9 @@ from sidecar.dataplane.headers import Header
 from sidecar.dataplane.owner_line import Place
 from sidecar.dataplane.relay import is_silence
 from sidecar.dataplane.staking import ended
+from sidecar.dataplane.translation import INLINE_BYTES
 from sidecar.dataplane.upstream import Sink
+from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
     from sidecar.core.candidate import Candidate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.pool import Destination
     from sidecar.dataplane.server import DataPlane
     from sidecar.dataplane.upstream import Upstream, Whole
+    from sidecar.dialects.translate import Outgoing
 
 _ERRORS_FROM: Final = 400
 _NOTHING: Final = Progress()
@@ -54,6 +57,7 @@ class SecondCopy(Sink):
         "_taken",
         "candidate",
         "counting",
+        "outgoing",
         "place",
         "rename",
         "sent_s",
@@ -73,6 +77,7 @@ class SecondCopy(Sink):
         self.place: Place | None = None
         self.counting = False
         self.rename = b""
+        self.outgoing: Outgoing | None = None
         self.sent_s = time.monotonic()
         self.stake = plane.routes.balancer.begin(ask, candidate.endpoint, plane.clock_s(), plane.draw)
         plane.retrying += 1
@@ -83,6 +88,9 @@ class SecondCopy(Sink):
         plane, endpoint = self._plane, self.candidate.endpoint.id
         line = plane.owner.lines.get(endpoint) if self.candidate.local else None
         destination = plane.upstreams.destination(self.candidate)
+        if not self._translated():
+            self.cancel()
+            return False
         if line is not None:
             place = Place(line, self, self._plan.origin)
             if plane.owner.sit(place, endpoint, self.sent_s):
@@ -100,6 +108,22 @@ class SecondCopy(Sink):
             plane.spawn(self._connect(destination))
         else:
             self._send(upstream)
+        return True
+
+    def _translated(self) -> bool:
+        """Put the request into the backend's dialect where that must be; False: it can't, or not at once."""
+        request, translator = self._request.request, self._plane.translator
+        if not translator.needed(request, self.candidate):
+            return True
+        if len(request.body) > INLINE_BYTES:
+            return False
+        try:
+            outgoing = translator.put(request, self._plan, self.candidate)
+        except SwarmError:
+            return False
+        if isinstance(outgoing, bytes):
+            return False
+        self.outgoing = outgoing
         return True
 
     async def _connect(self, destination: Destination) -> None:
@@ -122,7 +146,7 @@ class SecondCopy(Sink):
         self.upstream = upstream
         self.sent_s = now_s = time.monotonic()
         self.stake.runs(plane.clock_s())
-        body, self.rename = plane.writer.body(request.request, self._plan, self.candidate)
+        body, self.rename = plane.writer.body(request.request, self._plan, self.candidate, self.outgoing)
         head = plane.writer.head(
             request.request,
             self._plan,
@@ -132,6 +156,7 @@ class SecondCopy(Sink):
             now_s=now_s,
             # One attempt to whoever follows the trace: they run at the same time.
             context=request.noted.context,
+            outgoing=self.outgoing,
         )
         withhold = not self.candidate.local and len(body) > plane.policy.expect_bytes
         if self._taken:

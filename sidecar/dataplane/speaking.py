@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import translating
+from sidecar.dataplane.headers import Header
 from sidecar.dataplane.loading import Loads
 from sidecar.telemetry import record as records
 from swarmplane.errors import Code
@@ -47,6 +49,25 @@ class Speaks(Loads):
             return
         self._cut_off()
         self._outcome(Outcome.TRUNCATED)
+
+    def _answer(self, body: bytes) -> None:
+        """See :class:`sidecar.dataplane.translation.Translates`."""
+        # It says nothing about how fast anybody answers.
+        stake, self._stake = self._stake, None
+        if stake is not None:
+            stake.over(self._plane.clock_s())
+        self._dispatched_s = time.monotonic()
+        framing = b"content-length: %d\r\n" % len(body)
+        self.connection.write(self.answer_head(200, translating.JSON_LINE, framing, []) + body)
+        self.relayed(close=False)
+
+    @abstractmethod
+    def answer_head(self, status: int, lines: bytes, framing: bytes, headers: list[Header]) -> bytes:
+        """Status line and headers of the answer."""
+
+    @abstractmethod
+    def relayed(self, *, close: bool) -> None:
+        """The answer is written whole."""
 
     @abstractmethod
     def _break(self, code: Code, message: str, failure: str) -> None:

@@ -17,7 +17,7 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 """Of a whole answer that is translated: it has to be held. Embeddings of a large batch are the largest."""
 _ERRORS_FROM: Final = 400
 _OK: Final = 200
-_JSON: Final = b"content-type: application/json\r\n"
+JSON_LINE: Final = b"content-type: application/json\r\n"
 _TOO_LONG: Final = "The backend's answer is too long to be translated"
 
 

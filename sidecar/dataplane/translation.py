@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.splice import splice
-from sidecar.dialects.translate import Outgoing, translate, translates
+from sidecar.dialects.translate import COUNT_TOKENS, Outgoing, count_tokens, translate, translates
 from swarmplane.errors import InvalidRequestError, SwarmError
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Translator:
         target = self._plane.backends.targets.get(candidate.endpoint.backend)
         return target is not None and translates(request.head.path, target.dialects)
 
-    def put(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing:
-        """``request`` as the backend of ``candidate`` wants it.
+    def put(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing | bytes:
+        """``request`` as the backend of ``candidate`` wants it, or its answer where that needs no backend.
 
         Raises:
             InvalidRequestError: Something in it is wrong, or that backend can't do it.
@@ -51,6 +52,8 @@ class Translator:
         plane, body = self._plane, request.body
         if plan.content.removals:
             body = splice(body, [(start, end, b"") for start, end in plan.content.removals])
+        if request.head.path == COUNT_TOKENS:
+            return count_tokens(bytes(body))
         target = plane.backends.targets.get(candidate.endpoint.backend)
         return translate(
             request.head.path,
@@ -62,7 +65,7 @@ class Translator:
             now_s=int(time.time()),
         )
 
-    async def put_apart(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing:
+    async def put_apart(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing | bytes:
         """:meth:`put` for a large body. It waits for others of its kind, a second or so at the very most."""
         async with self._apart:
             return await asyncio.to_thread(self.put, request, plan, candidate)
@@ -84,25 +87,32 @@ class Translates(Attempts):
             self._plane.spawn(self._translate_apart(candidate, self._asked, fresh=fresh))
         else:
             try:
-                self.outgoing = translator.put(self.request, self._plan, candidate)
+                outgoing = translator.put(self.request, self._plan, candidate)
             except SwarmError as error:
                 self._unfit(error)
             else:
-                super()._attempt(candidate, fresh=fresh)
+                self._go(outgoing, candidate, fresh=fresh)
 
     async def _translate_apart(self, candidate: Candidate, asked: int, *, fresh: bool) -> None:
-        outgoing, refused = None, None
         try:
             outgoing = await self._plane.translator.put_apart(self.request, self._plan, candidate)
         except SwarmError as error:
-            refused = error
-        if self._finished or self._asked != asked:
+            if not self._finished and self._asked == asked:
+                self._unfit(error)
             return
-        if refused is not None:
-            self._unfit(refused)
-            return
-        self.outgoing = outgoing
-        super()._attempt(candidate, fresh=fresh)
+        if not self._finished and self._asked == asked:
+            self._go(outgoing, candidate, fresh=fresh)
+
+    def _go(self, outgoing: Outgoing | bytes, candidate: Candidate, *, fresh: bool) -> None:
+        if isinstance(outgoing, bytes):
+            self._answer(outgoing)
+        else:
+            self.outgoing = outgoing
+            super()._attempt(candidate, fresh=fresh)
+
+    @abstractmethod
+    def _answer(self, body: bytes) -> None:
+        """The answer is ``body``, without any backend."""
 
     def _unfit(self, error: SwarmError) -> None:
         """This backend can't do what the request asks for: another one may."""

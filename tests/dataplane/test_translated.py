@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.hedging import HedgePolicy
 from sidecar.dataplane.translation import INLINE_BYTES
 from tests.fakes.backend import Behaviour, FakeBackend
 from tests.fakes.dataplane import Answer, Client, Node, Served, TestSwarm, client, eventually, running_node
@@ -18,6 +19,7 @@ from tests.fakes.vllm import running_vllm
 
 CHAT = "/v1/chat/completions"
 OLLAMA = "/api/chat"
+CHAT_BODY = {"model": "m1", "messages": [{"role": "user", "content": "Hi"}]}
 CROSSINGS = [(CHAT, "ollama"), (OLLAMA, "vllm")]
 """A client's path, and the kind of a backend that does not speak that dialect as it should be spoken."""
 NATIVE = {"ollama": "/api/chat", "vllm": "/v1/chat/completions"}
@@ -244,3 +246,45 @@ async def test_an_answer_that_says_it_is_compressed_is_none(backend: FakeBackend
     backend.default = Behaviour(raw=raw)
     async with running_node(served={"one": Served(backend)}) as node, client(node) as http:
         assert (await http.ask(asked(stream=True), OLLAMA)).status == 502
+
+
+COUNT = "/v1/messages/count_tokens"
+
+
+@pytest.mark.parametrize("hop", [False, True])
+async def test_llm_tokens_are_counted_without_the_backend_and_its_slots(
+    swarm: TestSwarm, backend: FakeBackend, *, hop: bool
+) -> None:
+    served = {"one": Served(backend, slots=1, context=0), "two": Served(backend, slots=1, context=0)}
+    async with contextlib.AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(running_node("b", served, swarm=swarm))
+        entry = await stack.enter_async_context(running_node("a", swarm=swarm)) if hop else owner
+        swarm.connect()
+        busy = [await stack.enter_async_context(client(entry)) for _ in range(2)]
+        for one in busy:
+            one.post(CHAT_BODY, x_fake="hang=1")
+        await eventually(lambda: backend.running == 2, "both slots are taken")
+        http = await stack.enter_async_context(client(entry))
+        for words in (100, INLINE_BYTES):
+            answer = await http.ask(asked(stream=False, text="word " * words), COUNT)
+            assert answer.status == 200
+            assert words * 0.8 < answer.json["input_tokens"] < words * 1.5
+            assert answer.headers["x-swarm-node"] == "b"
+        bad = await http.ask({"model": "m1", "messages": 7}, COUNT)
+        assert (bad.status, bad.json["error"]["type"]) == (400, "invalid_request_error")
+        assert len(backend.asked) == 2
+
+
+async def test_a_second_copy_may_be_of_another_dialect(backend: FakeBackend) -> None:
+    policy = HedgePolicy(enabled=True, factor=1.0, floor_s=0.05, unknown_s=0.05, max_share=1.0)
+    async with running_ollama("m1") as (ollama, _):
+        ollama.script = backend.script
+        served = {"one": Served(ollama, kind="ollama"), "two": Served(backend)}
+        async with running_node(served=served, hedge=policy) as node, client(node) as http:
+            for _ in range(4):
+                ollama.script.append(Behaviour(hang=True))  # of both: whoever is asked first
+                answer = await http.ask(asked(stream=True), CHAT)
+                assert documents(CHAT, answer)
+            assert ollama.asked
+            assert backend.asked
+            assert node.plane.counters.hedges >= 4
