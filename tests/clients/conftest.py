@@ -11,7 +11,7 @@ from tests.clients.servers import FakeServer
 from tests.e2e.hosts import Host, Swarm, eventually
 
 CHAT, EMBEDDER, THINKER = "qwen-chat", "bge-embed", "qwen3:8b"
-NATIVE, NATIVE_EMBEDDER, SEER = "llama3.2:3b", "nomic-embed-text", "llava:7b"
+NATIVE, NATIVE_EMBEDDER, SEER, CODER = "llama3.2:3b", "nomic-embed-text", "llava:7b", "qwen2.5-coder:7b"
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ def swarm_of_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World
     vllm = FakeServer("vllm", "--model", CHAT, "--model", EMBEDDER)
     ollama = FakeServer(
         "ollama",
-        *("--model", f"{NATIVE},resident=8192"),
+        *("--model", f"{NATIVE},resident=8192,trained_context=8192"),
         *("--model", f"{NATIVE_EMBEDDER},capabilities=embedding"),
         *("--model", f"{SEER},capabilities=completion+vision"),
         *("--model", f"{THINKER},capabilities=completion+tools+thinking"),
+        *("--model", f"{CODER},capabilities=completion+insert,resident=8192"),
         *("--can-pull", "tiny:1b"),
     )
     swarm = Swarm(tmp_path_factory.mktemp("clients"))
