@@ -266,6 +266,8 @@ def heard_by_openai(stream: bytes) -> Heard:
                 if call["index"] not in calls:
                     assert call["type"] == "function"
                     calls[call["index"]] = [call["id"], call["function"]["name"], ""]
+                else:
+                    assert "id" not in call, "SDKs join what comes in pieces"
                 calls[call["index"]][2] += call["function"]["arguments"]
             found.finish = choice["finish_reason"] or found.finish
     found.calls = [(one[0], one[1], json.loads(one[2])) for one in calls.values()]

@@ -132,6 +132,10 @@ def test_a_stream_that_is_cut_off_is_never_a_success(
 
 FAULTS: dict[str, tuple[bytes, bytes]] = {
     "error": (b'data: {"error":{"message":"x","type":"y","code":500}}\n\n', b'{"error":"x"}\n'),
+    "error beside": (
+        b'data: {"error":{"message":"x"},"choices":[],"usage":{}}\n\n',
+        b'{"error":"x","message":{}}\n',
+    ),
     "error text": (b'data: {"error":"x"}\n\n', b'{"error":{"message":"x"}}\n'),
     "error line": (b'error: {"code":500}\n\n', b'{"error":"","done":true}\n'),
     "not JSON": (b"data: {oops\n\n", b"{oops\n"),
@@ -285,6 +289,26 @@ def test_a_stream_without_an_end_marker_ends_with_its_finish_reason() -> None:
     assert out.answer.ended
     assert b"message_stop" not in said
     assert STREAMS[MESSAGES](said + out.answer.end()).text == "Hello world"
+
+
+def test_a_fault_after_the_finish_reason_is_a_fault() -> None:
+    out = asking(MESSAGES, OPENAI, stream=True)
+    frames = [*sent_by_openai(Script(usage=None))[:-1], FAULTS["error"][0]]
+    said = out.answer.push(b"".join(frames))
+    assert b"message_stop" not in said
+    assert not out.answer.ended
+
+
+def test_a_cut_in_front_of_what_looks_like_an_event() -> None:
+    """Kills: a short cut for whole events that forgets what is held, or that CR is part of a line's end."""
+    stream = b"".join(sent_by_openai(Script((), ("x data: y",))))
+    whole = told(asking(MESSAGES, OPENAI, stream=True), [stream])
+    place = stream.index(b"data: y")
+    end = stream.index(b"\n\n", place) + 2
+    pieces = [stream[:place], stream[place:end], stream[end:]]
+    assert told(asking(MESSAGES, OPENAI, stream=True), pieces) == whole
+    mixed = [one.replace(b"\n\n", b"\r\n\n") for one in sent_by_openai(Script((), ("x data: y",)))]
+    assert told(asking(MESSAGES, OPENAI, stream=True), mixed) == whole
 
 
 def test_what_follows_the_end_means_nothing() -> None:
