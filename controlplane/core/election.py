@@ -15,6 +15,8 @@ class ElectionPolicy:
     """The holder stops so much earlier than its lease could end: clocks do not run alike."""
     renewals: int = 3
     """Renewals within one ``ttl_s``."""
+    outage_s: float = 5.0
+    """A store that did not answer for so long was out of reach; electing another leader takes it less."""
 
     @property
     def every_s(self) -> float:

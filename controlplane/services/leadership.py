@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 
@@ -25,6 +25,7 @@ from swarmplane.codec import records
 from swarmplane.errors import StaleEpochError, SwarmError
 from swarmplane.ids import InstanceId
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CONTROLLER: Final = "controller"
@@ -53,6 +54,10 @@ class Leadership:
         self._key = keyspace.election(CONTROLLER)
         self._epoch_key = keyspace.epoch(CONTROLLER)
         self._tenure: Tenure | None = None
+        self._asked_s: float | None = None
+        """Since when the store owes an answer."""
+        self.outages = 0
+        """How often it owed one for too long: then nobody was elected, renewed or welcomed."""
         self._resigned = False
         self._vacant = asyncio.Event()
         self._lost = asyncio.Event()
@@ -152,7 +157,7 @@ class Leadership:
 
     async def _campaign(self) -> Tenure | None:
         """A tenure; None where somebody else has one."""
-        if await self._store.get(self._key) is not None:
+        if await self._answer(self._store.get(self._key)) is not None:
             return None
         sent_s = self._clock.now_s()
         lease = await self._store.grant(self._policy.ttl_s)
@@ -190,7 +195,7 @@ class Leadership:
             next_s = sent_s + self._policy.every_s
             try:
                 async with asyncio.timeout(left_s):
-                    if not await self._store.keep_alive(tenure.lease):
+                    if not await self._answer(self._store.keep_alive(tenure.lease)):
                         return
             except StoreReplacedError:
                 raise
@@ -200,6 +205,16 @@ class Leadership:
             tenure = renewed(tenure, sent_s)
             if self._tenure is not None:
                 self._tenure = tenure
+
+    async def _answer(self, asking: Awaitable[T]) -> T:
+        """What the store answers. An outage counts when it is over: what it holds up is held from then."""
+        if self._asked_s is None:
+            self._asked_s = self._clock.now_s()
+        answer = await asking
+        if self._clock.now_s() - self._asked_s >= self._policy.outage_s:
+            self.outages += 1
+        self._asked_s = None
+        return answer
 
     async def _pause(self, seconds: float) -> None:
         async with asyncio.TaskGroup() as group:

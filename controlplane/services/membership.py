@@ -190,8 +190,10 @@ class Membership:
 
     async def _decide(self) -> None:
         held = self._removals.held_until_s
-        if self._mirror.outages != self._outages:
-            self._outages = self._mirror.outages
+        # What is followed at a member that a majority left behind goes on: questions tell sooner.
+        outages = self._mirror.outages + self._leadership.outages
+        if outages != self._outages:
+            self._outages = outages
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
         present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)}
         lost = frozenset(node for node in self._known() if node not in present)

@@ -1,7 +1,8 @@
 """Exactly one controller: what makes it stop, and who follows.
 
 Mutants that were tried and are killed: the tenure counted from the answer; no end by the own clock; one that
-resigned and stands again; a lease kept after resigning; a lost key not noticed; an epoch that is not raised.
+resigned and stands again; a lease kept after resigning; a lost key not noticed; an epoch that is not raised;
+an outage that is measured from its last question, or not at all by who follows, or counted before it is over.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from controlplane.core.election import ElectionPolicy
 from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror
 from controlplane.store.embedded import EmbeddedStore
-from controlplane.store.port import Put
+from controlplane.store.port import Put, StoreUnavailableError
 from swarmplane.clock import Clock, SystemClock
 from swarmplane.errors import StaleEpochError
 from swarmplane.ids import InstanceId
@@ -48,6 +49,38 @@ class Slow:
 
     def let(self) -> None:
         self._let.release()
+
+
+class Away:
+    """A store that does not answer, or refuses after a while, as long as it is ``away``."""
+
+    def __init__(self, store: EmbeddedStore, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self.away = self.refuses = False
+        self.asked = self.answered = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def get(self, key: str) -> Any:
+        self.asked += 1
+        await self._waited()
+        found = await self._store.get(key)
+        self.answered += 1
+        return found
+
+    async def keep_alive(self, lease: int) -> bool:
+        self.asked += 1
+        await self._waited()
+        lives = await self._store.keep_alive(lease)
+        self.answered += 1
+        return lives
+
+    async def _waited(self) -> None:
+        while self.away:
+            await self._clock.sleep(0.5)
+            if self.refuses:
+                raise StoreUnavailableError("away")
 
 
 @asynccontextmanager
@@ -154,3 +187,29 @@ async def test_the_key_ends_with_its_holder(tmp_path: Path) -> None:
         assert remaining <= ElectionPolicy().ttl_s
         await one.resign()
         assert await store.get(KEY) is None
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+@pytest.mark.parametrize("leads", [False, True])
+@pytest.mark.parametrize(("away_s", "outages"), [(3.0, 0), (7.0, 1)])
+async def test_a_store_that_was_away_is_known_when_it_is_back(
+    tmp_path: Path, away_s: float, outages: int, *, leads: bool, refuses: bool
+) -> None:
+    """Whether it is asked for a renewal or for who leads."""
+    clock = FakeClock(100.0)
+    async with opened(tmp_path) as store:
+        gone = Away(store, clock)
+        gone.away, gone.refuses = not leads, refuses
+        async with standing(gone, "a", clock=clock) as (one,):
+            await until(lambda: one.leading if leads else gone.asked > 0)
+            gone.away = True
+            for _ in range(round(away_s * 2)):
+                await clock.advance(0.5)
+            assert one.outages == 0, "it is not over"
+            gone.away, before = False, gone.answered
+            async with asyncio.timeout(20):
+                while gone.answered == before:
+                    await clock.advance(0.05)
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert one.outages == outages

@@ -53,6 +53,21 @@ async def test_silence_suspects_then_the_lease_ends_then_the_node_is_gone(
         assert bob.last_word is None or bob.ended
 
 
+async def test_after_an_outage_that_only_the_election_noticed_removals_are_held(
+    still_plane: Plane, clock: FakeClock
+) -> None:
+    plane = still_plane
+    _, a_credential = await plane.node("ada")
+    b, b_credential = await plane.node("bob")
+    async with plane.stream(a_credential) as ada, plane.stream(b_credential):
+        await _pass(plane, clock, 1.0, ada)
+        plane.control.leadership.outages += 1
+        await _pass(plane, clock, 59.0, ada)
+        assert await standing(plane, b) is Standing.SUSPECT, "its lease ended long ago"
+        await _pass(plane, clock, 3.0, ada)
+        assert await standing(plane, b) is Standing.GONE
+
+
 async def test_a_heartbeat_ends_a_suspicion(still_plane: Plane, clock: FakeClock) -> None:
     plane = still_plane
     _, a_credential = await plane.node("ada")
