@@ -15,7 +15,7 @@ from typing import Any
 
 from swarmplane.codec import records
 from tests.chaos.actors import HOLD_S, Actor, Cast
-from tests.chaos.invariants import ELECTION, Circumstances, Sample, Span
+from tests.chaos.invariants import ELECTION, Circumstances, Sample, Span, vacancies
 from tests.chaos.schedule import ETCD, INSTANCES, SIDECARS, Fault
 from tests.chaos.watching import PREFIX
 
@@ -155,9 +155,13 @@ class Sentinel:
                     }
                     if name in reigned:
                         holds.append(span)
-        return Circumstances(
-            self.leader_changes_s, _joined(self.blind), sorted(holds, key=lambda s: s.begins_s)
+        entries = [entry for of_one in logs.values() for entry in of_one]
+        vacant = vacancies(
+            [entry["at_s"] for entry in entries if entry["event"] == "controller.stepped_down"],
+            [entry["at_s"] for entry in entries if entry["event"] == "controller.elected"],
         )
+        blind = _joined([*self.blind, *vacant])
+        return Circumstances(self.leader_changes_s, blind, sorted(holds, key=lambda s: s.begins_s))
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

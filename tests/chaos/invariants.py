@@ -169,9 +169,10 @@ def no_mass_removal(
         history: With the times at which a watcher was told, never early.
         downs: When each node's process was disturbed.
         hold_s: How long removals are held after a mass loss.
-        lease_s: A node that was let go may still lose its lease.
+        lease_s: A node that was let go may still lose its lease, or may not have tried yet to get one again.
     """
     found: list[str] = []
+    late_s = max(lease_s, PAUSE_S)
     vanished_s: dict[str, float] = {}
     removals: list[tuple[str, float, float]] = []
     for write in history:
@@ -180,7 +181,7 @@ def no_mass_removal(
             vanished_s[name] = write.at_s
         if not _is_decision(write):
             continue
-        if not any(s.begins_s <= write.at_s <= s.ends_s + lease_s for s in downs.get(name, ())):
+        if not any(s.begins_s <= write.at_s <= s.ends_s + late_s for s in downs.get(name, ())):
             found.append(f"{write.at_s:.1f} s: {name} was removed, and nothing had been done to it")
         removals.append((name, vanished_s.get(name, write.at_s), write.at_s))
     for (first, one_s, gone_s), (second, other_s, also_s) in combinations(removals, 2):
@@ -220,6 +221,12 @@ class Circumstances:
     holds: Sequence[Span] = ()
     """While removals were held."""
     removal_s: float = REMOVAL_S
+
+
+def vacancies(stepped_down_s: Iterable[float], elected_s: Iterable[float]) -> list[Span]:
+    """From when a controller stopped by its own clock, which the store does not show, to the next one."""
+    elected = sorted(elected_s)
+    return [Span(at_s, min((e for e in elected if e > at_s), default=at_s)) for at_s in stepped_down_s]
 
 
 def deadline_s(down_s: float, given: Circumstances, lease_s: float = LEASE_S) -> float:

@@ -23,6 +23,7 @@ from tests.chaos.invariants import (
     nothing_lost,
     one_controller,
     same_history,
+    vacancies,
 )
 
 
@@ -127,7 +128,8 @@ class TestNoMassRemoval:
         assert no_mass_removal(history, {"n1": [Span(15.0, 28.0)]}, hold_s=60) == []
         (found,) = no_mass_removal(history, {"n2": [Span(15.0, 28.0)]}, hold_s=60)
         assert "nothing had been done to it" in found
-        assert no_mass_removal(history, {"n1": [Span(1.0, 15.0)]}, hold_s=60)
+        assert no_mass_removal(history, {"n1": [Span(1.0, 14.9)]}, hold_s=60)
+        assert no_mass_removal(history, {"n1": [Span(1.0, 15.1)]}, hold_s=60) == [], "it may pause still"
         assert no_mass_removal(history, {"n1": [Span(31.0, 40.0)]}, hold_s=60)
 
     def test_those_that_vanish_together_are_held(self) -> None:
@@ -181,6 +183,13 @@ class TestNoStaleRoutes:
         assert not stale(146.9, calm, connected=True), "nobody told it"
         assert stale(147.1, calm, connected=True)
         assert stale(142.0, calm, connected=True, instance="i2")
+
+    def test_nobody_decides_from_when_one_stepped_down_to_when_one_was_elected(self) -> None:
+        assert vacancies([10.0, 30.0, 90.0], [5.0, 42.0, 17.0]) == [
+            Span(10.0, 17.0),
+            Span(30.0, 42.0),
+            Span(90.0, 90.0),
+        ]
 
     def test_what_delays_it(self) -> None:
         assert deadline_s(100, Circumstances()) == 112
