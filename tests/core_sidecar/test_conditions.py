@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.candidate import UNKNOWN_FACTS, Facts, Warmth
 from sidecar.core.conditions import facts_of, host_facts, pressure_of
+from sidecar.core.residents import Resident
 from swarmplane.conditions import Condition, EndpointCondition
 from swarmplane.ids import EndpointId
 
@@ -41,6 +42,14 @@ def test_what_is_told_becomes_facts() -> None:
     assert facts_of(condition, own=True)[ID].owner_active is False
     assert host_facts(condition, own=False).pressure == 0.9
     assert host_facts(condition, own=False).size_bytes == 0
+
+
+def test_how_it_is_loaded() -> None:
+    """Kills: fields swapped, a model without a context taken for a loaded one."""
+    loaded = EndpointCondition(ID, "loaded", resident_context=8192, expires_at_s=60, vram_bytes=7)
+    assert facts_of(Condition(endpoints=(loaded,)), own=False)[ID].resident == Resident(8192, 60, 7)
+    bare = EndpointCondition(ID, "loaded", expires_at_s=60)
+    assert facts_of(Condition(endpoints=(bare,)), own=False)[ID].resident is None
 
 
 def test_what_is_unknown_is_no_fact() -> None:
