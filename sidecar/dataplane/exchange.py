@@ -241,6 +241,7 @@ class Exchange(Speaks):
             self._plane.counters.completed += 1
             if self._stake is not None:
                 self._stake.finished(self._plane.clock_s())
+                self.noted.cached = self._stake.cached
             if self._pace is not None and self._candidate is not None:
                 self._plane.routes.balancer.gaps.learn(self._candidate.endpoint.id, self._pace.gap_s)
             self._tell(records.COMPLETED)

@@ -45,6 +45,7 @@ class Noted:
         "asked",
         "bytes_before",
         "bytes_in",
+        "cached",
         "context",
         "failure",
         "first_byte_s",
@@ -63,6 +64,8 @@ class Noted:
         self.bytes_before = bytes_before
         """What its connection had sent when it began."""
         self.asked = self.retries = self.moves = self.replays = self.status = 0
+        self.cached = 0
+        """Leading blocks of the prompt that whoever answered was believed to have cached."""
         self.failure = ""
         self.first_byte_s = 0.0
         self.context = self.whole = b""
@@ -167,6 +170,8 @@ class Recorder:
         if plan is not None:
             row.asked, row.model, row.stale = plan.asked, plan.model, plan.view.stale
             row.route_version = self._version if plan.view is self._version_of else self._text_of(plan.view)
+            if noted.cached and plan.ask is not None:
+                row.cached, row.prompt_tokens = noted.cached, plan.ask.prompt_tokens
         if error is not None:
             row.code = error.code.slug
             if isinstance(error, RefusedError) and plan is None:

@@ -152,7 +152,7 @@ def join_parts(
     sources = _sources(settings, clock, routes, membership, plane, reloader, telemetry, version)
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    telemetry.tell_paces(routes.balancer.history.decoded)
+    telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told)
     return Parts(
         settings,
         registry,

@@ -26,6 +26,7 @@ from sidecar.routing.prompts import Prompts
 from swarmplane.ids import EndpointId, ModelName
 from swarmplane.routes import Endpoint
 
+_NEARLY: Final = 0.8
 _MOST_TURNS: Final = 4096
 """Models whose turns and last choices are remembered."""
 
@@ -41,6 +42,7 @@ class Balancer:
     __slots__ = (
         "_chooser",
         "_slow",
+        "_tells",
         "_turns",
         "agreed",
         "breakers",
@@ -73,6 +75,7 @@ class Balancer:
         self._slow = slow_start or SlowStart()
         self._chooser = Chooser(self.history, self.prefixes, self.sessions)
         self._turns: dict[str, int] = {}
+        self._tells: set[EndpointId] = set()
 
     def agree(self, key: bytes) -> None:
         """Hash prompts with the swarm's ``key`` from now on; what was hashed with another is forgotten."""
@@ -138,6 +141,18 @@ class Balancer:
         self.returned[endpoint] = now_s
         self.prefixes.forget(endpoint)
 
+    def cache_told(self, model: str, endpoint: EndpointId, believed: int, blocks: float) -> None:
+        """An answer told that so many leading ``blocks`` of its prompt were cached, of ``believed`` ones.
+
+        Nearly all of them is all: a block is a number of bytes, and as many tokens as there happen to be.
+        """
+        if blocks:
+            self._tells.add(endpoint)
+        if endpoint in self._tells:
+            # Who never told of any has no figures for it, and says 0 nevertheless.
+            found = believed if blocks >= believed * _NEARLY else int(blocks)
+            self.prefixes.observed(model, endpoint, believed, found)
+
     def phase_changed(self, endpoint: EndpointId, now_s: float) -> None:
         """The breaker of ``endpoint`` came into another phase."""
         if self.breakers.of(endpoint).phase is Phase.ADMITTING:
@@ -151,6 +166,7 @@ class Balancer:
         self.returned = {k: s for k, s in self.returned.items() if now_s - s < self._slow.window_s}
         self.breakers.keep(listed)
         self.gaps.keep(listed)
+        self._tells = set(filter(listed, self._tells))
 
     def forget(self, endpoint: EndpointId) -> None:
         """``endpoint`` will not come back."""
@@ -166,12 +182,12 @@ class Stake:
     __slots__ = (
         "_ask",
         "_balancer",
-        "_cached",
         "_draw",
         "_era",
         "_judged",
         "_learns",
         "answered",
+        "cached",
         "endpoint",
         "latency",
         "sent_s",
@@ -192,10 +208,11 @@ class Stake:
         self.latency = balancer.history.known(ask.model, endpoint)
         """What was measured of it before; None: nothing."""
         self._era = balancer.breakers.sent(endpoint, now_s)
-        self._cached = 0
+        self.cached = 0
+        """Leading blocks of the prompt that it is believed to have cached."""
         if ask.blocks:
             # Believed from now on, not when the answer came: the next request of the prompt comes sooner.
-            self._cached = balancer.prefixes.match(ask.model, endpoint, ask.blocks)
+            self.cached = balancer.prefixes.match(ask.model, endpoint, ask.blocks)
             balancer.prefixes.insert(ask.model, endpoint, ask.blocks, cache_blocks(served_by))
         if ask.session:
             balancer.sessions.begin(ask.session, endpoint, now_s)
@@ -209,7 +226,7 @@ class Stake:
         self.answered = self._judged = True
         balancer, ask, took_s = self._balancer, self._ask, now_s - self.sent_s
         tokens = ask.prompt_tokens
-        cached_tokens = min(self._cached * BLOCK_TOKENS, tokens) if self._cached else 0
+        cached_tokens = min(self.cached * BLOCK_TOKENS, tokens) if self.cached else 0
         latency = self.latency
         self._learns = latency is None or latency.wants(took_s, tokens - cached_tokens, now_s)
         if self._learns:

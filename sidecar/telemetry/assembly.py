@@ -18,7 +18,7 @@ from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, MetricsPolic
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span
 from sidecar.telemetry.trace import RandomBits, Tracing
-from sidecar.telemetry.worker import OnPace, Worker
+from sidecar.telemetry.worker import OnCached, OnPace, Worker
 from swarmplane.exposition import Family
 
 CLOSE_S: Final = 3.0
@@ -93,9 +93,9 @@ class Telemetry:
         """Export what ``shown`` gives, on the event loop, rather than the metrics of requests alone."""
         self._shown = shown
 
-    def tell_paces(self, on_pace: OnPace) -> None:
-        """Tell ``on_pace``, on the event loop, how fast answers were written."""
-        self._worker.on_pace = on_pace
+    def tell(self, on_pace: OnPace, on_cached: OnCached) -> None:
+        """Tell, on the event loop, how fast answers were written and how much of prompts was cached."""
+        self._worker.on_pace, self._worker.on_cached = on_pace, on_cached
 
     async def catch_up(self) -> None:
         """Count every request that has ended by now: before figures are shown."""

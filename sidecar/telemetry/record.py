@@ -59,6 +59,7 @@ class Record:
         "backend",
         "bytes_in",
         "bytes_out",
+        "cached",
         "client",
         "code",
         "ended_s",
@@ -76,6 +77,7 @@ class Record:
         "path",
         "planned_s",
         "priority",
+        "prompt_tokens",
         "provider",
         "queue_s",
         "replays",
@@ -144,6 +146,10 @@ class Record:
     """The route table came from disk."""
     bytes_in: int
     bytes_out: int
+    cached: int
+    """Leading blocks of the prompt that were believed to be cached at the endpoint."""
+    prompt_tokens: int
+    """Of all of the prompt, as was guessed by its size; 0 where nothing was believed."""
     tail: bytes
     """The last bytes of the answer's body, for its usage (see :mod:`sidecar.telemetry.usage`)."""
     opening: bytes
@@ -168,7 +174,7 @@ class Record:
         self.code = self.failure = self.asked = self.model = self.node = self.backend = self.endpoint = ""
         self.provider = self.origin = self.client = self.key = self.priority = self.route_version = ""
         self.status = self.attempts = self.retries = self.moves = self.replays = 0
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = self.bytes_out = self.cached = self.prompt_tokens = 0
         self.streamed = self.stale = False
         self.tail = self.opening = b""
         self.trace = None

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from sidecar.core.prefix import BLOCK_TOKENS
 from sidecar.telemetry.access_log import Lines
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.outlet import Outlet
@@ -31,6 +32,8 @@ Time = Callable[[], float]
 
 OnPace = Callable[[str, EndpointId, float], None]
 """Canonical model, endpoint, tokens per second."""
+OnCached = Callable[[str, EndpointId, int, float], None]
+"""Canonical model, endpoint, blocks of the prompt that were believed to be cached there, and that were."""
 _LEAST_TOKENS: Final = 8
 _LEAST_S: Final = 0.005
 
@@ -40,6 +43,13 @@ def pace(record: Record, usage: Usage) -> float:
     decode_s = record.ended_s - record.first_byte_s
     tokens = usage.output_tokens or 0
     return (tokens - 1) / decode_s if tokens >= _LEAST_TOKENS and decode_s >= _LEAST_S else 0.0
+
+
+def cached_blocks(record: Record, usage: Usage) -> float:
+    """How much of a prompt was cached, in blocks as its size has them; below 0: the answer does not tell."""
+    if usage.cached_tokens is None or not usage.input_tokens:
+        return -1.0
+    return min(usage.cached_tokens / usage.input_tokens, 1.0) * record.prompt_tokens / BLOCK_TOKENS
 
 
 class Worker:
@@ -75,6 +85,8 @@ class Worker:
         self._faulty = False
         self.on_pace: OnPace | None = None
         """Told of every streamed answer whose length is known how fast it was written."""
+        self.on_cached: OnCached | None = None
+        """Told how much of a prompt was cached where some of it was believed to be."""
         self.faults = 0
         """Records that could not be told: errors in our own code."""
 
@@ -134,6 +146,10 @@ class Worker:
             tokens_per_s = pace(record, usage)
             if tokens_per_s:
                 self.on_pace(record.model, EndpointId(record.endpoint), tokens_per_s)
+        if record.cached and self.on_cached is not None:
+            blocks = cached_blocks(record, usage)
+            if blocks >= 0.0:
+                self.on_cached(record.model, EndpointId(record.endpoint), record.cached, blocks)
         if self._lines is not None:
             self._lines.put(self._writer.line(record, usage, wall_offset_s))
         trace = record.trace

@@ -161,3 +161,21 @@ def test_the_pace_of_streamed_answers_is_told() -> None:
         worker.on_pace = lambda model, endpoint, pace: told.append((model, endpoint, pace))
         worker.work()
     assert told == [("tiny", "desk/srv/tiny", 10.0)]
+
+
+def test_how_much_of_a_prompt_was_cached_is_told() -> None:
+    """Half of its tokens is half of the blocks that its bytes make. Kills: tokens taken for blocks."""
+    told: list[tuple[str, str, int, float]] = []
+    half = b'{"usage":{"prompt_tokens":3000,"prompt_tokens_details":{"cached_tokens":1500}}}'
+    for changes in (
+        {"tail": half},
+        {"tail": b'{"usage":{"prompt_tokens":3000,"prompt_tokens_details":{"cached_tokens":9000}}}'},
+        {"tail": b'{"usage":{"prompt_tokens":3000}}'},
+        {"tail": b'{"usage":{"completion_tokens":3}}'},
+        {"tail": half, "cached": 0},
+        {"tail": b""},
+    ):
+        worker = Worker(filled(1, **{"cached": 3, "prompt_tokens": 2048, **changes}), Figures())
+        worker.on_cached = lambda *words: told.append(words)
+        worker.work()
+    assert told == [("tiny", "desk/srv/tiny", 3, 4.0), ("tiny", "desk/srv/tiny", 3, 8.0)]
