@@ -17,8 +17,10 @@ from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, decide
 from sidecar.core.candidate import Candidate
 from sidecar.dataplane.budget import end_retry, retry_free
+from sidecar.dataplane.changing import plan_change
 from sidecar.dataplane.hop import queued_line
-from sidecar.dataplane.plan import plan_request
+from sidecar.dataplane.plan import Plan, plan_request
+from sidecar.dataplane.reading import MUTATIONS
 from sidecar.dataplane.recording import context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.staking import ended
@@ -48,11 +50,10 @@ class Attempts(State):
     def start(self) -> None:
         """Plan and make the first attempt."""
         plane = self._plane
-        request = self.request
         # Begun again after a wait for its model, it has no more time than before.
         self._started_s = now_s = self._started_s or time.monotonic()
         try:
-            self.plan = self._plan = plan = plan_request(plane, request, self.connection.peer, now_s)
+            self.plan = self._plan = plan = self._planned(now_s)
         except SwarmError as error:
             self._refuse(error)
             return
@@ -63,6 +64,11 @@ class Attempts(State):
         if self.connection.peer is not None:
             self._next_phase_s = self._planned_s + plane.policy.phase_after_s
         self._next()
+
+    def _planned(self, now_s: float) -> Plan:
+        connection, request = self.connection, self.request
+        make = plan_change if request.head.path in MUTATIONS else plan_request
+        return make(self._plane, request, connection.peer, now_s, connection.client)
 
     def _next(self) -> None:
         self._retry = None
@@ -293,6 +299,8 @@ class Attempts(State):
         plan, candidate = self.plan, self._candidate
         if plan is not None and plan.suit is not None and candidate is not None and candidate.local:
             self._plane.contexts.ended(plan.suit, candidate.endpoint)
+        if plan is not None and plan.final and candidate is not None and candidate.local:
+            self._plane.backends.look(candidate.endpoint.backend)
         if self._budgeted:
             self._budgeted = False
             end_retry(self._plane)

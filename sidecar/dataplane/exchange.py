@@ -162,7 +162,7 @@ class Exchange(Speaks):
 
     def _judged(self, upstream: Upstream, relay: Relay) -> bool:
         """Whether an error answer was a move, a retry or our own refusal; else it is the client's."""
-        if relay.committed:
+        if relay.committed or self._plan.final:
             return False
         candidate = self._candidate
         refusal = None

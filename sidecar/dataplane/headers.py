@@ -39,13 +39,14 @@ _HOP_BY_HOP: Final = (
     b"upgrade",
     b"http2-settings",
 )
-_FORWARDED: Final = (
+FORWARDED: Final = (
     b"forwarded",
     b"x-forwarded-for",
     b"x-forwarded-host",
     b"x-forwarded-proto",
     b"x-real-ip",
 )
+"""Who set them passed the request on for another one: its sender is not who asks."""
 _OPTIONS: Final = (
     b"origin",
     b"x-swarm-strategy",
@@ -76,8 +77,8 @@ HOP: Final = (
 
 CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
     {
-        **dict.fromkeys((*_CREDENTIALS, *_HOP_BY_HOP, *_FORWARDED, b"accept-encoding", b"referer"), DROP),
-        **dict.fromkeys(_OPTIONS, OPTION),
+        **dict.fromkeys((*_CREDENTIALS, *_HOP_BY_HOP, b"accept-encoding", b"referer"), DROP),
+        **dict.fromkeys((*_OPTIONS, *FORWARDED), OPTION),
         **dict.fromkeys((b"via", b"content-type"), BOTH),
         b"host": HOST,
         b"content-length": LENGTH,

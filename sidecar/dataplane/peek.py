@@ -58,7 +58,17 @@ Body = bytes | bytearray
 class Peek:
     """What routing needs of a body. Spans are byte offsets of values, end exclusive."""
 
-    __slots__ = ("_spans", "has_store", "members", "model", "model_span", "removals", "stored", "stream")
+    __slots__ = (
+        "_spans",
+        "has_store",
+        "keeps",
+        "members",
+        "model",
+        "model_span",
+        "removals",
+        "stored",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -78,6 +88,8 @@ class Peek:
         self.has_store = False
         self.stored = False
         """Whether ``store`` is true."""
+        self.keeps = False
+        """Whether ``keep_alive`` unloads the model after the answer, or keeps it for good."""
 
     @property
     def spans(self) -> dict[str, Span]:
@@ -98,7 +110,7 @@ def peek(body: Body) -> Peek:
         InvalidRequestError: It is not a JSON object in UTF-8, is nested too deeply, has no text ``model``, or
             has keys on which parsers would disagree.
     """
-    members = _members(body)
+    members = read_members(body)
     between = len(body) - sum(map(len, members.values()))
     shape = _shape(tuple(members)) if between <= _REMEMBERED_SHAPE else _ANY_SHAPE
     spans = None if shape.size == between else locate(body, members)
@@ -111,7 +123,7 @@ def peek(body: Body) -> Peek:
         span = (_FIRST_VALUE, _FIRST_VALUE + len(raw))
     else:
         span = _compact_spans(members)["model"][1:]
-    found = Peek(_text(raw, "model"), span, members, spans)
+    found = Peek(read_text(raw, "model"), span, members, spans)
     if not found.model:
         raise InvalidRequestError("model must not be empty", param="model")
     raw = members.get("stream")
@@ -122,13 +134,17 @@ def peek(body: Body) -> Peek:
         if raw is not None:
             found.has_store = True
             found.stored = _flag(raw, "store")
+        raw = members.get("keep_alive")
+        if raw is not None:
+            found.keeps = _keeps(raw)
         if not members.keys().isdisjoint(_EDITED):
             found.removals = _removals(members, found.spans)
     return found
 
 
 _EDITED: Final = frozenset({*EXTRAS, "metadata"})
-_RARE: Final = _EDITED | {"store"}
+_RARE: Final = _EDITED | {"store", "keep_alive"}
+_MORE_THAN_ZERO: Final = re.compile(r"[1-9]")
 
 
 class _Shape:
@@ -166,7 +182,24 @@ def _compact_spans(members: dict[str, msgspec.Raw]) -> dict[str, Span]:
     return spans
 
 
-def _members(body: Body) -> dict[str, msgspec.Raw]:
+def _keeps(raw: msgspec.Raw) -> bool:
+    """Whether a duration, in seconds or in Go's words (``"5m"``, ``"0s"``), is zero or below."""
+    written = bytes(raw)
+    if written.startswith(b'"'):
+        text = read_text(raw, "keep_alive").strip()
+        return bool(text) and (text.startswith("-") or not _MORE_THAN_ZERO.search(text))
+    try:
+        return float(written) <= 0
+    except ValueError:
+        return False  # its backend will say what it thinks of it
+
+
+def read_members(body: Body) -> dict[str, msgspec.Raw]:
+    """The top-level members of a JSON ``body``, undecoded.
+
+    Raises:
+        InvalidRequestError: It is not a JSON object in UTF-8, is nested too deeply or has too many members.
+    """
     if len(body) > _CHECKED_BYTES and _has_too_many_quotes(body):
         raise InvalidRequestError("the body has too many members")
     try:
@@ -271,7 +304,12 @@ def _spelled_by_escapes(body: Body, start: int, key: str) -> bytes:
     return raw
 
 
-def _text(raw: msgspec.Raw, key: str) -> str:
+def read_text(raw: msgspec.Raw, key: str) -> str:
+    """The text that the member ``key`` is.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
     try:
         return _decode_text(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -293,7 +331,7 @@ def _removals(members: dict[str, msgspec.Raw], spans: dict[str, Span]) -> tuple[
             message = f"metadata is larger than {MOST_METADATA_BYTES} bytes"
             raise InvalidRequestError(message, param="metadata")
         metadata = bytes(members["metadata"])
-        inner = _members(metadata) if metadata.startswith(b"{") else {}
+        inner = read_members(metadata) if metadata.startswith(b"{") else {}
         if "tags" in inner:
             cuts = _without(["tags"], locate(metadata, inner))
             found += [(start + base, end + base) for start, end in cuts]

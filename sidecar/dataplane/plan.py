@@ -12,6 +12,7 @@ from sidecar.core.cost import Ask
 from sidecar.core.limits import Limits
 from sidecar.core.overlay import Overlay
 from sidecar.core.strategies import effective, order
+from sidecar.dataplane import managing
 from sidecar.dataplane.asking import Order, prompt_spans, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
@@ -65,6 +66,7 @@ class Plan:
         "asked",
         "content",
         "deadline_s",
+        "final",
         "hop",
         "left",
         "model",
@@ -90,6 +92,8 @@ class Plan:
         """What was read of it, where not every endpoint suits it; None: nobody had to look."""
         self.hop: Hop | None = None
         self.stateless = True
+        self.final = False
+        """Whether whatever its backend answers is the client's, as of one that is to be changed."""
         self.deadline_s = _NEVER
 
 
@@ -127,8 +131,12 @@ class Sole:
         self._found[asked] = (route.name, candidate, Limits((candidate.endpoint,)))
 
 
-def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, now_s: float) -> Plan:
+def plan_request(
+    plane: DataPlane, request: Request, peer: PeerIdentity | None, now_s: float, client: str = ""
+) -> Plan:
     """Look into ``request`` and find who may serve it. ``now_s`` is the monotonic time.
+
+    ``client``: the address that it came from.
 
     Raises:
         SwarmError: It will not be served; :class:`RefusedError` says more than others.
@@ -136,6 +144,8 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
     head = request.head
     routes = plane.routes
     content = _form(request) if head.multipart else peek(request.body)
+    if content.keeps:
+        managing.admit(plane, head, peer, client)
     plan = Plan(content, routes.view, routes.node_id)
     plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
     if peer is not None:
@@ -144,7 +154,7 @@ def plan_request(plane: DataPlane, request: Request, peer: PeerIdentity | None, 
         _plan_owner(plane, request, plan, now_s)
         if plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
-    elif head.plain:
+    elif head.plain and not content.keeps:
         _plan_plain(plane, request, plan)
     else:
         _plan_entry(plane, request, plan, now_s)
@@ -195,11 +205,14 @@ def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
             "the request has been through this swarm already: a backend points back to it", Code.LOOP
         )
     plan.deadline_s = now_s + allowed_s(head)
-    local_only = any(_is_yes(head.option(name)) for name in _LOCAL_ONLY)
+    kept = plan.content.keeps and plane.policy.manage != managing.SWARM
+    local_only = kept or any(_is_yes(head.option(name)) for name in _LOCAL_ONLY)
     resolution = plane.routes.resolve(plan.asked, plane.clock_s(), local_only=local_only)
     candidates = resolution.candidates
     if local_only and resolution.code is Code.NO_REPLICA:
         everywhere = plane.routes.resolve(plan.asked, plane.clock_s())
+        if everywhere.candidates and kept:
+            raise managing.elsewhere(plan.asked)
         if everywhere.candidates:
             raise elsewhere(plan.asked, everywhere, plane.draw())
     pin = head.option(b"x-swarm-node")

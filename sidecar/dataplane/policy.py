@@ -24,6 +24,7 @@ _SAME_NAME: Final = (
     "client.min_body_rate",
     "client.idle_timeout_s",
     "client.max_connections",
+    "client.manage",
     "client.max_head_bytes",
     "client.max_json_bytes",
     "client.max_multipart_bytes",
@@ -71,6 +72,8 @@ class DataPlanePolicy:
     """Over which time a body's rate is averaged."""
     idle_timeout_s: float = 300.0
     max_connections: int = 10_000
+    manage: str = "local"
+    """Who changes which backends: ``local``, ``off`` or ``swarm``."""
     max_head_bytes: int = 64 * 1024
     max_json_bytes: int = 64 * 1024 * 1024
     max_multipart_bytes: int = 256 * 1024 * 1024
@@ -129,6 +132,7 @@ class DataPlanePolicy:
             min_body_rate=client.min_body_rate,
             idle_timeout_s=client.idle_timeout_s,
             max_connections=client.max_connections,
+            manage=client.manage,
             max_head_bytes=client.max_head_bytes,
             max_json_bytes=client.max_json_bytes,
             max_multipart_bytes=client.max_multipart_bytes,

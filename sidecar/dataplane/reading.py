@@ -12,6 +12,7 @@ from sidecar.dataplane.headers import (
     CONNECTION,
     ENCODING,
     EXPECT,
+    FORWARDED,
     HOST,
     LENGTH,
     OPTION,
@@ -29,10 +30,18 @@ _PLAIN_CONNECTION: Final = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"
 _TARGET: Final = re.compile(rb"/[!\"$-;=?-~]*\Z")
 """Origin form: visible ASCII from a slash on, without ``#``, ``<`` and ``>``."""
 _RELAYED: Final = b"/v1/"
-_OLLAMA: Final = frozenset({b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings"})
+MUTATIONS: Final[Mapping[bytes, bytes]] = {
+    b"/api/pull": b"POST",
+    b"/api/create": b"POST",
+    b"/api/copy": b"POST",
+    b"/api/delete": b"DELETE",
+}
+"""What changes a backend, by path; and the method."""
+_ASKING: Final = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
+_OLLAMA: Final = {**dict.fromkeys(_ASKING, b"POST"), **MUTATIONS}
 _MODELS: Final = b"/v1/models"
 _ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
-_PLAIN_OPTIONS: Final = frozenset({b"host", b"content-type", b"origin"})
+_PLAIN_OPTIONS: Final = frozenset({b"host", b"content-type", b"origin", *FORWARDED})
 
 
 class Framing:
@@ -131,7 +140,7 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
         request.fault = Fault(Code.INVALID_REQUEST, "the request target must be a path")
         return
     head.path = head.target.partition(b"?")[0]
-    head.relayed = head.method == b"POST" and is_relayable(head.path) and not _ODD_PATH.search(head.path)
+    head.relayed = head.method == method_of(head.path) and not _ODD_PATH.search(head.path)
     head.multipart = options.get(b"content-type", b"")[:10].lower() == b"multipart/"
     head.plain = not head.multipart and options.keys() <= _PLAIN_OPTIONS
     limit = body_limit(head, policy)
@@ -145,11 +154,11 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
         request.fault = Fault(Code.FORBIDDEN, message, close=False)
 
 
-def is_relayable(path: bytes) -> bool:
-    """Whether POSTs to ``path`` go to a backend."""
+def method_of(path: bytes) -> bytes | None:
+    """The method with which requests to ``path`` go to a backend; None: none do."""
     if not path.startswith(_RELAYED):
-        return path in _OLLAMA
-    return path != _MODELS and not path.startswith(b"/v1/models/")
+        return _OLLAMA.get(path)
+    return b"POST" if path != _MODELS and not path.startswith(b"/v1/models/") else None
 
 
 def body_limit(head: Head, policy: DataPlanePolicy) -> int:

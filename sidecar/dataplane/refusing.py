@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.dataplane.answers import CLOSE, encode, error_document, response
 from sidecar.dataplane.hop import refusal_of
-from sidecar.dataplane.reading import is_relayable
+from sidecar.dataplane.reading import method_of
 from sidecar.dataplane.refusals import RefusedError
 from sidecar.dataplane.writer import cors_lines
 from swarmplane.errors import Code, SwarmError
@@ -35,7 +35,7 @@ def refusal(
         status = typed.http_status
         extra.append(b"x-swarm-refusal: %b\r\n" % typed.value.encode())
     if code is Code.METHOD_NOT_ALLOWED:
-        extra.append(b"allow: POST\r\n" if is_relayable(request.head.path) else b"allow: GET, HEAD\r\n")
+        extra.append(b"allow: %b\r\n" % (method_of(request.head.path) or b"GET, HEAD"))
     if plane.routes.view.stale:
         extra.append(b"x-swarm-stale: 1\r\n")
     if request.closes or plane.draining:

@@ -33,7 +33,7 @@ from sidecar.dataplane.plan import Sole
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.pool import guard_peer_socket
 from sidecar.dataplane.ports import Backends, Clock
-from sidecar.dataplane.reading import is_relayable
+from sidecar.dataplane.reading import method_of
 from sidecar.dataplane.reaping import Reaping
 from sidecar.dataplane.recording import Recorder
 from sidecar.dataplane.refusing import refusal
@@ -369,8 +369,8 @@ class DataPlane:
         if answer is not None:
             return answer
         path = request.head.path.decode("latin-1")
-        if is_relayable(request.head.path) and request.head.method != b"POST":
-            raise SwarmError(f"{path} takes POST only", code=Code.METHOD_NOT_ALLOWED)
+        if (method := method_of(request.head.path)) is not None and method != request.head.method:
+            raise SwarmError(f"{path} takes {method.decode()} only", code=Code.METHOD_NOT_ALLOWED)
         raise SwarmError(f"there is nothing at {path[:256]}; the API is at /v1", code=Code.NOT_FOUND)
 
     def refuse_early(self, peer: PeerIdentity | None, request: Request) -> Fault | None:

@@ -222,6 +222,8 @@ class Waits(Translates):
     def _first_byte_limit_s(self) -> float:
         """See :class:`Attempts`. Less than the hard limit only once, and while somebody else could answer."""
         policy, plan = self._plane.policy, self._plan
+        if plan.final:
+            return math.inf  # a model is pulled for hours, and a client may want to hear of its end only
         if not plan.left or self._progress.timed_out:
             return policy.first_byte_timeout_s
         ask, candidate = plan.ask, self._candidate

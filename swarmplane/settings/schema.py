@@ -100,6 +100,9 @@ class ClientSettings(Section):
     """Further values of Host that are ours on a loopback bind."""
     origins: tuple[str, ...] = ()
     """Further Origins that may act."""
+    manage: Literal["local", "off", "swarm"] = "local"
+    """Pulling, creating, copying and deleting models, and ``keep_alive`` 0 and -1: by this host's clients at
+    its own backends; not at all; or at those of other nodes too, where both nodes say so."""
 
     @field_validator("listen")
     @classmethod
