@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import SubjectId
 from swarmplane.routes import Version
 
@@ -33,3 +34,4 @@ class Policy:
     """Subjects whose certificates are refused whatever their dates."""
     default_strategy: str = "least_cost"
     """Balancing strategy where a model names none."""
+    fallbacks: FallbackPolicy = NO_FALLBACKS

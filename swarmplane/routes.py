@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from swarmplane.aliases import by_scan, without_tag
+from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
@@ -58,6 +59,8 @@ class ModelRoute:
     strategy: str = ""
     """Balancing strategy for this model; empty: the swarm's default."""
     revision: int = 0
+    fallbacks: tuple[str, ...] = ()
+    """Models that may answer where this one can't, in this order."""
     context: str = ""
     """What is done about requests that would make a server load it again: ``strip``, ``warn`` or
     ``passthrough``; empty: the swarm's default."""
@@ -94,6 +97,7 @@ class RouteTable:
     nodes: Mapping[NodeId, NodeEntry] = field(default_factory=_none)
     denied: frozenset[SubjectId] = frozenset()
     default_strategy: str = "local_spillover"
+    fallbacks: FallbackPolicy = NO_FALLBACKS
     default_context: str = ""
     """As :attr:`ModelRoute.context`; empty: ``strip``."""
 

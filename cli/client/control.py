@@ -112,10 +112,9 @@ class ControlClient:
         """What holds for ``model``; empty: for the swarm."""
         return documents.policy(await self._client.policies.get(model))
 
-    async def apply_policies(self, wanted: Sequence[tuple[str, str]]) -> list[Document]:
-        """Set the strategies of models (empty: the swarm), all at once."""
-        policies = [Policy(model, strategy) for model, strategy in wanted]
-        return [documents.policy(one) for one in await self._client.policies.apply(*policies)]
+    async def apply_policies(self, wanted: Sequence[Policy]) -> list[Document]:
+        """Set policies of models and of the swarm, all at once."""
+        return [documents.policy(one) for one in await self._client.policies.apply(*wanted)]
 
     async def create_token(self, role: str, uses: int | None, ttl_s: int | None) -> Document:
         """A new join token; ``join_token`` and ``join_addresses`` beside its facts."""

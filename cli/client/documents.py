@@ -11,6 +11,8 @@ from swarmplane.client import (
     Alias,
     Change,
     Election,
+    FallbackPolicy,
+    FallbackRule,
     Model,
     ModelRoute,
     Node,
@@ -174,7 +176,23 @@ def policy(found: Policy) -> Document:
         "name": found.model or "swarm",
         "model": found.model or None,
         "strategy": found.strategy or None,
+        "fallbacks": list(found.chain) if found.model else [_rule(one) for one in found.fallbacks.rules],
+        **({} if found.model else _of_the_swarm(found.fallbacks)),
         "revision": found.revision,
+    }
+
+
+def _of_the_swarm(fallbacks: FallbackPolicy) -> Document:
+    return {"substitute_loaded": fallbacks.substitute_loaded, "auto_pull": list(fallbacks.auto_pull)}
+
+
+def _rule(rule: FallbackRule) -> Document:
+    return {
+        "match": rule.match or None,
+        "category": rule.category or None,
+        "from_bytes": rule.from_bytes,
+        "below_bytes": rule.below_bytes,
+        "models": list(rule.models),
     }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,18 +12,16 @@ from cli.invocation import invocation
 from cli.lazy import Group
 from cli.output import emit, emit_list
 from cli.running import wait_for
-from swarmplane.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from cli.client.documents import Document
 
-SWARM: Final = "swarm"
-_COLUMNS: Final = ("name", "strategy", "revision")
+_COLUMNS: Final = ("name", "strategy", "falls_back_to", "revision")
 
 
 @click.group(cls=Group)
 def policy() -> None:
-    """What people want of balancing, for the swarm and for single models."""
+    """What people want of balancing and of fallbacks, for the swarm and for single models."""
 
 
 @policy.command("list")
@@ -37,7 +33,7 @@ def list_policies() -> None:
         async with connected(invocation()) as client:
             return await client.policies()
 
-    emit_list("policies", wait_for(ask()), _COLUMNS)
+    emit_list("policies", _shown(wait_for(ask())), _COLUMNS)
 
 
 @policy.command("get")
@@ -57,11 +53,13 @@ def get(model: str) -> None:
 @policy.command("apply")
 @click.option("-f", "--file", "path", required=True, metavar="FILE", help="TOML or JSON; - for stdin.")
 def apply(path: str) -> None:
-    """Set the policies in FILE, all at once; what it does not name stays.
+    """Set the policies in FILE, all at once: each replaces the one that stands; those it does not name stay.
 
-    As TOML: strategy under [swarm], and under [models."NAME"] for single models; "" unsets one.
+    As TOML: [swarm] with strategy, substitute_loaded, auto_pull and [[swarm.fallbacks]]; [models."NAME"] with
+    strategy and fallbacks.
     """
     from cli.client.connection import connected
+    from cli.policyfiles import read_policies
 
     wanted = read_policies(sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8"))
 
@@ -69,30 +67,19 @@ def apply(path: str) -> None:
         async with connected(invocation()) as client:
             return await client.apply_policies(wanted)
 
-    emit_list("policies", wait_for(act()), _COLUMNS)
+    emit_list("policies", _shown(wait_for(act())), _COLUMNS)
 
 
-def read_policies(text: str) -> list[tuple[str, str]]:
-    """Models (empty: the swarm) and their strategies in a document.
+def _shown(policies: list[Document]) -> list[Document]:
+    """With who may answer for others, for people; JSON has it in ``fallbacks``."""
+    if invocation().as_json:
+        return policies
+    return [{**one, "falls_back_to": _chain(one["fallbacks"])} for one in policies]
 
-    Raises:
-        InvalidRequestError: It is none, or has more in it than is known here.
-    """
-    try:
-        found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"the file is neither TOML nor JSON: {error}") from None
-    models = found.pop("models", {})
-    entries = {"": found.pop(SWARM)} if SWARM in found else {}
-    if found or not isinstance(models, dict):
-        raise InvalidRequestError('the file may hold [swarm] and [models."NAME"] only')
-    wanted = []
-    for name, entry in {**entries, **models}.items():
-        if not isinstance(entry, dict) or entry.keys() != {"strategy"}:
-            raise InvalidRequestError(f"{name or SWARM}: give it a strategy, and nothing else")
-        if not isinstance(entry["strategy"], str):
-            raise InvalidRequestError(f"{name or SWARM}: the strategy must be text")
-        wanted.append((name, entry["strategy"]))
-    if not wanted:
-        raise InvalidRequestError("the file names no policy")
-    return wanted
+
+def _chain(fallbacks: object) -> str:
+    if not isinstance(fallbacks, list):
+        return ""
+    if all(isinstance(one, str) for one in fallbacks):
+        return ", ".join(fallbacks)
+    return f"{len(fallbacks)} rule{'s' if len(fallbacks) > 1 else ''}"

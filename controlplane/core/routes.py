@@ -37,15 +37,26 @@ class NodeFacts:
     """Whether it is gone for so long that its models' names are dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What people want of a model."""
+
+    strategy: str = ""
+    fallbacks: tuple[str, ...] = ()
+
+
+_NOTHING: Final = Wanted()
+
+
 def compile_routes(
     nodes: Iterable[NodeFacts],
-    strategies: Mapping[ModelName, str] = MappingProxyType({}),
+    wanted: Mapping[ModelName, Wanted] = MappingProxyType({}),
     standing: Mapping[ModelName, ModelRoute] = MappingProxyType({}),
 ) -> Mapping[ModelName, ModelRoute]:
     """The routes of all models that any node has, or had and may have again, ordered by name.
 
     Endpoints are those that their owner reports ready, or loading (not ready: clients are told to wait); in
-    order of their id. ``strategies`` are those set for single models. A name without endpoints stays known.
+    order of their id. ``wanted`` is what is set for single models. A name without endpoints stays known.
     Which of them are one model, and its name, says :mod:`swarmplane.merging`; names of the routes that are
     ``standing`` stay with whom they are.
     The order of ``nodes`` does not matter. Of one node at most ``MOST_OF_A_NODE`` count, and ``MOST_ALIKE``
@@ -70,7 +81,8 @@ def compile_routes(
             one.name,
             tuple(found[key] for key in one.endpoints if key in found),
             one.further,
-            strategy=strategies.get(one.name, ""),
+            strategy=wanted.get(one.name, _NOTHING).strategy,
+            fallbacks=wanted.get(one.name, _NOTHING).fallbacks,
         )
         for one in merge(offers.values(), names)
     }

@@ -13,6 +13,8 @@ from controlplane.rpc.paging import PageToken, decode_page_token, page_size
 from controlplane.rpc.server import service_names
 from controlplane.services.dedupe import Repeat
 from controlplane.services.policies import Policies, PolicyFacts
+from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
+from swarmplane.fallbacks import FallbackPolicy
 from swarmplane.v1 import policy_pb2 as pb
 from swarmplane.v1 import policy_pb2_grpc
 
@@ -52,7 +54,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
 
         committed = await self._policies.apply(
             who,
-            [PolicyFacts(one.model, one.strategy) for one in request.policies],
+            [_policy_from_pb(one) for one in request.policies],
             expected_revision=request.expected_revision,
             repeat=Repeat(who.subject.id, request.request_id, fingerprint_of(request)),
             encode=encode,
@@ -65,7 +67,22 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
 
 
 def _policy_to_pb(policy: PolicyFacts) -> pb.Policy:
-    return pb.Policy(model=policy.model, strategy=policy.strategy, revision=policy.revision)
+    fallbacks = policy.fallbacks
+    return pb.Policy(
+        model=policy.model,
+        strategy=policy.strategy,
+        revision=policy.revision,
+        fallbacks=policy.chain,
+        fallback_rules=map(rule_to_pb, fallbacks.rules),
+        substitute_loaded=fallbacks.substitute_loaded,
+        auto_pull=fallbacks.auto_pull,
+    )
+
+
+def _policy_from_pb(message: pb.Policy) -> PolicyFacts:
+    rules = tuple(map(rule_from_pb, message.fallback_rules))
+    fallbacks = FallbackPolicy(rules, message.substitute_loaded, tuple(message.auto_pull))
+    return PolicyFacts(message.model, message.strategy, chain=tuple(message.fallbacks), fallbacks=fallbacks)
 
 
 def register_policies(server: grpc.aio.Server, policies: Policies) -> tuple[str, ...]:

@@ -119,9 +119,10 @@ class LiveTable:
         kv = self._mirror.below(keyspace.POLICIES).get(
             keyspace.name_below(keyspace.POLICIES, keyspace.SWARM_POLICY)
         )
-        strategy = records.parse(records.SwarmPolicy, kv.value).default_strategy if kv is not None else ""
+        record = records.parse(records.SwarmPolicy, kv.value if kv is not None else b"")
         return Policy(
             version=Version(self._mirror.generation, revision),
             denied=frozenset(map(SubjectId, self._mirror.below(keyspace.DENIALS))),
-            default_strategy=strategy or Policy().default_strategy,
+            default_strategy=record.default_strategy or Policy().default_strategy,
+            fallbacks=records.fallbacks_of(record),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from controlplane.core.fallbacks import check_fallbacks
 from controlplane.core.names import is_model_name
 from controlplane.services import keyspace
 from controlplane.services.callers import Caller
@@ -14,6 +15,7 @@ from controlplane.services.mutations import Committed, Mutation, Mutations
 from controlplane.store.port import Compare, Delete, KeyValue, Operation, Put, Store, modified
 from swarmplane.codec import records
 from swarmplane.errors import ConflictError, InvalidRequestError
+from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import ModelName
 from swarmplane.policies import STRATEGIES
 
@@ -29,6 +31,10 @@ class PolicyFacts:
     strategy: str = ""
     revision: int = 0
     """Of the last change; 0: never set."""
+    chain: tuple[str, ...] = ()
+    """Of a model: who may answer where it can't."""
+    fallbacks: FallbackPolicy = NO_FALLBACKS
+    """Of the swarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ def _check(wanted: Sequence[PolicyFacts], expected_revision: int) -> None:
             raise InvalidRequestError(
                 f"{one.strategy[:64]!r} is no strategy; use one of {known}", param="strategy"
             )
+        check_fallbacks(one.model, one.chain, one.fallbacks)
 
 
 def _key(model: str) -> str:
@@ -130,10 +137,11 @@ def _read(model: str, kv: KeyValue | None) -> PolicyFacts:
     if kv is None:
         return PolicyFacts(model)
     if not model:
-        strategy = records.parse(records.SwarmPolicy, kv.value).default_strategy
-    else:
-        strategy = records.parse(records.Model, kv.value).strategy
-    return PolicyFacts(model, strategy, kv.mod_revision)
+        swarm = records.parse(records.SwarmPolicy, kv.value)
+        fallbacks = records.fallbacks_of(swarm)
+        return PolicyFacts(model, swarm.default_strategy, kv.mod_revision, fallbacks=fallbacks)
+    record = records.parse(records.Model, kv.value)
+    return PolicyFacts(model, record.strategy, kv.mod_revision, tuple(record.fallbacks))
 
 
 def _change(wanted: PolicyFacts, key: str, kv: KeyValue | None) -> Operation | None:
@@ -142,10 +150,12 @@ def _change(wanted: PolicyFacts, key: str, kv: KeyValue | None) -> Operation | N
     if wanted.model:
         model = records.parse(records.Model, before)
         model.strategy = wanted.strategy
+        model.fallbacks[:] = wanted.chain
         after = model.SerializeToString()
     else:
         swarm = records.parse(records.SwarmPolicy, before)
         swarm.default_strategy = wanted.strategy
+        records.set_fallbacks(swarm, wanted.fallbacks)
         after = swarm.SerializeToString()
     if after == before:
         return None

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from controlplane.core.aliases import with_aliases
-from controlplane.core.routes import NodeFacts, compile_routes, route_changes
+from controlplane.core.routes import NodeFacts, Wanted, compile_routes, route_changes
 from controlplane.services import keyspace
 from controlplane.services.leadership import Leadership
 from controlplane.services.live_table import LiveTable
@@ -26,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 _RECONCILE_S: Final = 60.0
 _RETRY_S: Final = 0.5
+_LARGE: Final = 100
+"""From so many nodes on a look at all of them is not made for each change."""
+_NODES_A_SECOND: Final = 10_000
+"""So many are looked at in a second, about a fifth of it."""
 _Change = tuple[ModelName, Operation]
 _INPUTS: Final = frozenset(
     {keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS, keyspace.ALIASES}
@@ -72,6 +76,7 @@ class RouteController:
                     continue
                 try:
                     await self._reconcile()
+                    await self._gather()
                 except StaleEpochError as error:
                     log.warning("routes.not_written", reason=error.message)
                 except UnavailableError as error:
@@ -81,6 +86,12 @@ class RouteController:
                 except SwarmError as error:
                     # Doing the same again helps nobody; what changes next, or the next minute, may.
                     log.exception("routes.refused", reason=error.message)
+
+    async def _gather(self) -> None:
+        """Many changes in a large swarm share a look at all of it."""
+        nodes = len(self._mirror.below(keyspace.INVENTORIES))
+        if nodes >= _LARGE:
+            await self._clock.sleep(nodes / _NODES_A_SECOND)
 
     async def _each_minute(self) -> None:
         while True:
@@ -93,7 +104,7 @@ class RouteController:
 
     async def _reconcile(self) -> None:
         standing = self._table.history.models
-        compiled = compile_routes(self._facts(), self._strategies(), standing)
+        compiled = compile_routes(self._facts(), self._wanted(), standing)
         wanted = with_aliases(compiled, self._aliases())
         changes = route_changes(standing, wanted)
         removals = ((name, Delete(keyspace.route(name))) for name in changes.removed)
@@ -142,12 +153,12 @@ class RouteController:
                 forgotten=record.gone and now_s - record.gone_at_s >= self._forget_models_s,
             )
 
-    def _strategies(self) -> dict[ModelName, str]:
+    def _wanted(self) -> dict[ModelName, Wanted]:
         found = {
-            ModelName(name): records.parse(records.Model, kv.value).strategy
+            ModelName(name): records.parse(records.Model, kv.value)
             for name, kv in self._mirror.below(keyspace.MODELS).items()
         }
-        return {name: strategy for name, strategy in found.items() if strategy}
+        return {name: Wanted(one.strategy, tuple(one.fallbacks)) for name, one in found.items()}
 
     def _aliases(self) -> dict[str, ModelName]:
         return {

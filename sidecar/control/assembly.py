@@ -89,4 +89,5 @@ def with_policy(table: RouteTable, update: pb.PolicyUpdate) -> RouteTable:
         table,
         denied=policy.denied,
         default_strategy=policy.default_strategy or table.default_strategy,
+        fallbacks=policy.fallbacks,
     )

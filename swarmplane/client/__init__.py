@@ -22,6 +22,7 @@ from swarmplane.client.values import (
 )
 from swarmplane.credentials.files import Credential
 from swarmplane.explanation import ExplainedEndpoint, RouteExplanation
+from swarmplane.fallbacks import FallbackPolicy, FallbackRule
 from swarmplane.operation import Operation
 from swarmplane.routes import Endpoint, ModelRoute, Version
 
@@ -35,6 +36,8 @@ __all__ = [
     "Endpoint",
     "Event",
     "ExplainedEndpoint",
+    "FallbackPolicy",
+    "FallbackRule",
     "Model",
     "ModelRoute",
     "NewToken",

@@ -224,7 +224,7 @@ def apply_policies(
 ) -> Call[tuple[Policy, ...]]:
     """Set policies, all at once; as they stand then."""
     request = policy_pb2.ApplyPoliciesRequest(
-        policies=[policy_pb2.Policy(model=one.model, strategy=one.strategy) for one in policies],
+        policies=map(decoding.policy_to_pb, policies),
         request_id=request_id,
         expected_revision=expected_revision,
     )

@@ -16,8 +16,10 @@ from swarmplane.client.values import (
     Replica,
     Token,
 )
+from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
 from swarmplane.codec.table import model_route_from_pb
 from swarmplane.codec.version import version_from_pb
+from swarmplane.fallbacks import FallbackPolicy
 from swarmplane.routes import ModelRoute
 from swarmplane.v1 import (
     alias_pb2,
@@ -87,7 +89,21 @@ def alias(message: alias_pb2.Alias) -> Alias:
 
 def policy(message: policy_pb2.Policy) -> Policy:
     """A policy."""
-    return Policy(message.model, message.strategy, message.revision)
+    rules = tuple(map(rule_from_pb, message.fallback_rules))
+    fallbacks = FallbackPolicy(rules, message.substitute_loaded, tuple(message.auto_pull))
+    return Policy(message.model, message.strategy, message.revision, tuple(message.fallbacks), fallbacks)
+
+
+def policy_to_pb(policy: Policy) -> policy_pb2.Policy:
+    """The inverse, without the revision."""
+    return policy_pb2.Policy(
+        model=policy.model,
+        strategy=policy.strategy,
+        fallbacks=policy.chain,
+        fallback_rules=map(rule_to_pb, policy.fallbacks.rules),
+        substitute_loaded=policy.fallbacks.substitute_loaded,
+        auto_pull=policy.fallbacks.auto_pull,
+    )
 
 
 def token(message: token_pb2.Token) -> Token:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.routes import Version
 
 T = TypeVar("T")
@@ -109,6 +110,10 @@ class Policy:
     """Empty: for a model as the swarm's, for the swarm the built-in one."""
     revision: int = 0
     """0: never set."""
+    chain: tuple[str, ...] = ()
+    """Of a model: models that may answer where it can't, in this order."""
+    fallbacks: FallbackPolicy = NO_FALLBACKS
+    """Of the swarm: rules, substitution, and what may be pulled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
 from swarmplane.codec.inventory import inventory_from_bytes
 from swarmplane.codec.table import model_route_from_pb, model_route_to_pb
 from swarmplane.errors import Code, SwarmError
+from swarmplane.fallbacks import FallbackPolicy
 from swarmplane.inventory import Inventory as NodeInventory
 from swarmplane.routes import ModelRoute
 from swarmplane.store.v1.store_pb2 import (
@@ -36,7 +38,7 @@ from swarmplane.store.v1.store_pb2 import (
     SwarmPolicy,
     Token,
 )
-from swarmplane.v1 import route_pb2
+from swarmplane.v1 import policy_pb2, route_pb2
 
 __all__ = [
     "Alias",
@@ -57,10 +59,12 @@ __all__ = [
     "Swarm",
     "SwarmPolicy",
     "Token",
+    "fallbacks_of",
     "inventory_of",
     "parse",
     "route_of",
     "route_value",
+    "set_fallbacks",
 ]
 
 M = TypeVar("M", bound=Message)
@@ -88,6 +92,21 @@ def route_of(value: bytes, revision: int) -> ModelRoute:
     """The route that stands in the store since ``revision``."""
     message = route_pb2.ModelRoute.FromString(parse(Route, value).route)
     return replace(model_route_from_pb(message), revision=revision)
+
+
+def fallbacks_of(record: SwarmPolicy) -> FallbackPolicy:
+    """Which models may answer for others, in a swarm."""
+    rules = (rule_from_pb(policy_pb2.FallbackRule.FromString(rule)) for rule in record.fallback_rules)
+    return FallbackPolicy(tuple(rules), record.substitute_loaded, tuple(record.auto_pull))
+
+
+def set_fallbacks(record: SwarmPolicy, wanted: FallbackPolicy) -> None:
+    """Write ``wanted`` into ``record``."""
+    record.fallback_rules[:] = [
+        rule_to_pb(rule).SerializeToString(deterministic=True) for rule in wanted.rules
+    ]
+    record.substitute_loaded = wanted.substitute_loaded
+    record.auto_pull[:] = wanted.auto_pull
 
 
 def inventory_of(record: Inventory) -> NodeInventory:

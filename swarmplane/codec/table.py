@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import Final
 
+from swarmplane.codec.policies import policy_from_pb, policy_to_pb
 from swarmplane.codec.traits import traits_from_pb, traits_to_pb
 from swarmplane.codec.version import version_from_pb, version_to_pb
 from swarmplane.codec.wire import message_field, number_field
-from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
+from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SwarmId
+from swarmplane.policies import Policy
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteDelta, RouteTable
 from swarmplane.traits import UNKNOWN_TRAITS
 from swarmplane.v1 import route_pb2, sidecar_pb2
@@ -70,6 +72,7 @@ def model_route_to_pb(route: ModelRoute) -> route_pb2.ModelRoute:
         aliases=route.aliases,
         strategy=route.strategy,
         revision=route.revision,
+        fallbacks=route.fallbacks,
     )
 
 
@@ -89,6 +92,7 @@ def model_route_from_pb(message: route_pb2.ModelRoute) -> ModelRoute:
         aliases=tuple(message.aliases),
         strategy=message.strategy,
         revision=message.revision,
+        fallbacks=tuple(message.fallbacks),
     )
 
 
@@ -178,8 +182,8 @@ def _rows(
 
 def table_to_bytes(table: RouteTable) -> bytes:
     """``table`` for the disk: format version, checksum, then policy and snapshot as messages."""
-    policy = sidecar_pb2.PolicyUpdate(
-        denied_subjects=sorted(table.denied), default_strategy=table.default_strategy
+    policy = policy_to_pb(
+        Policy(denied=table.denied, default_strategy=table.default_strategy, fallbacks=table.fallbacks), 0
     ).SerializeToString()
     (snapshot,) = update_parts(table, 0, part_bytes=_UNBOUNDED)
     swarm = table.swarm.encode()
@@ -205,7 +209,7 @@ def table_from_bytes(content: bytes) -> RouteTable:
     swarm_bytes, policy_bytes = _LENGTHS.unpack_from(body)
     start = _LENGTHS.size + swarm_bytes
     rest = start + policy_bytes
-    policy = sidecar_pb2.PolicyUpdate.FromString(body[start:rest])
+    policy = policy_from_pb(sidecar_pb2.PolicyUpdate.FromString(body[start:rest]))
     snapshot = sidecar_pb2.RouteUpdate.FromString(body[rest:])
     models = [model_route_from_pb(message) for message in snapshot.models]
     nodes = [node_entry_from_pb(message) for message in snapshot.nodes]
@@ -214,6 +218,7 @@ def table_from_bytes(content: bytes) -> RouteTable:
         version=version_from_pb(snapshot.version),
         models=MappingProxyType({route.name: route for route in models}),
         nodes=MappingProxyType({entry.id: entry for entry in nodes}),
-        denied=frozenset(map(SubjectId, policy.denied_subjects)),
+        denied=policy.denied,
         default_strategy=policy.default_strategy,
+        fallbacks=policy.fallbacks,
     )

@@ -7,14 +7,36 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("model", "strategy", "revision")
+    __slots__ = ("model", "strategy", "revision", "fallbacks", "fallback_rules", "substitute_loaded", "auto_pull")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_RULES_FIELD_NUMBER: _ClassVar[int]
+    SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
+    AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
     model: str
     strategy: str
     revision: int
-    def __init__(self, model: _Optional[str] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    fallback_rules: _containers.RepeatedCompositeFieldContainer[FallbackRule]
+    substitute_loaded: bool
+    auto_pull: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., fallback_rules: _Optional[_Iterable[_Union[FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FallbackRule(_message.Message):
+    __slots__ = ("match", "category", "from_bytes", "below_bytes", "models")
+    MATCH_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    FROM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BELOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    match: str
+    category: str
+    from_bytes: int
+    below_bytes: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, match: _Optional[str] = ..., category: _Optional[str] = ..., from_bytes: _Optional[int] = ..., below_bytes: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListPoliciesRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -25,6 +25,7 @@ from swarmplane.codec.table import (
 )
 from swarmplane.codec.version import version_from_pb, version_to_pb
 from swarmplane.errors import SwarmError
+from swarmplane.fallbacks import FallbackPolicy, FallbackRule
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.load import LoadEntry
@@ -72,6 +73,21 @@ routes = st.builds(
     aliases=tuples_of_names,
     strategy=texts,
     revision=revisions,
+    fallbacks=tuples_of_names,
+)
+rules = st.builds(
+    FallbackRule,
+    models=tuples_of_names,
+    match=texts,
+    category=texts,
+    from_bytes=revisions,
+    below_bytes=revisions,
+)
+fallback_policies = st.builds(
+    FallbackPolicy,
+    rules=st.lists(rules, max_size=2).map(tuple),
+    substitute_loaded=st.booleans(),
+    auto_pull=tuples_of_names,
 )
 nodes = st.builds(
     NodeEntry,
@@ -84,13 +100,14 @@ nodes = st.builds(
 )
 subjects = st.frozensets(names.map(SubjectId), max_size=4)
 tables = st.builds(
-    lambda swarm, version, models, entries, denied, strategy: RouteTable(
+    lambda swarm, version, models, entries, denied, strategy, fallbacks: RouteTable(
         SwarmId(swarm),
         version,
         MappingProxyType({m.name: m for m in models}),
         MappingProxyType({n.id: n for n in entries}),
         denied,
         strategy,
+        fallbacks,
     ),
     texts,
     versions,
@@ -98,6 +115,7 @@ tables = st.builds(
     st.lists(nodes, max_size=3),
     subjects,
     texts,
+    fallback_policies,
 )
 models_of_backends = st.builds(
     BackendModel,

@@ -8,10 +8,12 @@ from typing import Any
 import grpc
 import pytest
 
-from cli.commands.policy import read_policies
+from cli.policyfiles import read_policies
 from sidecar.core.strategies import STRATEGIES as KNOWN
 from swarmplane.channels import rpc_error_to_swarm_error
+from swarmplane.client.decoding import policy, policy_to_pb
 from swarmplane.errors import Code, InvalidRequestError
+from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy, FallbackRule
 from swarmplane.ids import ModelName
 from swarmplane.policies import STRATEGIES
 from swarmplane.v1 import policy_pb2 as pb
@@ -95,7 +97,7 @@ async def test_what_makes_no_sense_is_refused_whole(plane: Plane) -> None:
     ],
 )
 def test_files_of_policies(text: str, wanted: list[tuple[str, str]]) -> None:
-    assert read_policies(text) == wanted
+    assert [(one.model, one.strategy) for one in read_policies(text)] == wanted
 
 
 @pytest.mark.parametrize(
@@ -103,5 +105,83 @@ def test_files_of_policies(text: str, wanted: list[tuple[str, str]]) -> None:
     ["", "{", "= 1", "[other]\nx = 1", "[models.m]\nstrategy = 1", "models = 1", '[swarm]\nstrategies = "a"'],
 )
 def test_files_that_hold_something_else_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        read_policies(text)
+
+
+RULES = """
+[swarm]
+substitute_loaded = true
+auto_pull = ["qwen3:*"]
+[[swarm.fallbacks]]
+match = "gpt-*"
+category = "chat"
+from_gb = 1
+below_gb = 20.5
+models = ["big", "small"]
+[models.m]
+fallbacks = ["n", "o"]
+"""
+
+
+async def test_fallbacks_travel_from_the_file_to_the_tables(plane: Plane) -> None:
+    """Kills: a field dropped on the way, chains of models in no route, what the file leaves out kept."""
+    policies = await stub(plane)
+    _, credential = await plane.node("one")
+    async with plane.stream(credential) as end:
+        await end.has(inventory("m"))
+        await end.knows("m", 1)
+        await policies.Apply(pb.ApplyPoliciesRequest(policies=map(policy_to_pb, read_policies(RULES))))
+        rule = FallbackRule(("big", "small"), "gpt-*", "chat", 10**9, int(20.5e9))
+        wanted = FallbackPolicy((rule,), substitute_loaded=True, auto_pull=("qwen3:*",))
+        await until(lambda: end.policy is not None and end.policy.fallbacks == wanted)
+        await until(lambda: end.table.models[ModelName("m")].fallbacks == ("n", "o"))
+        listed = [policy(one) for one in (await policies.List(pb.ListPoliciesRequest())).policies]
+        assert [(one.model, one.chain, one.fallbacks) for one in listed] == [
+            ("", (), wanted), ("m", ("n", "o"), NO_FALLBACKS),
+        ]  # fmt: skip
+        await apply(policies, {"": "latency", "m": "failover"})
+        await until(lambda: end.policy is not None and end.policy.fallbacks == NO_FALLBACKS)
+        await until(lambda: end.table.models[ModelName("m")].fallbacks == ())
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(pb.Policy(fallbacks=["m"]), id="a-chain-of-the-swarm"),
+        pytest.param(pb.Policy(model="m", substitute_loaded=True), id="substitution-of-a-model"),
+        pytest.param(pb.Policy(fallback_rules=[pb.FallbackRule()]), id="a-rule-without-models"),
+        pytest.param(
+            pb.Policy(fallback_rules=[pb.FallbackRule(models=["m"], category="x")]), id="no-category"
+        ),
+        pytest.param(
+            pb.Policy(fallback_rules=[pb.FallbackRule(models=["m"], from_bytes=2, below_bytes=2)]),
+            id="sizes-of-nothing",
+        ),
+        pytest.param(
+            pb.Policy(fallback_rules=[pb.FallbackRule(models=["m"], match="*a*b*c*d*")]), id="five-stars"
+        ),
+        pytest.param(pb.Policy(fallback_rules=[pb.FallbackRule(models=["m"])] * 65), id="many-rules"),
+        pytest.param(pb.Policy(model="m", fallbacks=["n"] * 9), id="a-long-chain"),
+        pytest.param(pb.Policy(model="m", fallbacks=[""]), id="no-name"),
+        pytest.param(pb.Policy(auto_pull=["m"] * 65), id="much-to-pull"),
+    ],
+)
+async def test_fallbacks_that_make_no_sense_are_refused(plane: Plane, wanted: pb.Policy) -> None:
+    """Kills: each check."""
+    policies = await stub(plane)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await policies.Apply(pb.ApplyPoliciesRequest(policies=[wanted]))
+    assert rpc_error_to_swarm_error(refused.value).code is Code.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[models.m]\nauto_pull = ['x']", "[models.m]\nfallbacks = [1]", "[swarm]\nsubstitute_loaded = 1",
+        "[[swarm.fallbacks]]\nmodels = ['m']\nfrom_gb = true", "[[swarm.fallbacks]]\nsize = 1", "[swarm]",
+    ],
+)  # fmt: skip
+def test_files_of_fallbacks_that_hold_something_else_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         read_policies(text)

@@ -196,16 +196,24 @@ class Operation(_message.Message):
     def __init__(self, operation: _Optional[bytes] = ...) -> None: ...
 
 class SwarmPolicy(_message.Message):
-    __slots__ = ("default_strategy",)
+    __slots__ = ("default_strategy", "fallback_rules", "substitute_loaded", "auto_pull")
     DEFAULT_STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_RULES_FIELD_NUMBER: _ClassVar[int]
+    SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
+    AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
     default_strategy: str
-    def __init__(self, default_strategy: _Optional[str] = ...) -> None: ...
+    fallback_rules: _containers.RepeatedScalarFieldContainer[bytes]
+    substitute_loaded: bool
+    auto_pull: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[bytes]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("strategy",)
+    __slots__ = ("strategy", "fallbacks")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     strategy: str
-    def __init__(self, strategy: _Optional[str] = ...) -> None: ...
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Alias(_message.Message):
     __slots__ = ("model",)
