@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 CHAOS_ARGS ?=
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-storm conformance chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-mutants test-storm conformance chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
 
 test-etcd: $(READY) ## The store, and several control planes, on three etcd members that are killed and frozen.
 	@$(BIN)/python -m pytest -m etcd_cluster $(TEST_ARGS) tests/store tests/e2e
+
+test-mutants: $(READY) ## Forty-eight bugs put into a copy of the embedded store, one at a time: its tests must notice each.
+	@$(BIN)/python -m tests.store.try_mutants
 
 test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.
 	@$(BIN)/python -m pytest -m storm $(TEST_ARGS) tests

@@ -17,6 +17,7 @@ import pytest
 from controlplane.store import feed
 from controlplane.store.embedded import EmbeddedStore
 from controlplane.store.port import (
+    BOOKMARK_INTERVAL_S,
     CompactedError,
     DeletePrefix,
     LeaseNotFoundError,
@@ -412,6 +413,15 @@ async def test_a_watch_that_falls_behind_what_is_kept_is_told_to_list_again(
         with pytest.raises(CompactedError) as caught:
             await take(slow, 1)
         assert caught.value.revision == 40
+
+
+async def test_a_bookmark_does_not_overtake_what_was_not_read_yet(embedded: EmbeddedHarness) -> None:
+    async with embedded.open() as store, store.watch("a") as batches:
+        revision = await store.put("a", b"")
+        await embedded.pass_time(BOOKMARK_INTERVAL_S)
+        first = await anext(batches)
+        assert (first.revision, len(first.events)) == (revision, 1)
+        assert await anext(batches) == WatchBatch((), revision)
 
 
 async def test_an_idle_watch_keeps_up_with_others_changes(

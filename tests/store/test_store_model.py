@@ -1,6 +1,7 @@
 """Any sequence of calls gives what a dict with a history gives, and watches tell that history.
 
-Mutants of the embedded store that tests/store kills, each tried alone:
+Mutants of the embedded store that tests/store kills, each tried alone; :mod:`tests.store.mutants` has those
+that ``make test-mutants`` tries again:
 
 - lists: the end of a prefix one too far; an empty prefix that ends before the last key; ``start_after``
   inclusive; ``more`` when the limit is met exactly; a past read that sees the next revision or deleted keys,
