@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),
     "logout": ("cli.commands.login:logout", "Delete a person's certificate."),
     "context": ("cli.commands.context:context", "Credentials of swarms, to choose from."),
+    "connect": ("cli.commands.connect:connect", "Point another program to this host."),
     "store": ("cli.commands.store:store", "What a founder keeps of its swarm: backups, another host, etcd."),
     "config": ("cli.commands.config:config", "Settings of this host."),
     "version": ("cli.commands.version:version", "Show the version."),

@@ -1,0 +1,1 @@
+"""Settings of other programs, so that they ask this host: what they take, and writing it reversibly."""
