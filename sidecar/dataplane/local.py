@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
-from sidecar.dataplane.answers import CLOSE, encode, response, unknown_model
+from sidecar.dataplane.answers import CLOSE, encode, response
+from sidecar.dataplane.catalogue import MODELS, PS, SHOW, TAGS
 from sidecar.dataplane.request import Request
 from sidecar.dataplane.writer import cors_lines
-from sidecar.routing.listing import ModelListing
 from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
     from sidecar.dataplane.server import DataPlane
 
-_MODELS = b"/v1/models"
-_OWNED_BY = "swarm"
 _TEXT = b"text/plain; charset=utf-8"
 _GREETING = b"Ollama is running"
 """What Ollama says at ``/``: clients look for it before they ask for anything."""
@@ -40,11 +37,14 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         return _preflight(plane, request)
     path = head.path
     make = _MAKERS.get(path)
-    if make is None and path.startswith(_MODELS) and path[len(_MODELS) :].startswith(b"/"):
-        make = _models
+    if make is None and path.startswith(MODELS) and path[len(MODELS) :].startswith(b"/"):
+        make = _listed
     if make is None:
         return None
-    if head.method not in {b"GET", b"HEAD"}:
+    if path == SHOW:
+        if head.method != b"POST":
+            raise SwarmError("/api/show takes POST only", code=Code.METHOD_NOT_ALLOWED)
+    elif head.method not in {b"GET", b"HEAD"}:
         name = request.head.path.decode("latin-1")
         raise SwarmError(f"{name} takes GET and HEAD only", code=Code.METHOD_NOT_ALLOWED)
     status, document = make(plane, request)
@@ -54,9 +54,10 @@ def answer(plane: DataPlane, request: Request) -> bytes | None:
         cors_lines(head),
     )
     head_only = head.method == b"HEAD"
-    if isinstance(document, bytes):
-        return response(status, document, content_type=_TEXT, extra=extra, head_only=head_only)
-    return response(status, encode(document), extra=extra, head_only=head_only)
+    if make is _greeting:
+        return response(status, _GREETING, content_type=_TEXT, extra=extra, head_only=head_only)
+    body = document if isinstance(document, bytes) else encode(document)
+    return response(status, body, extra=extra, head_only=head_only)
 
 
 def _preflight(plane: DataPlane, request: Request) -> bytes:
@@ -68,32 +69,12 @@ def _preflight(plane: DataPlane, request: Request) -> bytes:
     )
 
 
-def _models(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:
-    created = int(plane.born_s)
-    listed = plane.routes.names()
-    if request.head.path in {_MODELS, _MODELS + b"/"}:
-        return 200, {"object": "list", "data": [_entry(model, created) for model in listed]}
-    asked = unquote(request.head.path[len(_MODELS) + 1 :].decode("latin-1"))
-    route = plane.routes.view.find(asked)
-    found = next((model for model in listed if route is not None and model.name == route.name), None)
-    if found is None:
-        raise SwarmError(unknown_model(asked, [m.name for m in listed]), code=Code.MODEL_NOT_FOUND)
-    return 200, _entry(found, created)
+def _listed(plane: DataPlane, request: Request) -> tuple[int, bytes]:
+    return 200, plane.catalogue.answer(request)
 
 
-def _entry(model: ModelListing, created: int) -> dict[str, Any]:
-    return {
-        "id": model.name,
-        "object": "model",
-        "created": created,
-        "owned_by": _OWNED_BY,
-        "swarm": {
-            "nodes": list(model.nodes),
-            "loaded": model.loaded,
-            "context_length": model.context_length,
-            "aliases": list(model.aliases),
-        },
-    }
+def _shown(plane: DataPlane, request: Request) -> tuple[int, bytes]:
+    return 200, plane.catalogue.show(request)
 
 
 def _health(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
@@ -136,7 +117,10 @@ def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]
 
 _MAKERS: Final[Mapping[bytes, Callable[[DataPlane, Request], tuple[int, dict[str, Any] | bytes]]]] = {
     b"/": _greeting,
-    _MODELS: _models,
+    MODELS: _listed,
+    TAGS: _listed,
+    PS: _listed,
+    SHOW: _shown,
     b"/api/version": _version,
     b"/healthz": _health,
     b"/readyz": _ready,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sidecar.dataplane import local
 from sidecar.dataplane.attempting import Attempts
+from sidecar.dataplane.catalogue import Catalogue
 from sidecar.dataplane.connection import ClientConnection
 from sidecar.dataplane.contexts import Contexts
 from sidecar.dataplane.counters import Counters
@@ -107,7 +108,7 @@ class DataPlane:
         self.now_s, self.awake_s = time.monotonic(), 0.0
         """At the last tick, good enough to notice silence; and when we last noticed that we had not run."""
         self.born_s = time.time()
-        self.writer, self.contexts = Writer(self), Contexts(backends, clock)
+        self.writer, self.catalogue, self.contexts = Writer(self), Catalogue(self), Contexts(backends, clock)
         self.recorder = Recorder(ring, tracing, backends, self.node_name)
         self.sole, self.own_sole = Sole(routes), Sole(routes)
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
@@ -125,8 +126,7 @@ class DataPlane:
         self._peer_server: asyncio.Server | None = None
         self._buffered = 0
         self._group: asyncio.TaskGroup | None = None
-        self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6).encode()
+        self._ids, self._id_prefix = itertools.count(1), secrets.token_hex(6).encode()
 
     # -- life ---------------------------------------------------------------------------------------------
 

@@ -186,9 +186,8 @@ class Writer:
         if plan.hop is not None:
             # The sender tells its client the rest; what varies stands last, see :mod:`.repeat`.
             load = self._plane.upstreams.load_line(candidate)
-            close = self._last_lines(request)
             return b"%b%b%bx-swarm-attempts: %d\r\n%b%b%b\r\n" % (
-                start, lines, served, attempts, close, load, framing,
+                start, lines, served, attempts, self._last_lines(request), load, framing,
             )  # fmt: skip
         return (
             b"%b%b%b%bx-swarm-attempts: %d\r\nx-request-id: %b\r\n"

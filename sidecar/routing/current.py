@@ -294,7 +294,7 @@ class CurrentRoutes:
 
     def names(self) -> tuple[ModelListing, ...]:
         """Every known model, by name."""
-        return listings(self._view)
+        return listings(self._view, self._conditions.of)
 
     def resolve(self, asked: str, now_s: float, *, local_only: bool = False) -> Resolution:
         """What may serve the model that a client calls ``asked``.
