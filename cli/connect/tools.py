@@ -126,8 +126,8 @@ def _container(place: Place) -> str:
         "localhost", "host.docker.internal"
     )
     return (
-        f"in a container the address is {inside}, and the sidecar has to admit it: "
-        "swarmctl config set client.trusted_nets=172.17.0.0/16, and listen there"
+        f"in a container the address is {inside}, and the sidecar has to listen where containers reach it: "
+        "swarmctl up --lan"
     )
 
 

@@ -420,7 +420,11 @@ class _Connection(asyncio.Protocol):
         if how.status >= 400:
             said = voice.failure(path, how.status)
         else:
-            said = voice.answer(seen.method, path, seen.body, Options(usage=how.usage))
+            try:
+                said = voice.answer(seen.method, path, seen.body, Options(usage=how.usage))
+            except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+                # A fake checks no types: what it can't read is its client's mistake.
+                said = voice.failure(path, 400)
         pieces = list(said.pieces)
         if said.stream:
             pieces = pieces if how.done else pieces[: len(pieces) - said.end]
