@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "route": ("cli.commands.route:route", "Where requests go."),
     "election": ("cli.commands.election:election", "Who decides, of several control planes."),
     "policy": ("cli.commands.policy:policy", "What is wanted of balancing."),
+    "peers": ("cli.commands.peers:peers", "Show who else is on the local network."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cli.client.connection import connected_to
 from swarmplane.client.targets import node_target
 from swarmplane.credentials.files import load_credential
@@ -39,15 +37,7 @@ async def with_address(data_dir: DataDir, record: NodeRecord, address: str) -> N
         SwarmError: Nobody answers there, or it is another swarm. Nothing is written.
     """
     found = await find_own(address, load_credential(data_dir.node).ca_pem)
-    known = replace(
-        record,
-        control_addresses=_first_of(found.control, record.control_addresses),
-        join_addresses=_first_of(found.join, record.join_addresses),
-    )
+    known = record.pointed_at(found.control, found.join)
     if known != record:
         write_record(data_dir, known)
     return known
-
-
-def _first_of(first: str, more: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([first, *more]))

@@ -130,6 +130,33 @@ async def enroll(
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """Who enrols somewhere, as it says of itself: a name and a fingerprint to compare, no proof."""
+
+    address: str
+    """``host:port`` of the enrolment listener."""
+    swarm_id: str
+    swarm_name: str
+    fingerprint: str
+    """Of its CA key, as join tokens have it."""
+    open: bool
+    """Whether nodes need no token."""
+
+
+async def ask_authority(address: str) -> Authority:
+    """Who enrols at ``address``. Nothing secret is sent, nothing is spent.
+
+    Raises:
+        UnavailableError: Nobody answers there.
+        SwarmError: There is no enrolment listener.
+    """
+    located = await locate(address)
+    _, told = await _authority_at(located)
+    fingerprint = keys.fingerprint(told.ca_pem.encode())
+    return Authority(str(located.address), told.swarm_id, told.swarm_name, fingerprint, told.open)
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Where an instance of one's own swarm answered."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,14 @@ class NodeRecord:
     """``host:port``, most preferred first."""
     join_addresses: tuple[str, ...]
     role: str = "node"
+
+    def pointed_at(self, control: str, join: str) -> NodeRecord:
+        """This node, which looks for its swarm there first."""
+        return replace(
+            self,
+            control_addresses=tuple(dict.fromkeys([control, *self.control_addresses])),
+            join_addresses=tuple(dict.fromkeys([join, *self.join_addresses])),
+        )
 
 
 def is_joined(data_dir: DataDir) -> bool:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.admission import admission
 from cli.hostflags import host_flags, kept_of, overrides_of
 from cli.invocation import Everywhere, invocation
 from cli.output import emit, say
-from cli.tokenflags import token_flags, token_given, token_text
+from cli.tokenflags import token_flags, token_given
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Everywhere)
-@click.argument("address")
+@click.argument("address", required=False, default="")
 @token_flags
 @click.option("--enroll-only", is_flag=True, help="Enrol, but don't run.")
+@click.option("-y", "--yes", is_flag=True, help="Trust an open swarm as it is found, without being asked.")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option("--lifeline-stdin", is_flag=True, hidden=True)
 @host_flags
@@ -34,14 +36,17 @@ def join(
     token_file: str | None,
     token: str | None,
     enroll_only: bool,
+    yes: bool,
     detach: bool,
     lifeline_stdin: bool,
     **given: Any,  # noqa: ANN401 - host_flags
 ) -> None:
     """Enrol this host in the swarm at ADDRESS, then run it.
 
-    ADDRESS is the join address of a control plane (HOST or HOST:PORT) or the client URL of any member. The
-    flags that describe the host are kept in config.toml, so that `swarmctl up` alone runs it again.
+    ADDRESS is the join address of a control plane (HOST or HOST:PORT) or the client URL of any member.
+    Without it the swarm is looked for on the local network: that of the token, else an open one, which takes
+    every host and shows its fingerprint first (in scripts: --swarm NAME --yes). The flags that describe the
+    host are kept in config.toml, so that `swarmctl up` alone runs it again.
 
     With --etcd this host also runs a control plane, beside those that keep the swarm there: the token must be
     of role instance.
@@ -52,29 +57,30 @@ def join(
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
     from cli.supervise.run import keep, run_host
-    from swarmplane.credentials.join_token import parse_join_token
     from swarmplane.identity import read_record
+    from swarmplane.settings.load import load
 
-    called = invocation()
-    data_dir = called.data_dir
+    data_dir, flags = invocation().data_dir, invocation().flags()
     overrides, kept = overrides_of(given), kept_of(given)
     member = None if token_given(token_file, token) else read_record(data_dir)
     if member is not None and _runs(data_dir) and not kept:
+        address = address or _found_again(data_dir, overrides)
         record = _pointed(data_dir, member, address)
         emit("join", _document(record), f"node {record.node_name} looks for its swarm at {address} too")
         return
     with held(data_dir):
-        wanted = None if member is not None else parse_join_token(token_text(token_file, token))
+        wanted = None
+        if member is None:
+            address, wanted = admission(load(data_dir.root, overrides), address, token_file, token, yes=yes)
+        address = address or _found_again(data_dir, overrides)
         document, words, more = _become(data_dir, overrides, address, wanted)
         keep(data_dir, [*kept, *more])
         if not (detach or enroll_only):
-            run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
-            return
+            run_host(data_dir, overrides, flags=flags, lifeline=lifeline_stdin)
     if enroll_only:
-        up = shlex.join(["swarmctl", "up", *called.flags()])
-        emit("join", document, f"{words}; run it with: {up}")
-    else:
-        run_detached(data_dir, overrides, flags=called.flags())
+        emit("join", document, f"{words}; run it with: {shlex.join(['swarmctl', 'up', *flags])}")
+    elif detach:
+        run_detached(data_dir, overrides, flags=flags)
 
 
 def _become(
@@ -139,6 +145,17 @@ def _enrolled(
     renamed = "" if record.node_name == wish else f" (another node is called {wish})"
     say(f"joined: swarm {record.swarm_name} as node {record.node_name}{renamed}")
     return record
+
+
+def _found_again(data_dir: DataDir, overrides: Sequence[str]) -> str:
+    """Where on the local network the swarm of this node enrols now."""
+    from cli.finding import find_swarm
+    from swarmplane.credentials.files import load_credential
+    from swarmplane.credentials.keys import fingerprint
+    from swarmplane.settings.load import load
+
+    ca_pem = load_credential(data_dir.node).ca_pem
+    return find_swarm(load(data_dir.root, overrides), fingerprint(ca_pem))
 
 
 def _runs(data_dir: DataDir) -> bool:

@@ -25,7 +25,7 @@ from sidecar.process.services import Service, Stop, serve
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.history_file import HistoryKeeper, load_history
 from sidecar.settings import ListenPolicy
-from swarmplane.addresses import Address
+from swarmplane.addresses import Address, parse_address
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.ids import NodeId
@@ -38,6 +38,7 @@ from swarmplane.settings.load import load
 from swarmplane.settings.schema import PEER_PORT, Settings
 
 if TYPE_CHECKING:
+    from sidecar.process.membership import Membership
     from swarmplane.identity import NodeRecord
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -101,6 +102,8 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         if record is not None and places.reach is not None and not settings.node.advertise:
             roaming = roaming_of(settings, record.control_addresses, parts, places, data_dir, closing)
             services = (*services, Service("reach", roaming.run))
+        if parts.membership is not None and settings.discovery.mdns:
+            services = (*services, presence_service(settings, parts.membership, places, data_dir))
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
@@ -249,6 +252,23 @@ def roaming_of(
     roaming = Roaming(reach, find, move)
     membership.control.subscribe(roaming.look_soon)
     return roaming
+
+
+def presence_service(
+    settings: Settings, membership: Membership, places: Places, data_dir: DataDir
+) -> Service:
+    """What tells the local network of this host."""
+    # Only here: it loads the library for multicast.
+    from sidecar.process.presence import Told, presence_of
+
+    told = Told(
+        tuple(bound_address(one) for one in places.listeners.client),
+        settings.node.gateway,
+        parse_address(settings.join_listener()),
+        version("swarmplane"),
+    )
+    presence = presence_of(settings, membership, data_dir, told, lambda: membership.control.peer_addresses)
+    return Service("mdns", presence.run)
 
 
 async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:

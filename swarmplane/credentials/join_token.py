@@ -34,6 +34,11 @@ def new_join_token(fingerprint: str) -> JoinToken:
     return JoinToken(TokenId(random_id()), random_id(SECRET_BITS), fingerprint)
 
 
+def without_token(fingerprint: str) -> JoinToken:
+    """What stands for a token towards an open swarm: no secret, only the authority that is trusted."""
+    return JoinToken(TokenId(""), "", fingerprint)
+
+
 def parse_join_token(text: str) -> JoinToken:
     """Read a token as people paste it: surrounding white space is ignored.
 

@@ -55,6 +55,8 @@ class NodeSettings(Section):
     """Hosts (names or addresses, without port) told to others; empty: found out."""
     lan: bool = False
     """Whether the client, control and enrolment listeners default to all interfaces."""
+    gateway: bool = False
+    """Whether this host is meant as the URL for clients; it is told of, nothing else changes."""
 
     @field_validator("name")
     @classmethod
@@ -250,6 +252,10 @@ class DiscoverySettings(Section):
     """Whether inference servers on this host are looked for."""
     mdns: bool = True
     """Whether swarms are advertised and browsed on the local network."""
+    subnets: tuple[str, ...] = ()
+    """Networks to scan where mDNS finds nobody, as ``192.168.1.0/24``; empty: those of the own addresses."""
+    peers: tuple[str, ...] = ()
+    """``host`` or ``host:port`` of members' client listeners that are asked wherever they are."""
 
 
 class LogSettings(Section):

@@ -1,0 +1,1 @@
+"""Finding swarms and their members on the local network."""

@@ -1,0 +1,77 @@
+"""Hosts that find each other on a network: by mDNS, by a scan, by address."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hosts import eventually
+from tests.e2e.lan import Terminal, address_of, lan
+
+pytestmark = [pytest.mark.process, pytest.mark.root, pytest.mark.timeout(240)]
+
+
+@contextlib.contextmanager
+def _terminal(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
+    terminal = Terminal(namespace, line, home, home.with_suffix(".log"))
+    try:
+        yield terminal
+    except BaseException as error:
+        error.add_note(f"{home.name}: {terminal.text()[-3000:]}")
+        raise
+    finally:
+        terminal.close()
+
+
+def _ready(terminal: Terminal, within_s: float = 60) -> str:
+    return eventually(
+        "it is ready", lambda: (text := terminal.text()) and "ready:" in text and text, within_s=within_s
+    )
+
+
+def _token(founder: Terminal) -> str:
+    return eventually(
+        "a token was printed", lambda: re.search(r"swp1\.[a-z0-9.]+", founder.text()), within_s=20
+    ).group(0)
+
+
+def _peers(namespace: str, home: Path) -> dict[str, dict[str, object]]:
+    """By name, as a host sees them."""
+    swarmctl = str(Path(sys.executable).parent / "swarmctl")
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, swarmctl, "peers", "--json", "--within", "3",
+         "--data-dir", str(home / "data" / "swarmplane")],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return {one["name"]: one for one in json.loads(done.stdout)["items"]}
+
+
+@pytest.mark.parametrize("multicast", [True, False], ids=["mdns", "scan"])
+def test_a_token_alone_finds_its_swarm(tmp_path: Path, multicast: bool) -> None:
+    with (
+        lan(3, multicast=multicast) as hosts,
+        _terminal(hosts[0], "swarmctl up --lan --no-discover --name a --new", tmp_path / "a") as a,
+    ):
+        _ready(a)
+        token = tmp_path / "token"
+        token.write_text(_token(a))
+        join = f"swarmctl join --token-file {token} --no-discover"
+        with (
+            _terminal(hosts[1], f"{join} --name b", tmp_path / "b") as b,
+            _terminal(hosts[2], f"{join} --name c", tmp_path / "c") as c,
+        ):
+            for member in (b, c):
+                text = _ready(member)
+                assert f"at {address_of(1)}:11405" in text
+                assert ("asking every address" in text) is not multicast
+            found = _peers(hosts[1], tmp_path / "b")
+            # Members that take no requests of other machines are told of by mDNS alone.
+            assert found.keys() == ({"a", "c"} if multicast else {"a"})
+            assert all(one["reachable"] and one["own_swarm"] for one in found.values())
