@@ -56,8 +56,8 @@ ANSWERS = """\
   Anthropic's) and calls go on as they come; Ollama's clients get calls whole, before the last line, as Ollama has no
   pieces of them. A call whose arguments the length limit cut off is left out where it would have to be whole.
 - Counts of LLM tokens always come to clients of Ollama, Anthropic and responses, to OpenAI's as
-  `stream_options.include_usage` says. Durations come to Ollama's clients where the backend tells them: Ollama and
-  llama.cpp do.
+  `stream_options.include_usage` says. Durations for Ollama's clients are the backend's where it tells them (llama.cpp
+  does), else they are measured at the node that has the backend.
 - A stream that ends without its backend's end marker or finish reason, an error within it, and an answer that is not
   what the dialect allows are errors to the client too, never an answer that is merely short.
 """  # noqa: E501

@@ -63,6 +63,7 @@ class Translator:
             asked=plan.asked,
             answer_id=plane.new_request_id().decode(),
             now_s=int(time.time()),
+            clock_ns=time.monotonic_ns,
         )
 
     async def put_apart(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing | bytes:

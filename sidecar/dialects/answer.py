@@ -5,11 +5,15 @@ Made once per chunk of a stream, so these are msgspec structs: a tenth of a micr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from sidecar.dialects.chat import ToolCall
+
+Clock = Callable[[], int]
+"""Nanoseconds that passed since some moment."""
 
 
 class ToolDelta(msgspec.Struct):

@@ -172,6 +172,8 @@ def read(body: bytes, *, counts: bool = False) -> Chat:
         texts = (system,) if isinstance(system, str) else tuple(block.text for block in system)
         turns.append(Message("system", texts))
     messages = decoded(coded["messages"], _MESSAGES, "messages")
+    if not messages:
+        raise refused("messages", "is empty")
     for place, one in enumerate(messages):
         turns += _turn(one, f"messages[{place}]")
     choice = decoded(coded["tool_choice"], _CHOICE, "tool_choice") if "tool_choice" in coded else None

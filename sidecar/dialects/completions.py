@@ -83,6 +83,8 @@ def _prompt(coded: dict[str, msgspec.Raw]) -> str:
     if "prompt" not in coded:
         raise refused("prompt", "is missing")
     raw = coded["prompt"]
+    if bytes(raw) == b'""':
+        raise refused("prompt", "is empty; this model's backend would say nothing")
     if starts_text(raw):
         return decoded(raw, TEXT, "prompt")
     prompts = decoded(raw, _PROMPTS, "prompt")

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from sidecar.dialects.answer import Delta, Ending, ToolDelta, Whole
+from sidecar.dialects.answer import Clock, Delta, Ending, Timings, ToolDelta, Whole
 from sidecar.dialects.chat import ToolCall
 from sidecar.dialects.failures import broken
 from sidecar.dialects.settings import one_line
@@ -23,18 +23,25 @@ class OllamaWriter:
     Ollama's tool calls are whole: pieces of arguments are collected and come out before the last line.
     """
 
-    __slots__ = ("_calls", "_generates", "_head", "_loads")
+    __slots__ = ("_began_ns", "_calls", "_clock_ns", "_first_ns", "_generates", "_head", "_loads")
     stream_type = b"application/x-ndjson"
 
-    def __init__(self, asked: str, now_s: int, *, generates: bool = False, loads: bool = False) -> None:
+    def __init__(
+        self, asked: str, now_s: int, clock_ns: Clock, *, generates: bool = False, loads: bool = False
+    ) -> None:
         at = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._head = b'{"model":%b,"created_at":"%b",' % (encode(asked), at.encode())
         self._generates = generates
         self._loads = loads
+        self._clock_ns = clock_ns
+        self._began_ns = clock_ns()
+        self._first_ns = 0
         self._calls: dict[int, ToolDelta] = {}
 
     def delta(self, delta: Delta) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""
+        if not self._first_ns:
+            self._first_ns = self._clock_ns()
         if self._loads:
             return b""
         for tool in delta.tools or ():
@@ -94,18 +101,24 @@ class OllamaWriter:
             "done": True,
             "done_reason": "length" if ending.finish == "length" else "stop",
         }
-        timings, usage = ending.timings, ending.usage
-        if timings is not None:
+        timings, usage = ending.timings or self._measured(), ending.usage
+        if timings.total_ns:
             found |= {"total_duration": timings.total_ns, "load_duration": timings.load_ns}
         if usage is not None:
             found["prompt_eval_count"] = usage.input_tokens
-        if timings is not None:
+        if timings.total_ns:
             found["prompt_eval_duration"] = timings.prompt_ns
         if usage is not None:
             found["eval_count"] = usage.output_tokens
-        if timings is not None:
+        if timings.total_ns:
             found["eval_duration"] = timings.output_ns
         return encode(found)[1:-1]
+
+    def _measured(self) -> Timings:
+        """What passed here, as the backend told nothing; a whole answer is output from its start."""
+        now_ns, began_ns = self._clock_ns(), self._began_ns
+        first_ns = self._first_ns or began_ns
+        return Timings(now_ns - began_ns, 0, first_ns - began_ns, now_ns - first_ns)
 
 
 def _whole_calls(calls: list[ToolCall], ending: Ending) -> tuple[dict[str, object], ...]:

@@ -156,6 +156,8 @@ def read(body: bytes) -> Chat:
     if "messages" not in coded:
         raise refused("messages", "is missing")
     messages = decoded(coded["messages"], _MESSAGES, "messages")
+    if not messages:
+        raise refused("messages", "is empty")
     choice = coded.get("tool_choice")
     return Chat(
         messages=tuple(_message(one, f"messages[{place}]") for place, one in enumerate(messages)),

@@ -178,6 +178,8 @@ def read(body: bytes) -> tuple[Chat, Mapping[str, msgspec.Raw]]:
     ):
         raise refused("include", "ask /v1/chat/completions for logprobs")
     turns = _turns(coded["input"])
+    if not turns:
+        raise refused("input", "is empty")
     if "instructions" in coded:
         turns.insert(0, Message("system", (decoded(coded["instructions"], TEXT, "instructions"),)))
     effort = decoded(coded["reasoning"], _EFFORT, "reasoning").effort if "reasoning" in coded else None

@@ -17,7 +17,7 @@ from sidecar.dialects import (
     openai_chat,
     responses_request,
 )
-from sidecar.dialects.answer import BackendReader, ClientWriter
+from sidecar.dialects.answer import BackendReader, ClientWriter, Clock
 from sidecar.dialects.anthropic_writing import AnthropicWriter
 from sidecar.dialects.chat import Chat, Completion
 from sidecar.dialects.completion_writing import CompletionWriter
@@ -114,6 +114,7 @@ class _Asked:
     asked: str
     answer_id: str
     now_s: int
+    clock_ns: Clock
 
 
 _CHAT: Final = b"/v1/chat/completions"
@@ -153,13 +154,22 @@ def translates(path: bytes, spoken: frozenset[str]) -> bool:
 
 
 def translate(
-    path: bytes, body: bytes, *, spoken: frozenset[str], model: str, asked: str, answer_id: str, now_s: int
+    path: bytes,
+    body: bytes,
+    *,
+    spoken: frozenset[str],
+    model: str,
+    asked: str,
+    answer_id: str,
+    now_s: int,
+    clock_ns: Clock = lambda: 0,
 ) -> Outgoing:
     """Put ``body``, sent to ``path``, into a dialect of ``spoken``; only where :func:`translates` says so.
 
     ``model`` is the backend's spelling and goes into the request, ``asked`` the client's and into the answer,
-    ``answer_id`` random text that ids in the answer are made of, ``now_s`` seconds since 1970. Costs time in
-    proportion to the body.
+    ``answer_id`` random text that ids in the answer are made of, ``now_s`` seconds since 1970.
+    ``clock_ns`` measures the durations that Ollama's clients expect, where the backend tells none. Costs time
+    in proportion to the body.
 
     Raises:
         InvalidRequestError: A field is wrong, or the backend cannot honour it; ``param`` names it.
@@ -167,7 +177,7 @@ def translate(
     way = _WAYS.get(path)
     if way is None:
         raise InvalidRequestError("this model's backend does not serve this path")
-    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s))
+    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s, clock_ns))
 
 
 def _chat(body: bytes, a: _Asked) -> Outgoing:
@@ -186,14 +196,14 @@ def _messages(body: bytes, a: _Asked) -> Outgoing:
 
 def _ollama_chat(body: bytes, a: _Asked) -> Outgoing:
     chat = ollama_chat.read(body)
-    return _talk(chat, OllamaWriter(a.asked, a.now_s, loads=chat.loads), a)
+    return _talk(chat, OllamaWriter(a.asked, a.now_s, a.clock_ns, loads=chat.loads), a)
 
 
 def _generate(body: bytes, a: _Asked) -> Outgoing:
     asked = completions.read_generate(body)
     if isinstance(asked, Chat):
-        return _talk(asked, OllamaWriter(a.asked, a.now_s, generates=True, loads=asked.loads), a)
-    return _go_on(asked, OllamaWriter(a.asked, a.now_s, generates=True), a)
+        return _talk(asked, OllamaWriter(a.asked, a.now_s, a.clock_ns, generates=True, loads=asked.loads), a)
+    return _go_on(asked, OllamaWriter(a.asked, a.now_s, a.clock_ns, generates=True), a)
 
 
 def _completions(body: bytes, a: _Asked) -> Outgoing:

@@ -43,6 +43,7 @@ ONE: dict[bytes, dict[str, Any]] = {
         "tool_choice": {"type": "function", "name": "look"},
     },
 }
+HI = ONE[CHAT]["messages"]
 ANY = {CHAT: "required", MESSAGES: {"type": "any"}, RESPONSES: "required"}
 paths = pytest.mark.parametrize("path", ONE, ids=bytes.decode)
 SAID = Script(("hm",), ('{"city":', ' "Oslo"}'))
@@ -115,7 +116,7 @@ def test_a_call_that_the_limit_cut_off_says_so() -> None:
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "fly"}}])
 def test_a_call_of_no_tool_is_refused(choice: Any) -> None:
     with pytest.raises(InvalidRequestError, match="tool_choice: names no tool"):
-        outgoing(CHAT, {"messages": [], "tool_choice": choice}, OLLAMA)
+        outgoing(CHAT, {"messages": HI, "tool_choice": choice}, OLLAMA)
 
 
 def test_tools_that_must_not_be_called_are_not_told() -> None:
@@ -126,4 +127,13 @@ def test_one_call_at_a_time() -> None:
     script = Script((), (), (("call_0", "look", {}), ("call_1", "go", {})))
     body = {key: ONE[CHAT][key] for key in ("messages", "tools")} | {"parallel_tool_calls": False}
     heard = WHOLES[CHAT](outgoing(CHAT, body, OLLAMA).answer.whole(whole_of_ollama(script)))
+    assert [name for _, name, _ in heard.calls] == ["look"]
+
+
+def test_anthropic_asks_for_one_call_at_a_time_in_its_own_way() -> None:
+    body = {key: ONE[MESSAGES][key] for key in ("messages", "tools", "max_tokens")}
+    body["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
+    assert json.loads(outgoing(MESSAGES, body, frozenset({"openai"})).body)["parallel_tool_calls"] is False
+    script = Script((), (), (("call_0", "look", {}), ("call_1", "go", {})))
+    heard = WHOLES[MESSAGES](outgoing(MESSAGES, body, OLLAMA).answer.whole(whole_of_ollama(script)))
     assert [name for _, name, _ in heard.calls] == ["look"]

@@ -20,7 +20,9 @@ from tests.dialects.scripts import (
     OLLAMA_CHAT,
     OPENAI,
     RESPONSES,
+    Script,
     outgoing,
+    sent_by_openai,
 )
 
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
@@ -115,6 +117,29 @@ def test_llama_cpp_for_ollama() -> None:
         "eval_count": 10,
         "eval_duration": 200_250_000,
     }
+
+
+def test_durations_that_no_backend_told_are_measured() -> None:
+    """Kills: a prompt that takes the whole time, zeros (clients divide by them)."""
+    ticks = iter(range(1_000, 100_000, 1_000))
+    out = translate(
+        OLLAMA_CHAT,
+        json.dumps({"model": "asked", "messages": HI}).encode(),
+        spoken=OPENAI,
+        model="m",
+        asked="asked",
+        answer_id="abc",
+        now_s=0,
+        clock_ns=lambda: next(ticks),
+    )
+    said = b"".join(out.answer.push(frame) for frame in sent_by_openai(Script()))
+    last = json.loads(said.splitlines()[-1])
+    assert [last[f"{name}_duration"] for name in ("total", "load", "prompt_eval", "eval")] == [
+        2000,
+        0,
+        1000,
+        1000,
+    ]
 
 
 def test_llama_cpp_and_vllm_for_anthropic() -> None:
@@ -275,6 +300,23 @@ def test_refusals_name_the_place(body: dict[str, Any], field: str) -> None:
         outgoing(MESSAGES, {"messages": HI, "max_tokens": 9} | body, OLLAMA)
     assert error.value.details["param"] == field
     assert error.value.message.startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        (CHAT, {"messages": []}, "messages"),
+        (MESSAGES, {"messages": [], "max_tokens": 9}, "messages"),
+        (RESPONSES, {"input": []}, "input"),
+        (COMPLETIONS, {"prompt": ""}, "prompt"),
+        (COMPLETIONS, {"prompt": []}, "prompt"),
+    ],
+)
+def test_nothing_is_no_request_to_load_a_model(path: bytes, body: dict[str, Any], field: str) -> None:
+    """Ollama takes it for one, and would answer with nothing."""
+    with pytest.raises(InvalidRequestError) as error:
+        outgoing(path, body, OLLAMA)
+    assert error.value.details["param"] == field
 
 
 def test_numbers_as_javascript_writes_them() -> None:
@@ -443,8 +485,8 @@ def test_errors_of_backends_in_no_shape(body: bytes) -> None:
 
 TOO_LONG = {
     "vllm": {
-        "message": "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in "
-        "the messages, 1000 in the completion). Please reduce the length of the messages or completion.",
+        "message": "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens "
+        "(8000 in the messages, 1000 in the completion). Please reduce the length of the messages.",
         "type": "BadRequestError",
         "code": 400,
     },
