@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import hop as hops
-from sidecar.dataplane.hedging import Hedges
+from sidecar.dataplane.falling import Falls
 from sidecar.dataplane.plan import allowed_s
 from sidecar.dataplane.refusals import RefusedError
 from swarmplane.errors import Code, SwarmError
@@ -24,13 +24,15 @@ _MOST: Final = 256
 """Requests that wait at a time; a model's first seconds are no reason to hold more bodies."""
 
 
-class Loads(Hedges):
+class Loads(Falls):
     """A request that waits for its model, before there is a plan for it."""
 
     __slots__ = ()
 
     def _refuse(self, error: SwarmError) -> None:
-        """See :class:`sidecar.dataplane.attempting.Attempts`; but a model that loads is waited for."""
+        """See :class:`sidecar.dataplane.attempting.Attempts`; but another model may answer, or this one loads."""
+        if self._falls_back(error):
+            return
         if self.plan is None and error.code is Code.MODEL_LOADING and self._plane.loading.holds(self, error):
             return
         super()._refuse(error)

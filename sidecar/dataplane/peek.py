@@ -46,9 +46,12 @@ counted, 3 million of them in seconds. Text does not count, so long conversation
 MOST_METADATA_BYTES: Final = 64 * 1024
 """Of ``metadata``, which is looked into when it may hold ``tags``."""
 _LONGEST_KEY: Final = 256
+MOST_FALLBACKS: Final = 16
+"""Models that a request may name to answer in place of its own."""
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _KEY: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 
@@ -68,6 +71,7 @@ class Peek:
         "removals",
         "stored",
         "stream",
+        "wish",
     )
 
     def __init__(
@@ -85,6 +89,8 @@ class Peek:
         self.stream = False
         self.removals: tuple[tuple[int, int], ...] = ()
         """Spans that must not go on: our extras, with their commas."""
+        self.wish: Wish | None = None
+        """What the body says of fallbacks; None: nothing."""
         self.has_store = False
         self.stored = False
         """Whether ``store`` is true."""
@@ -97,6 +103,17 @@ class Peek:
         if self._spans is None:
             self._spans = _compact_spans(self.members or {})
         return self._spans
+
+
+class Wish:
+    """Which models may answer in place of the one that is asked for."""
+
+    __slots__ = ("models", "off")
+
+    def __init__(self, models: tuple[str, ...], *, off: bool) -> None:
+        self.models = models
+        self.off = off
+        """Whether none may, whatever policies say."""
 
 
 Span = tuple[int, int, int]
@@ -139,6 +156,7 @@ def peek(body: Body) -> Peek:
             found.keeps = _keeps(raw)
         if not members.keys().isdisjoint(_EDITED):
             found.removals = _removals(members, found.spans)
+            found.wish = _wish(members)
     return found
 
 
@@ -321,6 +339,24 @@ def _flag(raw: msgspec.Raw, key: str) -> bool:
     if value not in {b"true", b"false", b"null"}:
         raise InvalidRequestError(f"{key} must be true or false", param=key)
     return value == b"true"
+
+
+def _wish(members: dict[str, msgspec.Raw]) -> Wish | None:
+    fallback, listed = members.get("fallback"), members.get("fallback_models")
+    if fallback is None and listed is None:
+        return None
+    off = fallback is not None and bytes(fallback) != b"null" and not _flag(fallback, "fallback")
+    models: tuple[str, ...] = ()
+    if listed is not None and bytes(listed) != b"null":
+        try:
+            models = _decode_names(listed)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            message = "fallback_models must be a list of names"
+            raise InvalidRequestError(message, param="fallback_models") from error
+    if len(models) > MOST_FALLBACKS:
+        message = f"fallback_models has more than {MOST_FALLBACKS} names"
+        raise InvalidRequestError(message, param="fallback_models")
+    return Wish(models, off=off)
 
 
 def _removals(members: dict[str, msgspec.Raw], spans: dict[str, Span]) -> tuple[tuple[int, int], ...]:

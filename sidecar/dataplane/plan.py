@@ -68,6 +68,7 @@ class Plan:
         "deadline_s",
         "final",
         "hop",
+        "instead",
         "left",
         "model",
         "origin",
@@ -91,6 +92,8 @@ class Plan:
         self.suit: Suit | None = None
         """What was read of it, where not every endpoint suits it; None: nobody had to look."""
         self.hop: Hop | None = None
+        self.instead = False
+        """Whether another model than the asked one answers."""
         self.stateless = True
         self.final = False
         """Whether whatever its backend answers is the client's, as of one that is to be changed."""
@@ -159,6 +162,31 @@ def plan_request(
     else:
         _plan_entry(plane, request, plan, now_s)
     return plan
+
+
+def plan_instead(plane: DataPlane, request: Request, name: str, started_s: float) -> Plan:
+    """A plan in which the model called ``name`` answers for the one that a client of this host asked for.
+
+    Raises:
+        SwarmError: It can't either.
+    """
+    content, path = read_content(request), request.head.path
+    plan = Plan(content, plane.routes.view, plane.routes.node_id)
+    plan.stateless = not content.stored if path in _STATELESS else _is_unstored(path, content)
+    plan.asked = name
+    _plan_entry(plane, request, plan, started_s)
+    plan.asked = content.model
+    plan.instead = True
+    return plan
+
+
+def read_content(request: Request) -> Peek:
+    """What routing needs of the body.
+
+    Raises:
+        InvalidRequestError: See :func:`sidecar.dataplane.peek.peek`.
+    """
+    return _form(request) if request.head.multipart else peek(request.body)
 
 
 def _form(request: Request) -> Peek:

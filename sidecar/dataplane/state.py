@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.attempts import Progress
@@ -35,6 +36,7 @@ class State(Sink):
         "_asked",
         "_budgeted",
         "_candidate",
+        "_chain",
         "_copied",
         "_copy",
         "_counting",
@@ -93,6 +95,8 @@ class State(Sink):
         self._counting = False
         self._place: Place | None = None
         """In the line of an own endpoint; it counts there."""
+        self._chain: Iterator[str] | None = None
+        """Models that may answer instead and were not tried; None: nobody has looked."""
         self._asked = 0
         """Number of the present attempt: a connection made for another one is not ours."""
         self._cut = False

@@ -181,8 +181,8 @@ class Writer:
             served = self._served.get(candidate.endpoint.id)
         if served is None:
             served = self._served_by(plan, candidate, headers)
-        if plan.suit is not None:
-            served += suit_lines(plan.suit, candidate, headers)
+        if plan.suit is not None or plan.instead:
+            served += _told(plan, candidate, headers)
         if plan.hop is not None:
             # The sender tells its client the rest; what varies stands last, see :mod:`.repeat`.
             load = self._plane.upstreams.load_line(candidate)
@@ -227,6 +227,12 @@ class Writer:
         if candidate.local:
             lines += b"x-swarm-backend: %b\r\n" % to_header(candidate.endpoint.backend)
         return lines
+
+
+def _told(plan: Plan, candidate: Candidate, headers: list[Header]) -> bytes:
+    """What was done for the request that its client did not ask for in so many words."""
+    lines = suit_lines(plan.suit, candidate, headers) if plan.suit is not None else b""
+    return lines + b"x-swarm-fallback: %b\r\n" % to_header(plan.asked) if plan.instead else lines
 
 
 def suit_lines(suit: Suit, candidate: Candidate, headers: list[Header]) -> bytes:
