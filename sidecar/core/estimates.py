@@ -115,11 +115,6 @@ class Latency:
         """Weight of the first tokens measured; 0: everything about them is a guess."""
         return self._sketch.total
 
-    @property
-    def prefill_tokens_per_s(self) -> float:
-        """Prompt tokens read in a second, at the 75th percentile of slowness."""
-        return 1.0 / self.unit_s
-
     def wants(self, took_s: float, prompt_tokens: float, now_s: float) -> bool:
         """Whether a first token is worth :meth:`first_token`; 0.2 µs. Every one while there are 20 a second.
 

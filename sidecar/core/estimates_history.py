@@ -183,12 +183,6 @@ class History:
         history = models[model] = ModelHistory()
         return history
 
-    def forget(self, endpoint: EndpointId) -> None:
-        """``endpoint`` will not come back."""
-        self.rates.pop(endpoint, None)
-        for history in self._models.values():
-            history.by_endpoint.pop(endpoint, None)
-
     def measured(self) -> list[tuple[str, str, Latency]]:
         """Every estimate by model and endpoint; models' pools stand under the endpoint ``""``. O(entries)."""
         return [

@@ -94,10 +94,3 @@ class Sessions:
         over = [k for k, s in self._sessions.items() if now_s >= s.until_s and not s.running]
         for key in over:
             del self._sessions[key]
-
-    def forget(self, endpoint: EndpointId) -> None:
-        """``endpoint`` is gone: no session is drawn to it."""
-        for session in self._sessions.values():
-            session.running.pop(endpoint, None)
-            if session.endpoint == endpoint:
-                session.endpoint = EndpointId("")

@@ -168,13 +168,6 @@ class Balancer:
         self.gaps.keep(listed)
         self._tells = set(filter(listed, self._tells))
 
-    def forget(self, endpoint: EndpointId) -> None:
-        """``endpoint`` will not come back."""
-        self.history.forget(endpoint)
-        self.prefixes.forget(endpoint)
-        self.sessions.forget(endpoint)
-        self.returned.pop(endpoint, None)
-
 
 class Stake:
     """One attempt at one endpoint of several. However it ends is reported; :meth:`over` comes last."""

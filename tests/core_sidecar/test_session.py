@@ -89,20 +89,6 @@ def test_the_bound_drops_the_one_not_used_for_longest() -> None:
     sessions.end(keys[1], A, 1.0)
 
 
-def test_nobody_is_drawn_to_an_endpoint_that_is_gone() -> None:
-    """Kills: the running count kept (never idle again), other endpoints forgotten too."""
-    sessions = Sessions()
-    other = session_key("m", header="other")
-    sessions.begin(K, A, 0.0)
-    sessions.begin(other, B, 0.0)
-    sessions.forget(A)
-    session, kept = sessions.find(K, 0.0), sessions.find(other, 0.0)
-    assert session is not None
-    assert kept is not None
-    assert (session.endpoint, session.running) == ("", {})
-    assert (kept.endpoint, kept.running) == (B, {B: 1})
-
-
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.booleans()), max_size=30))
 def test_counts_never_go_below_zero(steps: list[tuple[EndpointId, bool]]) -> None:
     """Kills: an end without its begin that counts to -1."""
