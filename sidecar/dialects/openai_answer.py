@@ -41,7 +41,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
-    index: int = 0
+    index: int | None = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
@@ -68,8 +68,8 @@ class _Usage(msgspec.Struct):
 class _Timings(msgspec.Struct):
     """What llama.cpp adds."""
 
-    prompt_ms: float = 0.0
-    predicted_ms: float = 0.0
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -189,8 +189,8 @@ def _checked(frame: bytes) -> _Answer:
     return answer
 
 
-def _ns(ms: float) -> int:
-    return round(ms * _NS_PER_MS) if 0 <= ms < _LONGEST_MS else 0
+def _ns(ms: float | None) -> int:
+    return round(ms * _NS_PER_MS) if ms is not None and 0 <= ms < _LONGEST_MS else 0
 
 
 def _tools(calls: list[_Call]) -> list[ToolDelta]:

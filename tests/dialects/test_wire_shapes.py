@@ -188,6 +188,21 @@ def test_llama_cpp_for_responses() -> None:
     assert len({item["id"] for item in answer["output"]}) == 2
 
 
+def test_what_servers_leave_out_or_null_is_no_fault() -> None:
+    bare = {
+        "choices": [{"index": None, "message": {"content": "Hello!"}}],
+        "usage": None,
+        "timings": {"prompt_ms": None},
+    }
+    said = answered(MESSAGES, {"messages": HI, "max_tokens": 9}, OPENAI, bare)
+    assert (said["content"], said["stop_reason"]) == ([{"type": "text", "text": "Hello!"}], "end_turn")
+    said = answered(OLLAMA_CHAT, {"messages": HI, "stream": False}, OPENAI, bare)
+    assert (said["message"]["content"], said["done"], "eval_count" in said) == ("Hello!", True, False)
+    plain = {"message": {"role": "assistant", "content": "Hello!"}, "done": True}
+    said = answered(CHAT, {"messages": HI}, OLLAMA, plain)
+    assert said["choices"][0]["finish_reason"] == "stop"
+
+
 def test_what_a_request_of_responses_repeats_fits_on_a_line() -> None:
     body = b'{"model":"asked","input":"hi","stream":true,"metadata":{\n"a":\n"b"}}'
     out = translate(
