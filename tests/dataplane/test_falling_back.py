@@ -193,11 +193,11 @@ async def test_wishes_that_make_no_sense_are_refused(node: Node, extra: dict[str
 async def test_what_may_have_been_done_is_not_asked_of_another(
     node: Node, backend: FakeBackend, other: FakeBackend
 ) -> None:
-    """Kills: a stored response asked for twice; retries beyond the budget."""
+    """Kills: an image made twice; retries beyond the budget."""
     allow(node, "m2")
     backend.default = BROKEN
     async with client(node) as http:
-        stored = await http.ask({"model": "m1", "input": "hi"}, "/v1/responses")
+        stored = await http.ask({"model": "m1", "prompt": "hi"}, "/v1/images/generations")
         assert (stored.status, other.asked) == (502, [])
         node.plane.retrying = 1_000
         assert (await http.ask(CHAT)).status == 502
