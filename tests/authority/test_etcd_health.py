@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.store.etcd.health import ClusterHealth, MemberHealth
+from controlplane.store.etcd.health import Answer, ClusterHealth, MemberHealth, alarmed
 
 WELL = MemberHealth("a:2379", version="3.5.30", leads=True, has_leader=True, bytes=1)
 
@@ -42,3 +42,14 @@ def test_without_a_leader_there_is_no_quorum() -> None:
     health = ClusterHealth((MemberHealth("a:1", version="3.5.30"), MemberHealth("b:1", problem="refused")))
     assert not health.quorum
     assert "a majority of its members" in health.warnings()[0]
+
+
+def test_an_alarm_is_told_of_the_member_that_has_it() -> None:
+    """Kills: told of each member; one of a member that is away lost; what is no alarm taken for one."""
+    errors = ("memberID:2 alarm:NOSPACE ", "memberID:9 alarm:CORRUPT ", "etcdserver: no leader")
+    answers = [
+        Answer(MemberHealth("a:1", "refused")),
+        Answer(MemberHealth("b:1"), 1, errors),
+        Answer(MemberHealth("c:1"), 2, errors),
+    ]
+    assert [one.alarms for one in alarmed(answers)] == [(), ("CORRUPT",), ("NOSPACE",)]

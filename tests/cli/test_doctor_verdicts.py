@@ -275,7 +275,7 @@ CASES = (
     _case("store.space", _etcd(bytes=1_800 << 20), _etcd(), "1800 MiB", "defrag"),
     _case("store.latency", _etcd(latency_ms=400.0), _etcd(), "400 ms", "disk of its own"),
     _case("store.version", _etcd(version="3.4.22"), _etcd(version="3.5.16"), "3.4.22", "3.4.23", "error"),
-    _case("store.version", _etcd(version="3.5.15"), _etcd(version=""), "3.5.15", "upgrade etcd to 3.5.16"),
+    _case("store.version", _etcd(version="3.5.15"), _etcd(version=""), "3.5.15", "upgrade etcd: use 3.5.16"),
     _case("store.file", _embedded(bytes=2 * GIB), _embedded(), "2048.0 MiB", "swarmctl store migrate"),
     _case(
         "store.backup", _embedded(backup_age_s=4 * 86_400.0), _embedded(), "4d old", "swarmctl store backup"

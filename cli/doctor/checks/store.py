@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from cli.doctor.asking import STORE, Facts
 from cli.doctor.check import AnyCheck, Check, SkippedError, Verdict, bad, good
 from cli.output import ago
+from swarmplane.etcd import LARGE_BYTES, advice, too_old
 
 OLD_BACKUP_S: Final = 2 * 86_400.0
 SLOW_MS: Final = 100.0
 """etcd's own heartbeat; slower answers unsettle its elections."""
-LARGE_BYTES: Final = int(2 * 1024**3 * 0.8)
-"""Four fifths of the quota that etcd has unless it is told another."""
 LARGE_FILE_BYTES: Final = 1 << 30
-LEAST: Final = (3, 4, 23)
-RECOMMENDED: Final = (3, 5, 16)
 
 
 def _members(store: Facts) -> list[dict[str, Any]]:
@@ -92,20 +88,14 @@ def judge_version(store: Facts) -> Verdict:
     versions = {one["endpoint"]: one["version"] for one in _answering(store) if one["version"]}
     if not versions:
         raise SkippedError("etcd does not tell its version to this user")
-    too_old = [f"{name} runs {version}" for name, version in versions.items() if _number(version) < LEAST]
-    if too_old:
-        return bad(
-            "; ".join(too_old), "upgrade etcd: 3.4.23 is the oldest that works, use 3.5.16 or newer", "error"
-        )
-    old = [f"{name} runs {version}" for name, version in versions.items() if _number(version) < RECOMMENDED]
+    old = {name: version for name, version in versions.items() if advice(version)}
+    useless = {name: version for name, version in old.items() if too_old(version)}
     if old:
-        return bad("; ".join(old), "upgrade etcd to 3.5.16 or newer: older ones can lose deletions or data")
+        worst = useless or old
+        said = "; ".join(f"{name} runs {version}" for name, version in worst.items())
+        words = advice(next(iter(worst.values())))
+        return bad(said, f"upgrade etcd: {words}", "error" if useless else None)
     return good(", ".join(sorted(set(versions.values()))))
-
-
-def _number(version: str) -> tuple[int, ...]:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    return tuple(map(int, found.groups())) if found else RECOMMENDED
 
 
 def judge_file(store: Facts) -> Verdict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc
@@ -12,14 +13,12 @@ import grpc
 from controlplane.store.etcd.client import EtcdClient
 from controlplane.store.etcd.endpoint import Endpoint
 from controlplane.store.etcd.failures import NotConnectedError, judge
+from swarmplane.errors import SwarmError
+from swarmplane.etcd import LARGE_BYTES, advice
 
 ASK_S: Final = 1.0
-LEAST: Final = (3, 4, 23)
-"""Older servers lack what the client relies on."""
-RECOMMENDED: Final = (3, 5, 16)
-"""Older ones can lose deletions on a compaction, and some of 3.5 lose data when they are killed."""
-_LARGE_BYTES: Final = int(2 * 1024**3 * 0.8)
-"""Four fifths of the quota that etcd has unless it is told another."""
+_ALARM: Final = re.compile(r"memberID:(\d+) alarm:(\w+)")
+_CONNECTING: Final = "Failed to connect to remote host: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class MemberHealth:
     """Of its file."""
     bytes_in_use: int = 0
     alarms: tuple[str, ...] = ()
+    """``NOSPACE``, ``CORRUPT``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,9 @@ class ClusterHealth:
             found.insert(0, "etcd has no leader: a majority of its members must run and reach each other")
         for one in self.members:
             found += [f"{one.endpoint}: {alarm}" for alarm in one.alarms]
-            found += _of_version(one)
-            if one.bytes > _LARGE_BYTES:
+            if words := advice(one.version):
+                found.append(f"{one.endpoint} runs etcd {one.version}: {words}")
+            if one.bytes > LARGE_BYTES:
                 found.append(
                     f"{one.endpoint} holds {one.bytes / 2**20:.0f} MiB ({one.bytes_in_use / 2**20:.0f} in "
                     "use): compact and defragment it before its quota is used up"
@@ -74,23 +75,70 @@ async def cluster_health(client: EtcdClient) -> ClusterHealth:
             group.create_task(_member(client, endpoint), name="etcd-health")
             for endpoint in client.endpoints.all
         ]
-    return ClusterHealth(tuple(task.result() for task in asked))
+    answers = [task.result() for task in asked]
+    members = alarmed(answers)
+    if not any(one.has_leader for one in members) and any(one.secretive for one in answers):
+        leads = await _decides(client)
+        members = tuple(replace(one, has_leader=leads and not one.problem) for one in members)
+    return ClusterHealth(members)
 
 
-async def _member(client: EtcdClient, endpoint: Endpoint) -> MemberHealth:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one member says, of itself and of the alarms of all."""
+
+    member: MemberHealth
+    id: int = 0
+    errors: tuple[str, ...] = ()
+    secretive: bool = False
+    """It tells administrators alone how it is."""
+
+
+def alarmed(answers: Sequence[Answer]) -> tuple[MemberHealth, ...]:
+    """The members, each with its own alarms. Every one repeats those of all, and of members that are away."""
+    found = dict.fromkeys(
+        pair for answer in answers for text in answer.errors for pair in _ALARM.findall(text)
+    )
+    known = {str(answer.id) for answer in answers if answer.id}
+    first = next((answer for answer in answers if answer.id), None)
+    return tuple(
+        replace(
+            answer.member,
+            alarms=tuple(
+                alarm
+                for member, alarm in found
+                if member == str(answer.id) or (answer is first and member not in known)
+            ),
+        )
+        for answer in answers
+    )
+
+
+async def _decides(client: EtcdClient) -> bool:
+    """Whether a majority answers."""
+    try:
+        async with asyncio.timeout(ASK_S):
+            await client.revision()
+    except (SwarmError, TimeoutError):
+        return False
+    return True
+
+
+async def _member(client: EtcdClient, endpoint: Endpoint) -> Answer:
     name, loop = str(endpoint.address), asyncio.get_running_loop()
     try:
         await endpoint.connected(ASK_S)
         asked_s = loop.time()
         status = await endpoint.status(ASK_S, client.token)
     except NotConnectedError as error:
-        return MemberHealth(name, str(error))
+        return Answer(MemberHealth(name, str(error).rpartition(_CONNECTING)[2]))
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.PERMISSION_DENIED:
             # Newer servers tell administrators alone; that it says so is a sign of life.
-            return MemberHealth(name, has_leader=True)
-        return MemberHealth(name, judge(error).reason)
-    return MemberHealth(
+            latency_s = loop.time() - asked_s
+            return Answer(MemberHealth(name, latency_s=latency_s), secretive=True)
+        return Answer(MemberHealth(name, judge(error).reason))
+    member = MemberHealth(
         name,
         version=status.version,
         leads=bool(status.leader) and status.leader == status.header.member_id,
@@ -99,17 +147,5 @@ async def _member(client: EtcdClient, endpoint: Endpoint) -> MemberHealth:
         latency_s=loop.time() - asked_s,
         bytes=status.dbSize,
         bytes_in_use=status.dbSizeInUse,
-        alarms=tuple(status.errors),
     )
-
-
-def _of_version(member: MemberHealth) -> list[str]:
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", member.version)
-    if found is None:
-        return []
-    version = tuple(map(int, found.groups()))
-    if version < LEAST:
-        return [f"{member.endpoint} runs etcd {member.version}: 3.4.23 is the oldest that works"]
-    if version < RECOMMENDED:
-        return [f"{member.endpoint} runs etcd {member.version}: use 3.5.16 or newer"]
-    return []
+    return Answer(member, status.header.member_id, tuple(status.errors))

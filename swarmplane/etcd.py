@@ -1,0 +1,39 @@
+"""What an etcd has to be, said once for the store that uses it and for whoever examines it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LEAST: Final = (3, 4, 23)
+"""Older servers lack what the client relies on."""
+RECOMMENDED: Final = (3, 5, 16)
+"""Older ones can lose deletions on a compaction, and some of 3.5 lose data when they are killed."""
+LARGE_BYTES: Final = int(2 * 1024**3 * 0.8)
+"""Four fifths of the quota that a member has unless it is told another."""
+
+
+def version_of(text: str) -> tuple[int, ...] | None:
+    """What a member calls itself, as numbers; None where it says nothing that can be read."""
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else None
+
+
+def advice(text: str) -> str:
+    """What to think of a member that calls itself ``text``; empty: it is well, or does not say."""
+    version = version_of(text)
+    if version is not None and version < LEAST:
+        return f"{_dotted(LEAST)} is the oldest that works, use {_dotted(RECOMMENDED)} or newer"
+    if version is not None and version < RECOMMENDED:
+        return f"use {_dotted(RECOMMENDED)} or newer: older ones can lose deletions or data"
+    return ""
+
+
+def too_old(text: str) -> bool:
+    """Whether a member that calls itself ``text`` lacks what we need."""
+    version = version_of(text)
+    return version is not None and version < LEAST
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
