@@ -17,6 +17,7 @@ from controlplane.process.daily import DailyBackups
 from controlplane.process.store_page import store_page
 from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
+from controlplane.process.whereabouts import Addresses, Whereabouts
 from controlplane.rpc.alias import register_aliases
 from controlplane.rpc.peer import PeerLinks
 from controlplane.rpc.policy import register_policies
@@ -61,6 +62,7 @@ class Parts:
     instance_id: InstanceId
     authority: SwarmAuthority
     denials: Denials
+    certificate: LiveCertificate
     servers: RpcServers
     services: tuple[str, ...]
     """Full names of those on the control listener."""
@@ -92,7 +94,8 @@ def build(
     certificate = LiveCertificate(credential)
     servers = RpcServers(certificate, callers, denials)
     servers.bind(listening.control, listening.join)
-    instance = _facts(authority, servers, listening, alone=opened.etcd is None)
+    where = Whereabouts(partial(_told, servers, listening), clock)
+    instance = _facts(authority, servers, where, certificate, alone=opened.etcd is None)
     control = ControlService(
         measured, clock, ControlPolicy.of(settings), instance, mutations, unix_s=time.time, mirror=mirror
     )
@@ -112,8 +115,12 @@ def build(
     backups = DailyBackups.of(settings, data_dir, authority, clock)
     figures = partial(_figures, instance, control, measured)
     console = Console(figures, _unready(measured), store_page(opened, control, backups))
-    runs = _runs(denials, upkeep, control, certificate, clock) + backups.runs(alone=opened.etcd is None)
-    return Parts(instance.id, authority, denials, servers, services, console, control, runs)
+    runs = (
+        *_runs(denials, upkeep, control, certificate, clock),
+        ("whereabouts", where.run),
+        *backups.runs(alone=opened.etcd is None),
+    )
+    return Parts(instance.id, authority, denials, certificate, servers, services, console, control, runs)
 
 
 def _runs(
@@ -132,24 +139,32 @@ def _guards(leadership: Leadership) -> tuple[Compare, ...] | None:
     return (leadership.guard,) if leadership.leading else None
 
 
-def _facts(
-    authority: SwarmAuthority, servers: RpcServers, listening: ListenPolicy, *, alone: bool
-) -> InstanceFacts:
-    # Asked once: looking at the machine's interfaces takes longer than a call should. Loopback is told only
-    # where nothing else is: then all of the swarm is on this machine.
-    control_addresses = told_addresses(servers.control_bound, listening.advertise) or (
-        local_address(servers.control_bound),
+def _told(servers: RpcServers, listening: ListenPolicy) -> tuple[Addresses, Addresses]:
+    return (
+        told_addresses(servers.control_bound, listening.advertise),
+        told_addresses(servers.join_bound, listening.advertise),
     )
-    join_addresses = told_addresses(servers.join_bound, listening.advertise)
+
+
+def _facts(
+    authority: SwarmAuthority,
+    servers: RpcServers,
+    where: Whereabouts,
+    certificate: LiveCertificate,
+    *,
+    alone: bool,
+) -> InstanceFacts:
     return InstanceFacts(
         id=InstanceId(random_id()),
         swarm=authority.swarm,
         swarm_name=authority.name,
         software_version=version("swarmplane"),
-        control_addresses=lambda: control_addresses,
-        join_addresses=lambda: join_addresses,
+        # Loopback is told only where nothing else is: then all of the swarm is on this machine.
+        control_addresses=lambda: where.control or (local_address(servers.control_bound),),
+        join_addresses=lambda: where.join,
         prefix_key=authority.secret.prefix_key(),
         local_join=local_address(servers.join_bound),
+        called=lambda: certificate.subject.name,
         alone=alone,
     )
 

@@ -20,6 +20,7 @@ from swarmplane.datadir import DataDir
 from swarmplane.errors import SwarmError
 
 EVERY_S = 600.0
+SOON_S = 30.0
 log = structlog.get_logger(__name__)
 
 
@@ -54,12 +55,15 @@ class Upkeep:
 
     async def run(self) -> None:
         """Until cancelled."""
+        # A host gets its node after its first instance has begun: soon the instance is called as that is.
+        rest_s = min(SOON_S, self._every_s)
         while True:
             try:
                 await self.once()
             except (SwarmError, OSError) as error:
                 log.warning("upkeep.failed", reason=str(error))
-            await self._clock.sleep(self._every_s)
+            await self._clock.sleep(rest_s)
+            rest_s = self._every_s
 
     async def once(self) -> None:
         """Do what is due now."""

@@ -53,11 +53,14 @@ class LiveCertificate:
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
         """The one that is shown."""
+        self.subject = credential.facts().subject
+        """Whom it names."""
         self._configuration = _configuration(credential)
 
     def replace(self, credential: Credential) -> None:
         """Show ``credential`` from the next handshake on. Any thread may call it."""
         self.credential = credential
+        self.subject = credential.facts().subject
         self._configuration = _configuration(credential)
 
     def server_credentials(self, *, mutual: bool) -> grpc.ServerCredentials:

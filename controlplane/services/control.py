@@ -121,7 +121,8 @@ class ControlService:
         self.catalog = Catalog(known, mirror, self.table)
         self.operations = Operations(store, mutations, unix_s=unix_s)
         seen = (mirror, self.sessions, self.membership, self.reachability)
-        self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s)
+        beside = str if instance.alone else instance.called
+        self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s, beside=beside)
         acting = (self.nodes, self.operations, self.pushes.in_flight)
         self.drains = Drains(*acting, clock, mirror, self.leadership)
         mirror.subscribe(self._turn)

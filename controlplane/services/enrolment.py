@@ -146,7 +146,7 @@ class Enrolment:
             case Role.NODE:
                 return await self._claim_node(wish, spending.token)
             case Role.INSTANCE:
-                return _Claim(control_subject(self._authority.swarm), "")
+                return _Claim(control_subject(self._authority.swarm, random_id()), "")
             case Role.ADMIN | Role.OPERATOR | Role.VIEWER:
                 return await self._claim_person(wish, spending.role)
 

@@ -41,6 +41,8 @@ class InstanceFacts:
     """Where the enrolment listener is; told where it has no address for others."""
     alone: bool = True
     """Whether the store admits one process only: other instances that it lists are dead."""
+    called: Callable[[], str] = str
+    """By its certificate; empty: it has no name of its own. See ``Subject.name``."""
     prefix_key: bytes = field(default=b"", repr=False)
     """Of the hashes of prompts, the same at every instance of the swarm; empty: nodes hash for themselves."""
 
@@ -72,15 +74,16 @@ class Instances:
         return tuple(one for one in self.addresses().control_addresses if one not in own)
 
     async def run(self) -> None:
-        """Keep ``instances/<id>`` until cancelled."""
-        lease = 0
+        """Keep ``instances/<id>``, as it is now, until cancelled."""
+        lease, listed = 0, b""
         while True:
             try:
                 if not lease or not await self._store.keep_alive(lease):
-                    lease = await self._store.grant(self._ttl_s)
-                    await self._store.put(
-                        keyspace.instance(self._own.id), self._record().SerializeToString(), lease=lease
-                    )
+                    lease, listed = await self._store.grant(self._ttl_s), b""
+                record = self._record().SerializeToString()
+                if record != listed:
+                    await self._store.put(keyspace.instance(self._own.id), record, lease=lease)
+                    listed = record
             except SwarmError as error:
                 log.warning("instance.not_listed", reason=error.message)
                 lease = 0

@@ -18,6 +18,7 @@ from controlplane.services.outbox import PushState
 from controlplane.services.sessions import Sessions
 from controlplane.store.port import Compare, Delete, KeyValue, Operation, Put, Store, modified
 from swarmplane.codec import records
+from swarmplane.credentials.names import instance_id
 from swarmplane.errors import ConflictError, NotFoundError
 from swarmplane.ids import NodeId, SubjectId, is_node_name
 from swarmplane.inventory import Inventory
@@ -64,7 +65,9 @@ class Nodes:
         mutations: Mutations,
         *,
         unix_s: Callable[[], float],
+        beside: Callable[[], str] = str,
     ) -> None:
+        """``beside`` names this instance, which is how the node on its host is called; empty: it is alone."""
         self._store = store
         self._mirror = mirror
         self._sessions = sessions
@@ -72,6 +75,7 @@ class Nodes:
         self._reachability = reachability
         self._mutations = mutations
         self._unix_s = unix_s
+        self._beside = beside
 
     async def page(self, *, after: str, limit: int, revision: int) -> NodePage:
         """Nodes after the key ``after``, as of ``revision`` (0: now).
@@ -196,6 +200,10 @@ class Nodes:
                 Delete(keyspace.inventory(node)),
                 denial(SubjectId(node), f"{record.name} was removed", self._unix_s()),
             ]
+            if self._beside() not in {"", node}:
+                # The instance on its host goes with it. Our own is stopped by whoever stops this host.
+                reason = f"its host {record.name} was removed"
+                operations.append(denial(instance_id(node), reason, self._unix_s()))
             if is_node_name(record.name):
                 operations.append(Delete(keyspace.node_name(record.name)))
             return Mutation(

@@ -10,18 +10,36 @@ from typing import Final
 from controlplane.services.authority import SwarmAuthority
 from swarmplane.credentials import csr, keys
 from swarmplane.credentials.files import CA, CERTIFICATE, KEY, Credential, load_credential, save_credential
-from swarmplane.credentials.names import Subject, control_subject, user_subject
+from swarmplane.credentials.names import Profile, Subject, control_subject, user_subject
 from swarmplane.credentials.renewal import renewal_due_s
 from swarmplane.datadir import DataDir, write_atomically
 from swarmplane.errors import FailedPreconditionError, NotFoundError, SwarmError
+from swarmplane.identity import read_record
+from swarmplane.ids import random_id
 
 FOUNDER_CONTEXT: Final = "default"
 CONTEXT_FILE: Final = "context.json"
 
 
 def own_credential(authority: SwarmAuthority, data_dir: DataDir, now_s: float) -> Credential:
-    """This instance's credential in ``data_dir``: made, or renewed where it is due. It blocks."""
-    return _fresh(authority, data_dir.control_plane, control_subject(authority.swarm), now_s)
+    """This instance's credential in ``data_dir``: made, or renewed where it is due. It blocks.
+
+    It is called as the node of its host is, so that whoever removes the host has removed the instance too; as
+    before, or anyhow, where there is no node.
+    """
+    record = read_record(data_dir)
+    name = record.node_id if record is not None and record.swarm_id == authority.swarm else ""
+    name = name or _own_name(authority, data_dir.control_plane) or random_id()
+    return _fresh(authority, data_dir.control_plane, control_subject(authority.swarm, name), now_s)
+
+
+def _own_name(authority: SwarmAuthority, directory: Path) -> str:
+    """What this instance was called so far; empty: nothing of its own."""
+    try:
+        subject = load_credential(directory).facts().subject
+    except SwarmError:
+        return ""
+    return subject.name if subject.profile is Profile.CONTROL and subject.swarm == authority.swarm else ""
 
 
 def make_admin_credential(authority: SwarmAuthority, data_dir: DataDir, name: str, now_s: float) -> None:

@@ -14,6 +14,7 @@ JOIN_NAME: Final = "join.swarmplane"
 """On every instance's certificate, for callers that do not know the swarm yet."""
 _USER: Final = "user:"
 _CONTROL: Final = "control"
+_INSTANCE: Final = "control:"
 
 
 class Profile(Enum):
@@ -26,25 +27,28 @@ class Profile(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One node, the control plane (all instances are one subject), or one person, of one swarm."""
+    """One node, one instance of the control plane, or one person, of one swarm."""
 
     profile: Profile
     name: str
-    """The node's id, the person's name, or nothing for the control plane."""
+    """The node's id, the person's name, or the instance's: the id of the node beside it, where there is one.
+
+    Nothing: the control plane as such, which is also what instances of earlier versions call themselves.
+    """
     swarm: SwarmId
 
     @property
     def san(self) -> str:
         """The DNS name that stands for it in a certificate."""
-        if self.profile is Profile.CONTROL:
+        if self.profile is Profile.CONTROL and not self.name:
             return f"{_CONTROL}.{self.swarm}"
         return f"{self.name}.{self.profile.value}.{self.swarm}"
 
     @property
     def id(self) -> SubjectId:
-        """As in records, audit and the deny list: a node id, ``control``, or ``user:<name>``."""
+        """As in records, audit and the deny list: a node id, ``control:<name>``, or ``user:<name>``."""
         if self.profile is Profile.CONTROL:
-            return SubjectId(_CONTROL)
+            return SubjectId(f"{_INSTANCE}{self.name}" if self.name else _CONTROL)
         return SubjectId(f"{_USER}{self.name}" if self.profile is Profile.USER else self.name)
 
 
@@ -53,9 +57,14 @@ def node_subject(node: NodeId, swarm: SwarmId) -> Subject:
     return Subject(Profile.NODE, node, swarm)
 
 
-def control_subject(swarm: SwarmId) -> Subject:
-    """The subject that all instances of ``swarm`` share."""
-    return Subject(Profile.CONTROL, "", swarm)
+def control_subject(swarm: SwarmId, name: str = "") -> Subject:
+    """The subject of the instance ``name`` of ``swarm``; without one: of the control plane as such."""
+    return Subject(Profile.CONTROL, name, swarm)
+
+
+def instance_id(name: str) -> SubjectId:
+    """As :attr:`Subject.id`, of the instance ``name`` of any swarm."""
+    return control_subject(SwarmId(""), name).id
 
 
 def user_subject(name: str, swarm: SwarmId) -> Subject:
@@ -76,6 +85,8 @@ def parse_san(text: str) -> Subject | None:
     match labels:
         case ["control", swarm]:
             return control_subject(SwarmId(swarm))
+        case [name, "control", swarm]:
+            return control_subject(SwarmId(swarm), name)
         case [name, "node", swarm]:
             return node_subject(NodeId(name), SwarmId(swarm))
         case [name, "user", swarm]:

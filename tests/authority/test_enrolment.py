@@ -18,7 +18,7 @@ from swarmplane.credentials import keys
 from swarmplane.credentials.join_token import JoinToken, new_join_token
 from swarmplane.credentials.names import Profile
 from swarmplane.errors import Code, SwarmError, UnauthenticatedError
-from swarmplane.ids import TokenId, random_id
+from swarmplane.ids import NodeId, SubjectId, TokenId, random_id
 from swarmplane.v1 import enrollment_pb2, enrollment_pb2_grpc, token_pb2, token_pb2_grpc
 from tests.fakes.authority import CALL_S, Instance, presented_certificate
 
@@ -38,7 +38,7 @@ async def test_a_node_joins_with_a_token(instance: Instance) -> None:
     assert enrolled.swarm_id == instance.authority.swarm
     assert enrolled.swarm_secret == b""
     assert enrolled.control_addresses == (instance.control_address,)
-    kv = await instance.store.get(keyspace.node(facts.subject.name))
+    kv = await instance.store.get(keyspace.node(NodeId(facts.subject.name)))
     assert kv is not None
     record = records.Node.FromString(kv.value)
     assert (record.name, dict(record.labels), record.token_id) == ("mac", {"gpu": "m3"}, token.id)
@@ -50,7 +50,7 @@ async def test_the_first_node_is_the_founders(instance: Instance) -> None:
     second, _ = await instance.enroll(token)
     flags = []
     for credential in (first, second):
-        kv = await instance.store.get(keyspace.node(credential.facts().subject.name))
+        kv = await instance.store.get(keyspace.node(NodeId(credential.facts().subject.name)))
         flags.append(kv is not None and records.Node.FromString(kv.value).founder)
     assert flags == [True, False]
 
@@ -80,7 +80,7 @@ async def test_names_stay_unique_when_many_ask_at_once(instance: Instance) -> No
 async def test_the_name_of_a_removed_node_is_free_again(instance: Instance) -> None:
     token = await instance.token(uses=0)
     credential, _ = await instance.enroll(token, name="mac")
-    await instance.store.delete(keyspace.node(credential.facts().subject.name))
+    await instance.store.delete(keyspace.node(NodeId(credential.facts().subject.name)))
     assert (await instance.enroll(token, name="mac"))[1].name == "mac"
 
 
@@ -94,14 +94,18 @@ async def test_a_person_gets_a_certificate_of_its_own_profile(instance: Instance
 
 async def test_the_name_of_a_denied_person_is_never_given_again(instance: Instance) -> None:
     record = records.Denied(subject_id="user:ada").SerializeToString()
-    await instance.store.put(keyspace.denied("user:ada"), record)
+    await instance.store.put(keyspace.denied(SubjectId("user:ada")), record)
     assert (await instance.enroll(await instance.token(role="viewer"), name="ada"))[1].name == "ada-2"
 
 
 async def test_only_an_instance_gets_the_swarm_secret(instance: Instance) -> None:
     credential, answer = await instance.enroll(await instance.token(role="instance"))
     assert answer.swarm_secret == instance.authority.secret.value
-    assert credential.facts().subject.profile is Profile.CONTROL
+    first = credential.facts().subject
+    other = (await instance.enroll(await instance.token(role="instance")))[0].facts().subject
+    assert (first.profile, other.profile) == (Profile.CONTROL, Profile.CONTROL)
+    assert answer.subject_id == first.id
+    assert len({"", first.name, other.name}) == 3, "each is called otherwise"
 
 
 async def _exhausted(instance: Instance) -> JoinToken:
@@ -222,7 +226,7 @@ async def test_the_same_request_gets_the_same_answer_and_spends_one_use(instance
     token, key, request_id = await instance.token(uses=1), keys.new_private_key(), random_id()
     from swarmplane.credentials import csr
 
-    wish = {"csr_der": csr.make_csr(key), "request_id": request_id, "name": "mac"}
+    wish: dict[str, Any] = {"csr_der": csr.make_csr(key), "request_id": request_id, "name": "mac"}
     _, first = await instance.enroll(token, key=key, **wish)
     _, again = await instance.enroll(token, key=key, **wish)
     assert again == first
@@ -238,7 +242,7 @@ async def test_the_same_request_at_the_same_time_enrols_once(instance: Instance)
     from swarmplane.credentials import csr
 
     token, key = await instance.token(uses=0), keys.new_private_key()
-    wish = {"csr_der": csr.make_csr(key), "request_id": random_id()}
+    wish: dict[str, Any] = {"csr_der": csr.make_csr(key), "request_id": random_id()}
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(instance.enroll(token, key=key, **wish)) for _ in range(8)]
     assert len({task.result()[1].subject_id for task in asked}) == 1
@@ -262,7 +266,7 @@ async def test_every_enrolment_is_audited_in_its_own_transaction(instance: Insta
     actions = [records.Audit.FromString(kv.value).action for kv in audits]
     assert actions == ["swarm.found", "token.create", "node.enroll"]
     last = records.Audit.FromString(audits[-1].value)
-    kv = await instance.store.get(keyspace.node(last.subject))
+    kv = await instance.store.get(keyspace.node(NodeId(last.subject)))
     assert kv is not None
     assert kv.mod_revision == audits[-1].mod_revision
     assert last.actor == f"token:{token.id}"

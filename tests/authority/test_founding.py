@@ -18,6 +18,7 @@ import pytest
 from controlplane.services import keyspace
 from controlplane.services.founding import open_or_found, secret_is_private
 from controlplane.services.own_credentials import (
+    _new,
     own_credential,
     renew_admin_credential,
     restore_admin_credential,
@@ -27,11 +28,13 @@ from controlplane.store.embedded import EmbeddedStore
 from swarmplane.clock import SystemClock
 from swarmplane.codec import records
 from swarmplane.credentials.certificate import is_issued_by
-from swarmplane.credentials.files import load_credential
+from swarmplane.credentials.files import load_credential, save_credential
 from swarmplane.credentials.lifetime import DAY_S
-from swarmplane.credentials.names import CONTROL_NAME, JOIN_NAME, Profile
+from swarmplane.credentials.names import CONTROL_NAME, JOIN_NAME, Profile, control_subject
 from swarmplane.datadir import DataDir
 from swarmplane.errors import FailedPreconditionError
+from swarmplane.identity import NodeRecord, write_identity
+from swarmplane.ids import NodeId, SwarmId
 
 
 @asynccontextmanager
@@ -216,7 +219,7 @@ async def test_an_instances_certificate_has_the_names_that_callers_check(tmp_pat
     certificate = x509.load_pem_x509_certificate(credential.certificate_pem)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert set(names.get_values_for_type(x509.DNSName)) == {
-        f"control.{authority.swarm}",
+        f"{credential.facts().subject.name}.control.{authority.swarm}",
         CONTROL_NAME,
         JOIN_NAME,
     }
@@ -272,3 +275,39 @@ async def test_a_context_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     tell_addresses(authority, data_dir, ("127.0.0.1:7",))
     renew_admin_credential(authority, data_dir, "admin", time.time() + 40 * DAY_S)
     assert json.loads(path.read_text()) == {"swarm": "other"}
+
+
+async def test_an_instance_is_called_as_the_node_beside_it(tmp_path: Path) -> None:
+    """Kills: a name at each start; one name for all; the old certificate kept; another swarm's node."""
+    data_dir = DataDir(tmp_path)
+
+    def named() -> str:
+        facts = own_credential(authority, data_dir, time.time()).facts()
+        assert (facts.subject.profile, facts.subject.swarm) == (Profile.CONTROL, authority.swarm)
+        return facts.subject.name
+
+    def joined(node: str, swarm: str) -> None:
+        credential = own_credential(authority, data_dir, time.time())
+        record = NodeRecord(
+            node_id=NodeId(node),
+            node_name="box",
+            swarm_id=SwarmId(swarm),
+            swarm_name="test",
+            control_addresses=("127.0.0.1:1",),
+            join_addresses=(),
+            role="node",
+        )
+        write_identity(data_dir, record, credential)
+
+    async with opened(tmp_path) as store:
+        authority = await found(store, tmp_path)
+        old = _new(authority, control_subject(authority.swarm), time.time())
+        save_credential(data_dir.control_plane, old)
+        first = named()
+        assert first
+        assert named() == first, "it stays"
+        joined("n1", "another")
+        assert named() == first
+        joined("n1", authority.swarm)
+        assert named() == "n1"
+        assert own_credential(authority, data_dir, time.time()).certificate_pem != old.certificate_pem

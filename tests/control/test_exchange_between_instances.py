@@ -9,21 +9,31 @@ but one.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
+
+from controlplane.services import keyspace
+from controlplane.services.denials import denial
 from controlplane.services.exchange import Share
 from swarmplane.codec.conditions import condition_to_pb
 from swarmplane.codec.load import load_entry_to_pb
 from swarmplane.codec.prefixes import prefixes_to_pb
 from swarmplane.conditions import Condition, NodeCondition
-from swarmplane.ids import EndpointId, InstanceId, ModelName, NodeId
+from swarmplane.credentials import csr, keys
+from swarmplane.credentials.files import Credential
+from swarmplane.credentials.names import control_subject, instance_id
+from swarmplane.ids import EndpointId, InstanceId, ModelName, NodeId, SubjectId
 from swarmplane.load import LoadEntry
 from swarmplane.prefixes import EndpointPrefixes
+from swarmplane.v1 import node_pb2, node_pb2_grpc, peer_pb2, peer_pb2_grpc
 from swarmplane.v1 import sidecar_pb2 as pb
-from tests.fakes.authority import until
+from tests.fakes.authority import CALL_S, until
 from tests.fakes.clock import FakeClock
 from tests.fakes.control import Plane, inventory, running_plane
 
@@ -243,3 +253,54 @@ async def test_the_nodes_of_a_dead_instance_have_time_to_come_back(
     assert b not in control.membership.suspects
     await clock.advance(5.0)
     assert b in control.membership.suspects
+
+
+def _instance_credential(plane: Plane, name: str) -> Credential:
+    key = keys.new_private_key()
+    public = csr.public_key_of(csr.make_csr(key))
+    subject = control_subject(plane.authority.swarm, name)
+    certificate = plane.authority.certificate(public, subject, plane.wall())
+    return Credential(plane.authority.ca_pem, certificate, keys.private_key_to_pem(key))
+
+
+async def _ended(call: Any) -> grpc.StatusCode:
+    """With what a stream ends."""
+    try:
+        async with asyncio.timeout(CALL_S):
+            while isinstance(await call.read(), peer_pb2.ShareUpdate):
+                pass
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    code: grpc.StatusCode = await call.code()
+    return code
+
+
+async def test_one_instance_is_denied_alone(plane: Plane) -> None:
+    """Also one with a certificate of an earlier version, whose instances share one name, is let in."""
+    calls = {}
+    for name in ("one", "two", ""):
+        stub: Any = peer_pb2_grpc.PeerServiceStub(await plane.channel(_instance_credential(plane, name)))
+        calls[name] = stub.Share(peer_pb2.ShareRequest(instance_id=name or "old"))
+        assert isinstance(await calls[name].read(), peer_pb2.ShareUpdate)
+    await plane.store.transact((), [denial(instance_id("one"), "test", 0.0)])
+    assert await _ended(calls["one"]) is grpc.StatusCode.UNAUTHENTICATED
+    for name in ("two", ""):
+        assert isinstance(await calls[name].read(), peer_pb2.ShareUpdate)
+        calls[name].cancel()
+    again: Any = peer_pb2_grpc.PeerServiceStub(await plane.channel(_instance_credential(plane, "one")))
+    assert await _ended(again.Share(peer_pb2.ShareRequest(instance_id="one"))) is (
+        grpc.StatusCode.UNAUTHENTICATED
+    )
+
+
+@pytest.mark.parametrize(("called", "denied"), [("another", True), ("", False), ("itself", False)])
+async def test_an_instance_goes_with_the_node_of_its_host(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, called: str, denied: bool
+) -> None:
+    """Not where the store is this instance's alone, and not itself: its host is stopped by whoever leaves."""
+    b, _ = await plane.node("bob")
+    monkeypatch.setattr(plane.control.nodes, "_beside", lambda: b if called == "itself" else called)
+    stub: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
+    await stub.Remove(node_pb2.RemoveNodeRequest(node=b))
+    assert await plane.store.get(keyspace.denied(SubjectId(b))) is not None
+    assert (await plane.store.get(keyspace.denied(instance_id(b))) is not None) is denied

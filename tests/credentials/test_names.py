@@ -15,6 +15,7 @@ from swarmplane.credentials.names import (
     Profile,
     Subject,
     control_subject,
+    instance_id,
     node_server_name,
     node_subject,
     parse_san,
@@ -24,11 +25,14 @@ from swarmplane.errors import UnauthenticatedError
 from swarmplane.ids import NodeId, SwarmId
 
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(str.isascii)
-subjects = st.builds(
-    lambda profile, name, swarm: Subject(profile, "" if profile is Profile.CONTROL else name, SwarmId(swarm)),
-    st.sampled_from(Profile),
-    labels,
-    labels,
+subjects = st.one_of(
+    st.builds(
+        lambda profile, name, swarm: Subject(profile, name, SwarmId(swarm)),
+        st.sampled_from(Profile),
+        labels,
+        labels,
+    ),
+    st.builds(lambda swarm: control_subject(SwarmId(swarm)), labels),
 )
 
 
@@ -47,7 +51,13 @@ def test_no_two_subjects_of_a_swarm_have_one_id(subject: Subject, other: Subject
 
 @given(st.text(), st.text())
 def test_any_text_is_a_name_or_none(text: str, other: str) -> None:
-    for name in (text, f"{text}.node.{other}", f"{text}.user.{other}", f"control.{text}"):
+    for name in (
+        text,
+        f"{text}.node.{other}",
+        f"{text}.user.{other}",
+        f"control.{text}",
+        f"{text}.control.{other}",
+    ):
         found = parse_san(name)
         assert found is None or found.san == name
 
@@ -55,14 +65,17 @@ def test_any_text_is_a_name_or_none(text: str, other: str) -> None:
 def test_the_three_profiles() -> None:
     swarm = SwarmId("s1")
     assert node_subject(NodeId("n1"), swarm).san == node_server_name(NodeId("n1"), swarm) == "n1.node.s1"
-    assert control_subject(swarm).san == "control.s1"
+    assert control_subject(swarm, "i1").san == "i1.control.s1"
+    assert control_subject(swarm).san == "control.s1", "as earlier versions have it"
     assert user_subject("ada", swarm).san == "ada.user.s1"
     assert [
         node_subject(NodeId("n1"), swarm).id,
+        control_subject(swarm, "i1").id,
         control_subject(swarm).id,
         user_subject("ada", swarm).id,
     ] == [
         "n1",
+        "control:i1",
         "control",
         "user:ada",
     ]
@@ -77,6 +90,7 @@ def test_the_three_profiles() -> None:
         pytest.param(["a.node.s", CONTROL_NAME], id="a-node-that-plays-the-control-plane"),
         pytest.param(["a.user.s", "example.com"], id="a-person-with-more-names"),
         pytest.param(["control.s", "a.node.s", CONTROL_NAME], id="two-profiles"),
+        pytest.param(["a.control.s", "b.control.s", CONTROL_NAME], id="two-instances"),
         pytest.param(["example.com"], id="somebody-else"),
     ],
 )
@@ -87,3 +101,6 @@ def test_a_certificate_that_names_nobody_or_too_much_is_refused(names: list[str]
 
 def test_an_instance_has_the_fixed_names_too() -> None:
     assert subject_of_names(["control.s", CONTROL_NAME, JOIN_NAME]) == control_subject(SwarmId("s"))
+    named = control_subject(SwarmId("s"), "i1")
+    assert subject_of_names(["i1.control.s", CONTROL_NAME, JOIN_NAME]) == named
+    assert instance_id("i1") == named.id
