@@ -59,9 +59,9 @@ class EmbeddedHarness:
         """Opening it is starting it."""
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = PATIENCE_S) -> None:
     """Wait until ``holds``."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(within_s):
         while not await holds():  # noqa: ASYNC110 - it changes in threads, which set no events
             await asyncio.sleep(0.005)
 

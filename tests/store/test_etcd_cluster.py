@@ -1,11 +1,16 @@
-"""The etcd store on three members that are killed, frozen and cut off (make test-etcd)."""
+"""The etcd store on three members that are killed, frozen and cut off (make test-etcd).
+
+Nothing here is timed: a machine that is busy with other things elects late, and more than once. What has to
+go on is waited for, while the member that must not matter is still dead or frozen.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -21,20 +26,24 @@ from controlplane.store.port import (
     absent,
     modified,
 )
-from tests.store.conftest import QUICK_ELECTIONS
 from tests.store.etcd_server import WITHOUT, Etcd, Member, etcd_binary, running
 from tests.store.harness import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.etcd_cluster, pytest.mark.timeout(180)]
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows cannot freeze a process")
 AS_DEFAULT = EtcdTiming()
+ELECTIONS = ("--heartbeat-interval=100", "--election-timeout=1000")
+"""etcd's own: with shorter ones members that wait for a processor depose each other without end."""
+MORE = 20
+"""So many writes show that it goes on, four of which may have been under way before."""
+LONG_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def etcd() -> Iterator[Etcd]:
     if etcd_binary() is None:
         pytest.skip(WITHOUT)
-    with running(3, QUICK_ELECTIONS) as three:
+    with running(3, ELECTIONS) as three:
         yield three
 
 
@@ -46,8 +55,13 @@ class History:
     uncertain: list[bytes] = field(default_factory=list)
     seen: dict[int, bytes] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
-    gap_s: float = 0.0
-    """The longest time without an acknowledgement."""
+
+    def goes_on(self) -> None:
+        """Wait until more was acknowledged; it blocks."""
+        wanted, ends_s = len(self.acknowledged) + MORE, time.monotonic() + LONG_S
+        while len(self.acknowledged) < wanted:
+            assert time.monotonic() < ends_s, "nothing is acknowledged any more"
+            time.sleep(0.01)
 
 
 _PREFIXES = iter(range(1_000_000))
@@ -57,18 +71,35 @@ _PREFIXES = iter(range(1_000_000))
 async def opened(
     etcd: Etcd, prefix: str, first: Member | None = None, timing: EtcdTiming = AS_DEFAULT
 ) -> AsyncIterator[EtcdStore]:
-    async with EtcdStore.open(EtcdAccess.of(etcd.endpoints, prefix=prefix), timing=timing) as store:
+    async with contextlib.AsyncExitStack() as stack:
+        access, ends_s = EtcdAccess.of(etcd.endpoints, prefix=prefix), time.monotonic() + LONG_S
+        while True:
+            try:
+                store = await stack.enter_async_context(EtcdStore.open(access, timing=timing))
+                break
+            except StoreUnavailableError:
+                # What the test before did to the members may go on.
+                assert time.monotonic() < ends_s
         if first is not None:
             endpoints = store._client.endpoints
             ports = [one.address.port for one in endpoints.all]
             endpoints._index = ports.index(first.port)
-            await store.revision()
+            with contextlib.suppress(StoreUnavailableError):
+                await store.revision()
         yield store
+
+
+async def renewed(store: Store, lease: int) -> bool:
+    """Whether ``lease`` lives; asked again where nobody says, as its holders do."""
+    for _ in range(10):
+        with contextlib.suppress(StoreUnavailableError, UncertainError):
+            return await store.keep_alive(lease)
+    pytest.fail("nobody says whether the lease lives")
 
 
 async def write(store: Store, key: str, history: History, stop: asyncio.Event) -> None:
     """Put one value after another, as fast as they are acknowledged."""
-    number, last_s = 0, time.monotonic()
+    number = 0
     while not stop.is_set():
         number += 1
         value = f"{key} {number}".encode()
@@ -80,8 +111,6 @@ async def write(store: Store, key: str, history: History, stop: asyncio.Event) -
             continue
         else:
             history.acknowledged[revision] = value
-        history.gap_s = max(history.gap_s, time.monotonic() - last_s)
-        last_s = time.monotonic()
 
 
 async def follow(store: Store, history: History, entered: asyncio.Event) -> None:
@@ -101,9 +130,10 @@ async def follow(store: Store, history: History, entered: asyncio.Event) -> None
                 history.seen[batch.revision] = event.kv.value
 
 
-async def disturbed(etcd: Etcd, disturb: object, *, first: Member | None = None) -> History:
-    """Several writers and a watch, while ``disturb()`` runs in a thread; every promise is checked."""
-    assert callable(disturb)
+async def disturbed(
+    etcd: Etcd, disturb: Callable[[History], None], *, first: Member | None = None
+) -> History:
+    """Several writers and a watch, while ``disturb`` runs in a thread; every promise is checked."""
     history, stop, entered = History(), asyncio.Event(), asyncio.Event()
     prefix = f"/cluster/{next(_PREFIXES)}/"
     async with opened(etcd, prefix, first) as store, opened(etcd, prefix, first) as watching:
@@ -113,15 +143,17 @@ async def disturbed(etcd: Etcd, disturb: object, *, first: Member | None = None)
             async with asyncio.TaskGroup() as writing:
                 for writer in range(4):
                     writing.create_task(write(store, f"w/{writer}", history, stop))
-                await asyncio.sleep(0.5)
-                await asyncio.to_thread(disturb)
-                await asyncio.sleep(1.0)
-                stop.set()
+                try:
+                    await asyncio.to_thread(history.goes_on)
+                    await asyncio.to_thread(disturb, history)
+                    await asyncio.to_thread(history.goes_on)
+                finally:
+                    stop.set()
 
             async def all_seen() -> bool:
                 return history.acknowledged.keys() <= history.seen.keys()
 
-            await eventually(all_seen)
+            await eventually(all_seen, within_s=LONG_S)
             following.cancel()
         assert history.order == sorted(history.order)
         assert len(history.order) == len(set(history.order)), "seen twice"
@@ -136,17 +168,15 @@ async def disturbed(etcd: Etcd, disturb: object, *, first: Member | None = None)
 async def test_nothing_is_lost_or_doubled_when_the_leader_is_killed(etcd: Etcd) -> None:
     for _ in range(3):
         leader = await asyncio.to_thread(etcd.leader)
-        history = await disturbed(etcd, leader.kill, first=leader)
+        history = await disturbed(etcd, lambda _, leader=leader: leader.kill(), first=leader)  # type: ignore[misc]
         await asyncio.to_thread(etcd.revive, leader)
-        assert len(history.acknowledged) > 50
-        # Measured 0.3 to 1.2 s; a busy machine takes longer.
-        assert history.gap_s < 15
+        assert len(history.acknowledged) >= 2 * MORE
 
 
 async def test_nothing_is_lost_or_doubled_when_a_follower_is_killed(etcd: Etcd) -> None:
     leader = await asyncio.to_thread(etcd.leader)
     follower = next(member for member in etcd.members if member is not leader)
-    await disturbed(etcd, follower.kill, first=follower)
+    await disturbed(etcd, lambda _: follower.kill(), first=follower)
     await asyncio.to_thread(etcd.revive, follower)
 
 
@@ -154,15 +184,14 @@ async def test_nothing_is_lost_or_doubled_when_a_follower_is_killed(etcd: Etcd) 
 async def test_nothing_is_lost_or_doubled_when_the_leader_freezes(etcd: Etcd) -> None:
     leader = await asyncio.to_thread(etcd.leader)
 
-    def freeze() -> None:
+    def freeze(history: History) -> None:
         leader.freeze()
         try:
-            time.sleep(4)
+            history.goes_on()
         finally:
             leader.thaw()
 
-    history = await disturbed(etcd, freeze, first=leader)
-    assert history.gap_s < 15
+    await disturbed(etcd, freeze, first=leader)
 
 
 @posix
@@ -177,26 +206,25 @@ async def test_a_watch_leaves_a_frozen_member(etcd: Etcd) -> None:
     ):
         await writing.put("k/1", b"1")
         await anext(batches)
-        lease = await store.grant(30)
-        assert await store.keep_alive(lease)
+        lease = await store.grant(LONG_S)
+        assert await renewed(store, lease)
         frozen.freeze()
         try:
-            began_s = time.monotonic()
             revision = await writing.put("k/1", b"2")
             async with asyncio.timeout(PATIENCE_S):
                 while (await anext(batches)).revision < revision:
                     pass
-            assert time.monotonic() - began_s < 10
-            assert await store.keep_alive(lease)
+            assert await renewed(store, lease)
             assert (await store.get("k/1")) is not None
         finally:
             frozen.thaw()
 
 
 async def test_members_may_be_restarted_one_after_the_other(etcd: Etcd) -> None:
-    def roll() -> None:
+    def roll(history: History) -> None:
         for member in etcd.members:
             etcd.restart(member)
+            history.goes_on()
 
     await disturbed(etcd, roll)
 
@@ -224,7 +252,7 @@ async def test_without_a_majority_nothing_is_done_and_it_is_said_so(etcd: Etcd) 
             except (StoreUnavailableError, UncertainError):
                 return False
 
-        await eventually(back)
+        await eventually(back, within_s=LONG_S)
 
 
 async def test_increments_by_compare_and_swap_survive_every_leader(etcd: Etcd) -> None:
@@ -247,41 +275,53 @@ async def test_increments_by_compare_and_swap_survive_every_leader(etcd: Etcd) -
             else:
                 done += result.succeeded
 
+    async def goes_on() -> None:
+        wanted = done + MORE
+
+        async def there() -> bool:
+            return done >= wanted
+
+        await eventually(there, within_s=LONG_S)
+
     async with opened(etcd, prefix) as one, opened(etcd, prefix) as two:
         assert (await one.transact([absent("n")], [Put("n", b"0")])).succeeded
         async with asyncio.TaskGroup() as group:
             for store in (one, one, two, two):
                 group.create_task(increment(store))
-            for _ in range(3):
-                await asyncio.sleep(0.3)
-                leader = await asyncio.to_thread(etcd.leader)
-                await asyncio.to_thread(leader.kill)
-                await asyncio.sleep(1.5)
-                await asyncio.to_thread(etcd.revive, leader)
-            stop.set()
+            try:
+                for _ in range(3):
+                    await goes_on()
+                    leader = await asyncio.to_thread(etcd.leader)
+                    await asyncio.to_thread(leader.kill)
+                    await goes_on()
+                    await asyncio.to_thread(etcd.revive, leader)
+            finally:
+                stop.set()
         found = await one.get("n")
         assert found is not None
         assert done <= int(found.value) <= done + doubted
-        assert done > 20
+        assert done > 6 * MORE
 
 
 async def test_a_lease_outlives_its_leader_and_ends_after_its_holder(etcd: Etcd) -> None:
     prefix = f"/cluster/{next(_PREFIXES)}/"
     async with opened(etcd, prefix) as store:
-        lease = await store.grant(4)
+        ttl_s = 5.0
+        lease = await store.grant(ttl_s)
         await store.put("k", b"", lease=lease)
         leader = await asyncio.to_thread(etcd.leader)
         await asyncio.to_thread(leader.kill)
+        ends_s = time.monotonic() + ttl_s + 1.0
         try:
-            for _ in range(6):
-                assert await store.keep_alive(lease)
-                await asyncio.sleep(1)
+            while time.monotonic() < ends_s:
+                assert await renewed(store, lease)
+                await asyncio.sleep(0.5)
             assert await store.get("k") is not None
 
             async def gone() -> bool:
                 return await store.get("k") is None
 
-            await eventually(gone)
+            await eventually(gone, within_s=LONG_S)
             assert not await store.keep_alive(lease)
         finally:
             await asyncio.to_thread(etcd.revive, leader)
