@@ -19,7 +19,7 @@ from swarmplane.credentials.lifetime import DAY_S
 from swarmplane.credentials.names import Subject
 from swarmplane.credentials.renewal import prove
 from swarmplane.errors import Code, SwarmError
-from swarmplane.ids import SubjectId
+from swarmplane.ids import NodeId, SubjectId
 from swarmplane.v1 import certificate_pb2, certificate_pb2_grpc, enrollment_pb2, enrollment_pb2_grpc
 from tests.fakes.authority import CALL_S, Instance
 
@@ -171,6 +171,6 @@ async def test_whoever_was_denied_renews_nothing_any_way(instance: Instance, rol
 
 async def test_a_node_that_the_store_forgot_renews_nothing(instance: Instance) -> None:
     credential = await instance.member("node")
-    await instance.store.delete(keyspace.node(credential.facts().subject.name))
+    await instance.store.delete(keyspace.node(NodeId(credential.facts().subject.name)))
     with pytest.raises(SwarmError, match="does not know"):
         await renewed_by_proof(instance, aged(instance, credential, ended_days_ago=1))

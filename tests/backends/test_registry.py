@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,7 +233,9 @@ async def test_backends_come_and_go_while_it_runs(watch: Watch) -> None:
 
 
 def test_an_engine_announces_itself_and_is_asked_to_look_again() -> None:
-    registry, told, looked = BackendRegistry(), [], []
+    registry = BackendRegistry()
+    told: list[Any] = []
+    looked: list[Any] = []
     registry.subscribe(told.append)
     target = Target(NAME, "xllamacpp", "127.0.0.1", 1)
     registry.announce(Backend(NAME, "xllamacpp"), None, lambda: looked.append(1))

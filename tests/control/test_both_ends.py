@@ -71,7 +71,8 @@ async def test_the_reason_of_a_reset_is_asked_for(plane: Plane, tmp_path: Path) 
         await until(lambda: bob.stream.connected)
         async with await control_channel(plane.control_address, credential) as channel:
             host = Host(b, random_id(), (), "0", "test", "")
-            session: Any = Session(channel, host, *[None] * 6)
+            nothing: list[Any] = [None] * 6
+            session: Any = Session(channel, host, *nothing)
             assert await session._reason(reset) is reset
             stub: Any = node_pb2_grpc.NodeServiceStub(await plane.channel())
             await stub.Remove(node_pb2.RemoveNodeRequest(node=b))

@@ -20,7 +20,7 @@ from swarmplane.credentials.files import (
     save_renewed,
 )
 from swarmplane.credentials.lifetime import DAY_S, LIFETIME_S
-from swarmplane.credentials.names import Profile, control_subject, node_subject, user_subject
+from swarmplane.credentials.names import Profile, Subject, control_subject, node_subject, user_subject
 from swarmplane.credentials.renewal import is_proven, next_try_s, prove, renewal_due_s, retry_s
 from swarmplane.errors import (
     FailedPreconditionError,
@@ -91,7 +91,7 @@ def test_files_that_do_not_belong_together_are_refused(authority: Authority, mak
 @pytest.mark.parametrize(
     ("subject", "days"), [(NODE, 7), (control_subject(SWARM), 7), (user_subject("ada", SWARM), 30)]
 )
-def test_profiles_live_as_long_as_they_should(authority: Authority, subject: object, days: float) -> None:
+def test_profiles_live_as_long_as_they_should(authority: Authority, subject: Subject, days: float) -> None:
     pem = issue(authority, keys.new_private_key().public_key(), subject, time.time())
     assert read_certificate(pem).not_after_s == pytest.approx(time.time() + days * DAY_S, abs=60)
 

@@ -22,7 +22,7 @@ def form(*parts: bytes) -> bytes:
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sidecar.dataplane.multipart.STEP_BYTES", "sidecar.dataplane.looking.STEP_BYTES"):
         monkeypatch.setattr(name, 64)
-    assert multipart.STEP_BYTES == 64
+    assert int(multipart.STEP_BYTES) == 64
 
 
 async def ask(node: Node, body: bytes) -> int:

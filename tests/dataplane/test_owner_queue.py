@@ -108,7 +108,7 @@ async def test_the_more_urgent_class_goes_first(backend: FakeBackend) -> None:
         await asked(backend, 1)
         for number, name in enumerate(("bulk", "default", "interactive"), 1):
             group.create_task(ask(node, order, name, x_swarm_priority=name))
-            await eventually(lambda n=number: line(node).queue.waiting == n, "it waits")
+            await eventually(lambda n=number: line(node).queue.waiting == n, "it waits")  # type: ignore[misc]
         assert node.routes.load_report()[0].queued == 3
     assert order == ["first", "interactive", "default", "bulk"]
 
@@ -123,7 +123,7 @@ async def test_a_class_that_waited_too_long_gets_its_share(backend: FakeBackend)
         await eventually(lambda: line(node).queue.waiting == 1, "it waits")
         for number in range(6):
             group.create_task(ask(node, order, str(number), x_swarm_priority="interactive"))
-            await eventually(lambda n=number: line(node).queue.waiting == n + 2, "it waits")
+            await eventually(lambda n=number: line(node).queue.waiting == n + 2, "it waits")  # type: ignore[misc]
     assert order.index("bulk") <= 3, "one of three grants is its own"
     assert len(order) == 8
 
@@ -163,7 +163,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(backend:
     async with limited(backend, queue=QueuePolicy(small, small, small)) as node, asyncio.TaskGroup() as group:
         for number in range(3):
             group.create_task(ask(node, [], str(number), x_fake=SLOW))
-            await eventually(lambda n=number: len(node.plane.active) == n + 1, "it is there")
+            await eventually(lambda n=number: len(node.plane.active) == n + 1, "it is there")  # type: ignore[misc]
         refused = await ask(node, [], "refused")
         assert refused.status == 429
         assert refused.code == "saturated"

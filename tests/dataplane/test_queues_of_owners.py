@@ -67,7 +67,7 @@ async def owners(
         await eventually(lambda: not any(node.plane.active for node in nodes), "all is over")
         for node in nodes:
             lines = node.plane.owner.lines.values()
-            await eventually(lambda lines=lines: not any(one.places for one in lines), "every slot is free")
+            await eventually(lambda lines=lines: not any(one.places for one in lines), "every slot is free")  # type: ignore[misc]
             assert not len(node.plane.moving)
             assert node.plane.counters.reaped == 0
             for key in swarm_endpoints(nodes):

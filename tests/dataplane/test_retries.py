@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.fakes.dataplane import CHAT, STREAM, Client, Node, Served, client, ev
 
 
 @contextlib.asynccontextmanager
-async def two(**policy: object) -> AsyncIterator[tuple[Node, FakeBackend, FakeBackend]]:
+async def two(**policy: Any) -> AsyncIterator[tuple[Node, FakeBackend, FakeBackend]]:
     """A host with the same model at two backends; with draws of 0 the first is asked first."""
     async with running_backend() as first, running_backend() as second:
         served = {"a": Served(first), "b": Served(second)}

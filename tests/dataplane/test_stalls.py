@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 from sidecar.core.deadlines import FirstBytePolicy
 from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import STREAM, Node, Served, client, eventually, running_node
 
-LONG = {"stall_timeout_s": 45.0, "stall_floor_s": 0.1}
+LONG: dict[str, Any] = {"stall_timeout_s": 45.0, "stall_floor_s": 0.1}
 """Unlearned, a stall would outlast the test."""
 QUICK_S = 0.001
 """A gap of which a hundred are the floor."""

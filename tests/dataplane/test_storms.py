@@ -192,7 +192,8 @@ async def test_three_times_the_load_takes_nothing_from_the_throughput(swarm: Tes
         assert sum(len(backend.asked) for backend in backends) == answered, "none is begun and thrown away"
 
 
-FULL = QueuePolicy(*[replace(LANE, length=0)] * 3)
+NO_LANE = replace(LANE, length=0)
+FULL = QueuePolicy(NO_LANE, NO_LANE, NO_LANE)
 SETTLING = Settling(notices_s=0.05, prefill_s=0.05)
 
 
@@ -214,7 +215,7 @@ async def test_a_full_swarm_refuses_a_storm_at_once_and_serves_it_when_it_can(sw
         swarm.connect(strategy="least_cost")
         for holder, backend in zip(holders, backends, strict=True):
             holder.post(CHAT, x_fake="delay_s=20")
-            await eventually(lambda backend=backend: backend.asked, "its slot is taken")
+            await eventually(lambda backend=backend: backend.asked, "its slot is taken")  # type: ignore[misc]
 
         load = Load()
         await load.run(a, 24, seconds=1.0, pause_s=0.02)

@@ -35,7 +35,7 @@ def administer(endpoint: str, *calls: tuple[str, bytes]) -> None:
     """Set up users; blocks."""
     with grpc.insecure_channel(endpoint.removeprefix("http://")) as channel:
         for method, request in calls:
-            channel.unary_unary(f"/etcdserverpb.Auth/{method}")(request, timeout=20)
+            channel.unary_unary(f"/etcdserverpb.Auth/{method}")(request, timeout=20)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ async def test_a_token_that_ran_out_is_replaced_once_for_all(
             async def counting(call: object, *given: object, **more: object) -> object:
                 nonlocal logins
                 logins += call is AUTHENTICATE
-                return await ask(call, *given, **more)  # type: ignore[arg-type]
+                return await ask(call, *given, **more)  # type: ignore[arg-type, type-var]
 
             monkeypatch.setattr(store._client, "ask", counting)
             await asyncio.sleep(TOKEN_TTL_S + 1.5)

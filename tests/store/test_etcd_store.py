@@ -104,7 +104,7 @@ async def test_a_list_whose_revision_is_forgotten_meanwhile_begins_again(
             asked += 1
             if asked == 3:
                 await store.compact(await store.put("other", b""))
-            return await ask(*given, **more)  # type: ignore[arg-type]
+            return await ask(*given, **more)  # type: ignore[arg-type, type-var]
 
         monkeypatch.setattr(store._ranges._client, "ask", compacting)
         assert len((await store.range("k/")).items) == 50

@@ -136,7 +136,7 @@ def test_every_family_has_a_name_and_a_unit() -> None:
     kinds = dict(re.findall(r"# TYPE (\S+) (\S+)", page))
     assert len(kinds) > 8
     for name, kind in kinds.items():
-        one = histogram(name, "h", (1.0,), []) if kind == "histogram" else family(name, kind, "h", 1)  # type: ignore[arg-type]
+        one = histogram(name, "h", (1.0,), []) if kind == "histogram" else family(name, kind, "h", 1)
         told = instruments.name_of(one)
         assert re.fullmatch(r"(swarmplane|gen_ai)(\.[a-z][a-z_]*)+", told), told
         assert not told.endswith(("_total", "_seconds"))

@@ -175,7 +175,8 @@ def test_how_much_of_a_prompt_was_cached_is_told() -> None:
         {"tail": half, "cached": 0},
         {"tail": b""},
     ):
-        worker = Worker(filled(1, **{"cached": 3, "prompt_tokens": 2048, **changes}), Figures())
+        given: dict[str, Any] = {"cached": 3, "prompt_tokens": 2048, **changes}
+        worker = Worker(filled(1, **given), Figures())
         worker.on_cached = lambda *words: told.append(words)
         worker.work()
     assert told == [("tiny", "desk/srv/tiny", 3, 4.0), ("tiny", "desk/srv/tiny", 3, 8.0)]
