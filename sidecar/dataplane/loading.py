@@ -1,4 +1,4 @@
-"""Requests for a model that nobody has ready but somebody loads: they wait a little instead of being refused.
+"""Requests for a model that nobody has ready but somebody loads: they wait instead of being refused.
 
 The owner says so (`102`, phase ``loading``); a sender that knows another candidate leaves it for that one.
 """
@@ -12,7 +12,7 @@ from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.falling import Falls
-from sidecar.dataplane.plan import allowed_s
+from sidecar.dataplane.plan import allowed_s, read_content
 from sidecar.dataplane.refusals import RefusedError
 from swarmplane.errors import Code, SwarmError
 
@@ -30,7 +30,7 @@ class Loads(Falls):
     __slots__ = ()
 
     def _refuse(self, error: SwarmError) -> None:
-        """See :class:`sidecar.dataplane.attempting.Attempts`; but another model may answer, or this one loads."""
+        """See :class:`sidecar.dataplane.attempting.Attempts`; another may answer, or it is waited for."""
         if self._falls_back(error):
             return
         if self.plan is None and error.code is Code.MODEL_LOADING and self._plane.loading.holds(self, error):
@@ -45,6 +45,23 @@ class Loads(Falls):
             self._outcome(Outcome.STATUS, Answer(Refusal.LOADING.http_status, Refusal.LOADING.value))
             return
         super()._heard_phase(phase)
+
+    def describe_wait(self, now_s: float, eta_s: float | None) -> dict[str, object]:
+        """For the admin listener: no content, no addresses."""
+        request, hop = self.request, self.request.head.hop
+        return {
+            "request_id": request.request_id.decode("latin-1"),
+            "path": request.head.path.decode("latin-1"),
+            "model": hop.model if hop is not None else read_content(request).model,
+            "node": "",
+            "endpoint": "",
+            "origin": hop.origin if hop is not None else self._plane.routes.node_id,
+            "attempts": 0,
+            "streaming": False,
+            "waits_for": "loading",
+            "eta_s": eta_s,
+            "age_s": round(now_s - self._started_s, 3),
+        }
 
     def tell_loading(self, eta_s: float | None) -> None:
         """Tell a peer why it waits."""
@@ -63,6 +80,12 @@ class _Wait:
         self.eta_s = eta_s
 
 
+def _eta_s(error: SwarmError) -> float | None:
+    swarm = error.swarm if isinstance(error, RefusedError) else None
+    eta = swarm.get("eta_s") if swarm is not None else None
+    return eta if isinstance(eta, float) else None
+
+
 class Loading:
     """Those that wait; looked at by the ticks. A look without any costs nothing."""
 
@@ -79,19 +102,22 @@ class Loading:
         """Whether ``request``, which would be refused with ``error``, waits (on) instead."""
         plane, now_s = self._plane, time.monotonic()
         wait, wait_s = self._waiting.get(request), plane.policy.loading_wait_s
+        eta_s = _eta_s(error)
         if wait is not None:
+            wait.eta_s = eta_s
             return now_s < wait.until_s and not plane.draining
         if wait_s <= 0.0 or len(self._waiting) >= _MOST or plane.draining:
             return False
-        swarm = error.swarm if isinstance(error, RefusedError) else None
-        eta = swarm.get("eta_s") if swarm is not None else None
-        eta_s = eta if isinstance(eta, float) else None
         wait_s = min(wait_s, allowed_s(request.request.head))
         self._waiting[request] = _Wait(
             now_s + wait_s, now_s + plane.policy.phase_after_s, plane.routes.view, eta_s
         )
         request.tell_loading(eta_s)
         return True
+
+    def requests(self, now_s: float) -> list[dict[str, object]]:
+        """Those that wait, for the admin listener."""
+        return [request.describe_wait(now_s, wait.eta_s) for request, wait in self._waiting.items()]
 
     def look(self, now_s: float) -> None:
         """Begin again whose model may be there, and refuse who waited long enough; call it at every tick."""

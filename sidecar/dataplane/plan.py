@@ -21,7 +21,7 @@ from sidecar.dataplane.refusals import RefusedError, elsewhere, not_here, unpinn
 from sidecar.dataplane.request import Head, Request
 from sidecar.dataplane.suiting import limits_of, suited
 from sidecar.routing.current import CurrentRoutes
-from sidecar.routing.resolution import Resolution
+from sidecar.routing.resolution import Resolution, load_left_s
 from sidecar.routing.view import View
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
 
@@ -255,7 +255,9 @@ def _choose(
     plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: Sequence[Candidate]
 ) -> None:
     if not candidates:
-        raise unready(plan.asked, resolution, plane.routes.names(), plane.draw())
+        raise unready(
+            plan.asked, resolution, plane.routes.names(), plane.draw(), _left_s(plane, resolution)
+        )
     plan.model = resolution.model or plan.asked
     candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     head = request.head
@@ -336,7 +338,7 @@ def _plan_owner(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
         resolution = plane.routes.resolve(own.canonical, plane.clock_s(), local_only=True)
         candidates = resolution.candidates
     if not candidates:
-        raise not_here(hop.model, resolution, plane.draw())
+        raise not_here(hop.model, resolution, plane.draw(), _left_s(plane, resolution))
     candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     if len(candidates) > 1:
         candidates = order(candidates, "least_load", plane.draw())[::-1]
@@ -344,6 +346,11 @@ def _plan_owner(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
     # The sender counted the hinted one: among ours it goes first, so that its count stays true.
     plan.left = sorted(candidates, key=lambda c: c.endpoint.id == hop.endpoint)
     plane.own_sole.keep(hop.model, resolution, plan.view, local_only=True)
+
+
+def _left_s(plane: DataPlane, resolution: Resolution) -> float:
+    loading = resolution.code is Code.MODEL_LOADING
+    return load_left_s(resolution.route, plane.routes.facts_of) if loading else 0.0
 
 
 def allowed_s(head: Head) -> float:

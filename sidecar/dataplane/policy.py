@@ -109,7 +109,7 @@ class DataPlanePolicy:
     """When a slot is free again after we closed the connection."""
     learn_slots: bool = True
     """Whether slots that nobody names are learned."""
-    loading_wait_s: float = 10.0
+    loading_wait_s: float = 300.0
     first_byte: FirstBytePolicy = field(default_factory=FirstBytePolicy)
     """How long an attempt may run without a byte while another candidate exists."""
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

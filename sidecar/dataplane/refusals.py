@@ -48,17 +48,22 @@ class RefusedError(SwarmError):
         self.swarm: Mapping[str, object] | None = {"state": state, "eta_s": eta_s} if state else None
 
 
-def unready(asked: str, resolution: Resolution, known: Sequence[ModelListing], draw: float) -> RefusedError:
-    """The refusal of a model that nobody can serve now; ``known`` models are told where nobody knows it."""
+def unready(
+    asked: str, resolution: Resolution, known: Sequence[ModelListing], draw: float, left_s: float = 0.0
+) -> RefusedError:
+    """The refusal of a model that nobody can serve now; ``known`` models are told where nobody knows it.
+
+    ``left_s``: until it is loaded, where that is known.
+    """
     code = resolution.code or Code.NO_REPLICA
     shown = asked[:_SHOWN]
     if code is Code.MODEL_NOT_FOUND:
         return RefusedError(unknown_model(asked, [model.name for model in known]), code, asked=asked)
-    wait_s = resolution.wait_s or _ABSENT_RETRY_S
+    wait_s = resolution.wait_s or left_s or _ABSENT_RETRY_S
     sentence = _sentence(
         code, asked, f"The model {shown!r} is known, but no node can serve it now; see `swarmctl model list`"
     )
-    eta_s = resolution.wait_s or None
+    eta_s = round(resolution.wait_s or left_s, 1) or None
     retry = retry_after_s(wait_s, draw)
     model = resolution.model or ""
     return RefusedError(sentence, code, retry_after=retry, eta_s=eta_s, asked=asked, model=model)
@@ -74,11 +79,11 @@ def elsewhere(asked: str, resolution: Resolution, draw: float) -> RefusedError:
     return RefusedError(sentence, Code.NO_REPLICA, retry_after=retry, asked=asked, model=model)
 
 
-def not_here(model: str, resolution: Resolution, draw: float) -> RefusedError:
+def not_here(model: str, resolution: Resolution, draw: float, left_s: float = 0.0) -> RefusedError:
     """An owner's refusal to a sender whose table is older than what this node knows."""
     if resolution.code is Code.MODEL_NOT_FOUND:
         return RefusedError(f"this node does not serve {model[:_SHOWN]!r} now", Code.MODEL_NOT_FOUND)
-    return unready(model, resolution, (), draw)
+    return unready(model, resolution, (), draw, left_s)
 
 
 def unpinned(asked: str, pin: str, draw: float) -> RefusedError:

@@ -271,7 +271,7 @@ class DataPlane:
     def requests(self) -> list[dict[str, object]]:
         """What is in flight, for the admin listener."""
         now_s = time.monotonic()
-        return [exchange.describe(now_s) for exchange in self.active]
+        return [one.describe(now_s) for one in self.active] + self.loading.requests(now_s)
 
     # -- connections --------------------------------------------------------------------------------------
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sidecar.core.candidate import Candidate
+from sidecar.core.candidate import Candidate, Facts, Warmth
 from swarmplane.errors import Code
 from swarmplane.ids import ModelName
-from swarmplane.routes import ModelRoute, RouteTable
+from swarmplane.routes import Endpoint, ModelRoute, RouteTable
 
 State = Literal["ready", "loading", "absent", "draining", "saturated"]
 
@@ -47,6 +47,15 @@ class Resolution:
     def strategy(self, table: RouteTable) -> str:
         """The model's own balancing strategy, or the swarm's."""
         return (self.route.strategy if self.route is not None else "") or table.default_strategy
+
+
+def load_left_s(route: ModelRoute | None, facts: Callable[[Endpoint], Facts]) -> float:
+    """Least estimate of those that load ``route``, in seconds; 0: nobody says. O(endpoints)."""
+    known = (
+        [facts(endpoint) for endpoint in route.endpoints if not endpoint.ready] if route is not None else []
+    )
+    left = (one.load_left_s for one in known if one.warmth is Warmth.LOADING and one.load_left_s > 0)
+    return min(left, default=0.0)
 
 
 def unready(route: ModelRoute, waits: list[float], *, loading: bool, draining: bool) -> Resolution:

@@ -50,8 +50,8 @@ class QueueSettings(Section):
     learn_slots: bool = True
     """Whether the slots of a backend that nobody knows them of are learned from how long it lets wait."""
 
-    loading_wait_s: NonNegativeFloat = 10.0
-    """How long a request waits for a model that nobody has ready but somebody loads; 0: refused at once."""
+    loading_wait_s: NonNegativeFloat = 300.0
+    """Longest wait for a model that nobody has ready, while somebody loads it; 0: refused at once."""
 
 
 class BreakerSettings(Section):

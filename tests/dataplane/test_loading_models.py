@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from swarmplane.conditions import LOADING, Condition, EndpointCondition
+from swarmplane.ids import ModelName
 from swarmplane.inventory import ModelState
 from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import CHAT, QUICK, Node, Served, TestSwarm, client, eventually, running_node
@@ -123,3 +125,32 @@ async def test_nobody_waits_beside_a_node_that_has_the_model(swarm: TestSwarm) -
             assert (answer.status, answer.headers["x-swarm-node"]) == (200, "c")
         assert not first.asked
         await eventually(lambda: not b.plane.loading, "withdrawn there")
+
+
+async def test_who_waits_is_listed_and_refused_with_the_owners_estimate(
+    swarm: TestSwarm, backend: FakeBackend
+) -> None:
+    """Kills: no estimate, that of another endpoint, those that wait hidden from the admin listener."""
+    async with (
+        running_node("a", {}, swarm=swarm, loading_wait_s=30.0) as a,
+        running_node("b", loading(backend), swarm=swarm) as b,
+    ):
+        swarm.nodes = {"a": a, "b": b}
+        swarm.connect()
+        table = a.routes.view.table
+        route = table.models[ModelName("m1")]
+        loads = replace(route, endpoints=tuple(replace(e, ready=False) for e in route.endpoints))
+        a.routes.install(replace(table, models={route.name: loads}))
+        left = EndpointCondition(route.endpoints[0].id, LOADING, load_left_s=12.5)
+        a.routes.set_condition(b.id, Condition(endpoints=(left,)), 1e12)
+        async with client(a) as http:
+            http.post(CHAT, x_swarm_timeout_s="0.6", x_request_id="r1")
+            await eventually(lambda: len(a.plane.loading), "it waits")
+            (listed,) = a.plane.requests()
+            assert {key: listed[key] for key in ("request_id", "model", "waits_for", "eta_s", "origin")} == {
+                "request_id": "r1", "model": "m1", "waits_for": "loading", "eta_s": 12.5, "origin": "aid",
+            }  # fmt: skip
+            answer = await http.answer()
+        assert (answer.status, answer.json["swarm"]) == (503, {"state": "loading", "eta_s": 12.5})
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert a.plane.requests() == []
