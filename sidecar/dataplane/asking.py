@@ -10,6 +10,7 @@ import msgspec
 
 from sidecar.core.candidate import Candidate
 from sidecar.core.choosing import Choice
+from sidecar.core.context import Room
 from sidecar.core.cost import Ask
 from sidecar.core.prefix import BLOCK_BYTES, block_hashes, prompt_tokens
 from sidecar.core.session import session_key
@@ -20,13 +21,32 @@ _PROMPT: Final = ("tools", "system", "messages")
 _OTHER_PROMPTS: Final = ("instructions", "prompt", "input")
 _PARTS: Final = (*_PROMPT, *_OTHER_PROMPTS)
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_SAYING_MORE: Final = frozenset({*_LIMITS, "conversation", "prompt_cache_key", "user"})
+_SAYING_MORE: Final = frozenset({*_LIMITS, "conversation", "prompt_cache_key", "user", "options", "metadata"})
 _DIGITS: Final = 9
 _LONGEST_NAME: Final = 1024
+_LONGEST_METADATA: Final = 4096
 _NOWHERE: Final = (0, 0)
 
 
-def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) -> Ask:
+class _Options(msgspec.Struct, gc=False):
+    """Of Ollama's requests."""
+
+    num_predict: object = None
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    """Of Anthropic's."""
+
+    user_id: object = None
+
+
+_options: Final = msgspec.json.Decoder(_Options).decode
+_metadata: Final = msgspec.json.Decoder(_Metadata).decode
+
+
+def read_ask(
+    model: str, content: Peek, body: Body, session: str, key: bytes, room: Room | None = None
+) -> Ask:
     """The request for ``model`` as choosing sees it. About 1.5 µs and 1.5 µs for each KB of prompt.
 
     Args:
@@ -35,6 +55,7 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
         body: As the client sent it.
         session: What the client's header calls it; empty: nothing.
         key: Of the hashes.
+        room: What was read of it already: pictures are no text there.
     """
     members = content.members
     if members is None:
@@ -49,15 +70,15 @@ def read_ask(model: str, content: Peek, body: Body, session: str, key: bytes) ->
         return _short_ask(model, size)
     return Ask(
         model,
-        prompt_tokens=prompt_tokens(size),
-        max_tokens=_limit(members),
+        prompt_tokens=room.prompt if room is not None and room.prompt else prompt_tokens(size),
+        max_tokens=room.answer if room is not None else _limit(members),
         blocks=() if short else block_hashes(body, prompt_spans(content.spans), key),
         session=session_key(
             model,
             header=session,
             conversation=_name(members, "conversation"),
             prompt_cache_key=_name(members, "prompt_cache_key"),
-            user=_name(members, "user"),
+            user=_name(members, "user") or _user_id(members),
         ),
     )
 
@@ -80,7 +101,26 @@ def _limit(members: Mapping[str, msgspec.Raw]) -> int:
         if raw is not None:
             text = bytes(raw)
             return int(text) if text.isdigit() and len(text) <= _DIGITS else 0
-    return 0
+    options = members.get("options")
+    if options is None:
+        return 0
+    try:
+        most = _options(options).num_predict
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+    return most if type(most) is int and 0 < most < 10**_DIGITS else 0
+
+
+def _user_id(members: Mapping[str, msgspec.Raw]) -> str:
+    """Whom Anthropic's clients name: coding agents name their session with it."""
+    raw = members.get("metadata")
+    if raw is None or len(raw) > _LONGEST_METADATA:
+        return ""
+    try:
+        name = _metadata(raw).user_id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return name if isinstance(name, str) and len(name) <= _LONGEST_NAME else ""
 
 
 def _name(members: Mapping[str, msgspec.Raw], key: str) -> str:

@@ -255,9 +255,7 @@ def _choose(
     plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: Sequence[Candidate]
 ) -> None:
     if not candidates:
-        raise unready(
-            plan.asked, resolution, plane.routes.names(), plane.draw(), _left_s(plane, resolution)
-        )
+        raise unready(plan.asked, resolution, plane.routes.names(), plane.draw(), _left_s(plane, resolution))
     plan.model = resolution.model or plan.asked
     candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     head = request.head
@@ -285,7 +283,8 @@ def _order(
         plan.left = list(candidates)
         return
     balancer = plane.routes.balancer
-    plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key)
+    room = plan.suit.room if plan.suit is not None else None
+    plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key, room)
     if strategy in _BY_POLICY:
         plan.ask = ask = _by_policy(request.head, ask)
     choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s)
