@@ -111,11 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"path": path, "backend": backend, "chunk_us": round(chunk_us(path, backend), 2)}
         for path, backend in WAYS
     ]
-    sizes = [
+    sizes: list[dict[str, Any]] = [
         {"path": path, "backend": backend, "kb": kb, "request_ms": round(request_ms(path, backend, kb), 3)}
         for path, backend in (("/v1/chat/completions", "ollama"), ("/v1/messages", "openai"))
         for kb in (2, 16, 128, 1024)
