@@ -56,13 +56,19 @@ async def load(
     return time.monotonic() - began_s, answers
 
 
+def served_in_s(fake: FakeBackend) -> float:
+    """Seconds that a request took there, on average: what was asked for, and what a busy machine added."""
+    took_s = [seen.answered_s - seen.at_s for seen in fake.asked if seen.answered_s is not None]
+    return sum(took_s) / len(took_s)
+
+
 def key(node: Node, backend: str) -> EndpointId:
     return EndpointId(f"{node.id}/{backend}/m1")
 
 
-async def test_two_unlike_backends_share_by_their_speed() -> None:
-    """One is five times as fast. Measured: 1.10 x the optimum; the bound is for busy machines."""
-    fast_s, slow_s, requests, concurrency = 0.04, 0.2, 200, 8
+async def times_of_the_optimum() -> float:
+    """How long 200 requests take at two backends, one five times as fast, beside what their speeds allow."""
+    fast_s, slow_s, requests, concurrency = 0.08, 0.4, 200, 8
     async with (
         running_backend(default=Behaviour(delay_s=fast_s)) as fast,
         running_backend(default=Behaviour(delay_s=slow_s)) as slow,
@@ -72,10 +78,19 @@ async def test_two_unlike_backends_share_by_their_speed() -> None:
     ):
         took_s, answers = await load(node, requests, concurrency, **COSTS)
         assert {answer.status for answer in answers} == {200}
-        # Four slots each: together so many requests in a second.
-        optimum_s = requests / (4 / fast_s + 4 / slow_s)
         assert len(fast.asked) > 3 * len(slow.asked)
-        assert took_s < 2.0 * optimum_s
+        # Four slots each: together so many requests in a second, on this machine at this moment.
+        optimum_s = requests / sum(4 / served_in_s(fake) for fake in (fast, slow))
+        return took_s / optimum_s
+
+
+async def test_two_unlike_backends_share_by_their_speed() -> None:
+    """Measured: 1.04 to 1.07 times the optimum. A busy machine may take longer, a wrong choice never less."""
+    times = await times_of_the_optimum()
+    for _ in range(2):
+        if times > 1.15:
+            times = min(times, await times_of_the_optimum())
+    assert times <= 1.15
 
 
 async def test_two_requests_of_one_session_use_both_idle_nodes(tmp_path: Path) -> None:
@@ -190,11 +205,17 @@ def shared_prompts(kinds: int, count: int) -> list[str]:
 
 
 async def test_shared_prompts_go_where_they_are_cached() -> None:
-    """32 prompts in random order over four caches for nine each. Measured: 87 % hits, in turns 28."""
-    prompts = shared_prompts(32, 400)
-    hits, _, took_s = await prefix_hits("least_cost", prompts)
+    """40 prompts in random order over four caches for nine each. Measured: 78 to 85 % hits, in turns 21.
+
+    A busy machine may spread them: what is slow there looks like load. A wrong choice never gathers them.
+    """
+    prompts = shared_prompts(40, 400)
     hits_in_turns, _, took_in_turns_s = await prefix_hits("round_robin", prompts)
-    assert hits >= 2.5 * hits_in_turns
+    hits, _, took_s = await prefix_hits("least_cost", prompts)
+    for _ in range(2):
+        if hits < 3 * hits_in_turns:
+            hits, _, took_s = max((hits, [], took_s), await prefix_hits("least_cost", prompts))
+    assert hits >= 3 * hits_in_turns
     assert took_s < took_in_turns_s / 1.7
 
 
