@@ -106,6 +106,7 @@ class _Counted(msgspec.Struct, gc=False):
     input_tokens: object = None
     output_tokens: object = None
     cache_read_input_tokens: object = None
+    cache_creation_input_tokens: object = None
     prompt_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
 
@@ -153,6 +154,9 @@ def _of(counted: _Counted) -> Usage | None:
     cached = _count(details.cached_tokens) if details is not None else None
     if cached is None and counted.cache_read_input_tokens is not None:
         cached = _count(counted.cache_read_input_tokens)
+        if taken is not None:
+            # Anthropic counts what a cache held, or holds from now on, apart from the rest.
+            taken += (cached or 0) + (_count(counted.cache_creation_input_tokens) or 0)
     return _new(Usage, (taken, made, cached))
 
 

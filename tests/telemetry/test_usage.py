@@ -74,8 +74,19 @@ def sse(*events: object) -> bytes:
         ),
         pytest.param(
             b'{"type":"message","usage":{"input_tokens":4,"output_tokens":6,"cache_read_input_tokens":2}}',
-            Usage(4, 6, 2),
+            Usage(6, 6, 2),
             id="anthropic-whole",
+        ),
+        pytest.param(
+            b'data: {"type":"message_delta","usage":{"input_tokens":4,"output_tokens":6,'
+            b'"cache_creation_input_tokens":3,"cache_read_input_tokens":0}}\n\n',
+            Usage(7, 6, 0),
+            id="anthropic-written-to-a-cache",
+        ),
+        pytest.param(
+            b'{"model":"m","embeddings":[[1]],"total_duration":5,"prompt_eval_count":8}',
+            Usage(8, None),
+            id="ollama-embeddings",
         ),
         pytest.param(
             b'{"model":"m","done":false}\n{"model":"m","done":true,"prompt_eval_count":26,"eval_count":298}\n',
