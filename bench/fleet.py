@@ -18,6 +18,7 @@ import random
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,7 @@ class Node:
     connects: int = 0
     tries: int = 0
     sent_away: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
     reason: str = ""
     extra: bool = False
     uses: tuple[str, ...] = ()
@@ -106,7 +108,8 @@ class Node:
                 again_s = max(error.retry_after_s, 1.0)
                 self.sent_away, self.reason = self.sent_away + 1, error.message
             except (SwarmError, grpc.aio.AioRpcError, ConnectionError, TimeoutError) as error:
-                self.reason = str(error)
+                self.reason = str(error) or type(error).__name__
+                self.failures[self.reason[:120]] += 1
             if self.call is not None:
                 self.call, lost_s, failures = None, time.monotonic(), 0
             turn += 1
@@ -214,6 +217,7 @@ class Fleet:
             "up": sum(n.up for n in self.nodes),
             "tries": sum(n.tries for n in self.nodes),
             "sent_away": sum(n.sent_away for n in self.nodes),
+            "failed": dict(sum((n.failures for n in self.nodes), Counter()).most_common(3)),
             "why": self._why(),
         }
 

@@ -88,7 +88,8 @@ def build(
     """
     measured = MeasuredStore(opened.store)
     mirror = Mirror(measured, clock)
-    callers, denials = Callers(KnownStore(measured, mirror, clock), authority.swarm), Denials(measured, clock)
+    callers = Callers(KnownStore(measured, mirror, clock), authority.swarm, mirror)
+    denials = Denials(measured, clock)
     mutations = Mutations(measured, authority.secret, time.time)
     tokens = Tokens(measured, authority, mutations, time.time)
     certificate = LiveCertificate(credential)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.services import keyspace
+from controlplane.services.mirror import Mirror
 from controlplane.services.roles import PEOPLE, Role, parse_role
 from controlplane.store.port import Store
 from swarmplane.codec import records
@@ -48,9 +49,10 @@ def operator_hint() -> str:
 class Callers:
     """Looks subjects up in the store, so that a decision about one counts from its commit on."""
 
-    def __init__(self, store: Store, swarm: SwarmId) -> None:
+    def __init__(self, store: Store, swarm: SwarmId, mirror: Mirror | None = None) -> None:
         self._store = store
         self._swarm = swarm
+        self._mirror = mirror
 
     async def identify(self, subject: Subject) -> Caller:
         """The caller that ``subject``, proven by a certificate of our CA, is.
@@ -62,6 +64,20 @@ class Callers:
             raise UnauthenticatedError("the certificate is of another swarm")
         await self.check_not_denied(subject)
         return Caller(subject, await self._role(subject))
+
+    async def recall(self, subject: Subject) -> Caller:
+        """As :meth:`identify`, from memory where that knows a node: for calls that check it as they write.
+
+        Raises:
+            UnauthenticatedError: As the store says, which is asked before anybody is refused.
+        """
+        known = self._mirror is not None and (
+            subject.profile is Profile.NODE
+            and subject.swarm == self._swarm
+            and subject.name in self._mirror.below(keyspace.NODES)
+            and subject.id not in self._mirror.below(keyspace.DENIALS)
+        )
+        return Caller(subject, Role.NODE) if known else await self.identify(subject)
 
     async def check_not_denied(self, subject: Subject) -> None:
         """That no certificate of ``subject`` was revoked.

@@ -144,6 +144,7 @@ class ControlService:
             instances=self.instances.addresses,
             debounce_s=policy.debounce_s,
             load_interval_s=policy.load_interval_s,
+            crowded=lambda: self.admission.line.waiting > 0,
             drain_s=policy.drain_s,
         )
 

@@ -22,6 +22,9 @@ NODES_A_SECOND: Final = 1000
 """So many nodes are heard and told in a second at most: more nodes, longer intervals (DESIGN section 10)."""
 MOST_BYTES: Final = 1024 * 1024
 """A message ends with the entry that reaches it; the others follow."""
+_YOUNG_S: Final = 1.0
+_OLD_S: Final = 2.0
+"""A report that is told so late is known for as long as it takes to tell the next."""
 _ENCODED_S: Final = 0.1
 """Ages in a message may be off by so much: within it the same bytes go to all."""
 
@@ -39,12 +42,21 @@ class Loads:
     """
 
     def __init__(
-        self, sessions: Sessions, audience: Audience, clock: Clock, *, least_interval_s: float
+        self,
+        sessions: Sessions,
+        audience: Audience,
+        clock: Clock,
+        *,
+        least_interval_s: float,
+        swarm_size: Callable[[], int],
+        crowded: Callable[[], bool],
     ) -> None:
         self._sessions = sessions
         self._audience = audience
         self._clock = clock
         self._least_interval_s = least_interval_s
+        self._swarm_size = swarm_size
+        self._crowded = crowded
         self._board = LoadBoard()
         self._fresh: set[EndpointId] = set()
         self._encoded: dict[EndpointId, _Encoded] = {}
@@ -53,8 +65,16 @@ class Loads:
 
     @property
     def interval_s(self) -> float:
-        """Between two reports of a node, and two digests to it: grows with the fleet."""
-        return max(self._least_interval_s, len(self._sessions.open) / NODES_A_SECOND)
+        """Between two reports of a node, and two digests to it: grows with the fleet.
+
+        What it costs grows with the streams here, what it is worth with the swarm: beyond a second, which is
+        young enough for everybody, other instances' nodes make it no longer. While sidecars wait to come in,
+        it is as long as figures are worth anything.
+        """
+        if self._crowded():
+            return max(_OLD_S, len(self._sessions.open) / NODES_A_SECOND)
+        swarm = min(self._swarm_size() / NODES_A_SECOND, _YOUNG_S)
+        return max(self._least_interval_s, len(self._sessions.open) / NODES_A_SECOND, swarm)
 
     def subscribe(self, act: Callable[[frozenset[EndpointId]], None]) -> None:
         """Call ``act`` with endpoints of nodes connected here that have news."""

@@ -25,7 +25,7 @@ from controlplane.services.hearsay import Hearsay
 from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.sessions import Sessions
-from controlplane.store.port import Operation, Put, Store, absent, modified
+from controlplane.store.port import KeyValue, Operation, Put, Store, absent, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
 from swarmplane.errors import StaleEpochError, UnavailableError
@@ -34,6 +34,9 @@ from swarmplane.ids import InstanceId, NodeId
 log = structlog.get_logger(__name__)
 
 _TICK_S: Final = 0.5
+_LARGE: Final = 100
+"""From so many nodes on not every change makes a decision of its own."""
+_NODES_A_SECOND: Final = 10_000
 _BATCH: Final = 30
 """Nodes removed in one transaction; each takes two conditions and one write."""
 
@@ -108,6 +111,10 @@ class Membership:
                 await self._wake.wait()
                 self._wake.clear()
                 await self._decide()
+                nodes = len(self._mirror.below(keyspace.NODES))
+                if nodes >= _LARGE:
+                    # Many changes in a large swarm share a look at all of it.
+                    await self._clock.sleep(nodes / _NODES_A_SECOND)
 
     async def _tick(self) -> None:
         before_s = self._clock.now_s()
@@ -141,27 +148,25 @@ class Membership:
         below = self._mirror.below(keyspace.NODES)
         if len(self._counts_of) > 2 * len(below):
             self._counts_of = {name: self._counts_of[name] for name in below if name in self._counts_of}
-        for name, kv in below.items():
-            revision, counts = self._counts_of.get(name, (0, False))
-            if revision != kv.mod_revision:
-                record = records.parse(records.Node, kv.value)
-                counts = bool(record.incarnation) and not record.gone
-                self._counts_of[name] = (kv.mod_revision, counts)
-            if counts:
-                yield NodeId(name)
+        return (NodeId(name) for name, kv in below.items() if self._counts(name, kv))
+
+    def _counts(self, name: str, kv: KeyValue) -> bool:
+        revision, counts = self._counts_of.get(name, (0, False))
+        if revision != kv.mod_revision:
+            record = records.parse(records.Node, kv.value)
+            counts = bool(record.incarnation) and not record.gone
+            self._counts_of[name] = (kv.mod_revision, counts)
+        return counts
 
     def _look(self, only: AbstractSet[NodeId] | None = None) -> None:
         """Whom to suspect: of ``only``, where nobody else can have changed, else of all."""
-        now_s = self._clock.now_s()
-        suspects = frozenset(
-            node
-            for node in self._known()
-            if (
-                node in self.suspects
-                if only is not None and node not in only
-                else self._is_suspect(node, now_s)
-            )
-        )
+        now_s, below = self._clock.now_s(), self._mirror.below(keyspace.NODES)
+        if only is None:
+            suspects = frozenset(node for node in self._known() if self._is_suspect(node, now_s))
+        else:
+            seen = ((node, below[node]) for node in only if node in below)
+            those = (node for node, kv in seen if self._counts(node, kv) and self._is_suspect(node, now_s))
+            suspects = (self.suspects - only).union(those)
         if suspects == self.suspects:
             return
         new, self.suspects = suspects - self.suspects, suspects

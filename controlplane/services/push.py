@@ -41,6 +41,13 @@ log = structlog.get_logger(__name__)
 _ANSWER_S: Final = 30.0
 """A sidecar that beats but does not answer an update for so long must connect again."""
 _REMEMBERED: Final = 16
+_CROWDED_S: Final = 3.0
+"""So long a change that is not urgent waits while sidecars wait to come in."""
+_CROWDED_LOOK_S: Final = 0.1
+_LARGE: Final = 100
+"""Nodes from which on a first update is worth keeping for others."""
+_FIRST_S: Final = 1.0
+"""So long it is; what changed since follows as a difference."""
 UNKNOWN: Final = -1
 """Requests in flight at a node of which nothing is known."""
 STREAMS_A_SECOND: Final = 1000
@@ -70,6 +77,7 @@ class Pushes:
         clock: Clock,
         *,
         instances: Callable[[], InstanceNews],
+        crowded: Callable[[], bool],
         debounce_s: float,
         load_interval_s: float,
         drain_s: float,
@@ -80,6 +88,7 @@ class Pushes:
         self._membership = membership
         self._hearsay = hearsay
         self._instances = instances
+        self._crowded = crowded
         self._on_departure: list[Callable[[NodeId], None]] = []
         self._clock = clock
         self._debounce_s = debounce_s
@@ -87,10 +96,18 @@ class Pushes:
         self._changed = asyncio.Event()
         self._cordoned: asyncio.Queue[NodeId] = asyncio.Queue()
         self._updates: dict[tuple[Version, Version], _Update] = {}
+        self._firsts: dict[Version, tuple[_Update, float]] = {}
         self.sent = 0
         """Tables and differences that were sent."""
         self._audience = Audience(table)
-        self.loads = Loads(sessions, self._audience, clock, least_interval_s=load_interval_s)
+        self.loads = Loads(
+            sessions,
+            self._audience,
+            clock,
+            least_interval_s=load_interval_s,
+            swarm_size=lambda: len(mirror.below(keyspace.MEMBERS)),
+            crowded=crowded,
+        )
         self.sharing = Sharing(sessions, self._audience, clock)
         self.questions = Questions(sessions)
         table.subscribe(self._news)
@@ -210,11 +227,12 @@ class Pushes:
         box = session.outbox
         if not box.table or box.table_unanswered is not None:
             return None
-        update = self._update(box.has)
+        update = self._update(box.has) if box.greeted else self._first(box.has)
         if update is None:
             # Ahead of us again, after a NACK that named a version we don't have: the next turn marks it.
             return None
-        box.table = False
+        # What one of a moment ago lacks comes as a difference, once it is acknowledged.
+        box.table = update.version != self._table.history.version
         if box.greeted and update.empty:
             return None
         box.greeted = True
@@ -223,6 +241,24 @@ class Pushes:
         box.state.sent = update.version
         self.sent += 1
         return TableUpdate(update.parts, box.nonce)
+
+    def _first(self, has: Version) -> _Update | None:
+        """The first update of a stream that has ``has``; in a large swarm one made a moment ago for another.
+
+        It may be as large as the swarm, many come at once, and each who comes makes a new version.
+        """
+        history, now_s = self._table.history, self._clock.now_s()
+        if len(history.nodes) < _LARGE:
+            return self._update(has)
+        made, at_s = self._firsts.get(has, (None, now_s))
+        if made is None or now_s - at_s >= _FIRST_S or made.version.generation != history.version.generation:
+            made = self._update(has)
+            if made is not None:
+                self._firsts.pop(has, None)
+                self._firsts[has] = (made, now_s)
+                while len(self._firsts) > _REMEMBERED:
+                    del self._firsts[next(iter(self._firsts))]
+        return made
 
     def _update(self, has: Version) -> _Update | None:
         """The same answer for all streams that have the same: built and encoded once."""
@@ -285,10 +321,17 @@ class Pushes:
         while True:
             await self._changed.wait()
             await self._clock.sleep(self._debounce_s)
+            await self._let_them_in()
             self._changed.clear()
             self._mark(table=True)
             # A round costs something for each stream: many changes in a large swarm share one.
             await self._clock.sleep(len(self._sessions.open) / STREAMS_A_SECOND)
+
+    async def _let_them_in(self) -> None:
+        """While sidecars wait to come in, who is in waits for news of them: a round costs as much as many."""
+        ends_s = self._clock.now_s() + _CROWDED_S
+        while self._crowded() and self._clock.now_s() < ends_s:
+            await self._clock.sleep(_CROWDED_LOOK_S)
 
     async def _end_the_mute(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.services import audience
+from controlplane.services import audience, push
 from swarmplane import features
 from swarmplane.codec.conditions import condition_to_pb
 from swarmplane.codec.load import (
@@ -141,3 +141,28 @@ def test_an_encoded_digest_is_the_digest() -> None:
     assert load_entries_from_pb(message.load_digest.endpoints) == tuple(entries)
     assert message.load_digest.load_interval_s == 0.75
     assert pb.ControlMessage.FromString(load_digest_message((), 0.0)).load_digest == pb.LoadDigest()
+
+
+async def test_who_comes_a_moment_later_gets_the_same_first_update_and_then_the_difference(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills: no difference after it; an update that is kept for ever; one kept for who has something else."""
+    monkeypatch.setattr(push, "_LARGE", 0)
+    monkeypatch.setattr(push, "_FIRST_S", 60.0)
+    _, a_credential = await plane.node("ada")
+    b, b_credential = await plane.node("bob")
+    async with plane.stream(a_credential, first=inventory("one")) as ada:
+        await ada.knows("one", 1)
+        async with plane.stream(b_credential, first=inventory("two"), incarnation="b") as bob:
+            assert bob.updates[0].snapshot
+            assert bob.updates[0].version == ada.updates[0].version
+            await bob.knows("one", 1)
+            await bob.knows("two", 1)
+            assert not any(update.snapshot for update in bob.updates[1:])
+        async with plane.stream(b_credential, incarnation="b", resume=bob.table) as back:
+            assert not back.updates[0].snapshot, "it has something, and gets the difference"
+        monkeypatch.setattr(push, "_FIRST_S", 0.0)
+        async with plane.stream(b_credential, incarnation="c") as late:
+            assert late.updates[0].snapshot
+            assert late.updates[0].version.revision > bob.table.version.revision
+            assert b in late.table.nodes

@@ -25,6 +25,7 @@ from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
 from controlplane.services.founding import open_or_found
 from controlplane.services.instances import InstanceFacts
+from controlplane.services.mirror import Mirror
 from controlplane.services.mutations import Mutations
 from controlplane.services.own_credentials import own_credential
 from controlplane.services.policies import Policies
@@ -261,13 +262,15 @@ async def running_plane(
     async with EmbeddedStore.open(data_dir.control_plane / "store.db", clock=clock) as store:
         authority = await open_or_found(store, data_dir, swarm_name="test", unix_s=wall)
         certificate = LiveCertificate(own_credential(authority, data_dir, wall()))
-        callers, denials = Callers(store, authority.swarm), Denials(store, SystemClock())
+        mirror = Mirror(store, clock)
+        callers, denials = Callers(store, authority.swarm, mirror), Denials(store, SystemClock())
         servers = RpcServers(certificate, callers, denials)
         servers.bind(address, ANY_PORT)
         mutations = Mutations(store, authority.secret, wall)
         tokens = Tokens(store, authority, mutations, wall)
         enrolment = Enrolment(store, authority, tokens, mutations, wall)
-        control = _control(store, clock, policy or ControlPolicy(), authority, servers, mutations, wall)
+        figures = policy or ControlPolicy()
+        control = _control(store, clock, figures, authority, servers, mutations, wall, mirror)
         services = register_authority(
             servers,
             enrolment=enrolment,
@@ -304,6 +307,7 @@ def _control(
     servers: RpcServers,
     mutations: Mutations,
     wall: WallClock,
+    mirror: Mirror,
 ) -> ControlService:
     def addresses() -> tuple[str, ...]:
         return (str(servers.control_bound),)
@@ -317,4 +321,4 @@ def _control(
         addresses,
         prefix_key=authority.secret.prefix_key(),
     )
-    return ControlService(store, clock, policy, facts, mutations, unix_s=wall)
+    return ControlService(store, clock, policy, facts, mutations, unix_s=wall, mirror=mirror)

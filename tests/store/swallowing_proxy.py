@@ -13,6 +13,8 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self.port = 0
         self.connections = 0
+        self.late_s = 0.0
+        """How long the first answer on each connection takes longer."""
         self._target_port = target_port
         self._open = 0
         self._swallow = False
@@ -86,6 +88,7 @@ class Proxy:
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
+            await asyncio.sleep(self.late_s)
             while data := await reader.read(65_536):
                 if not self._swallow:
                     writer.write(data)

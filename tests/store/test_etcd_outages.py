@@ -21,6 +21,7 @@ from controlplane.store.port import (
 from tests.store.conftest import QUICK_ELECTIONS
 from tests.store.etcd_server import WITHOUT, Etcd, etcd_binary, running
 from tests.store.harness import PATIENCE_S, eventually, take
+from tests.store.swallowing_proxy import proxied
 
 IMPATIENT = EtcdTiming(attempt_s=0.5, give_up_s=1.5, lost_s=1.5)
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows cannot freeze a process")
@@ -201,3 +202,12 @@ async def test_a_busy_process_does_not_give_up_the_stream_that_keeps_its_leases(
                 await asyncio.sleep(0)
         assert all(task.result() for task in asked)
         assert store._keep_alives._stream is stream
+
+
+async def test_a_member_whose_handshake_takes_long_is_reached(etcd: Etcd) -> None:
+    """As where machines are starved, or far away: an attempt that is given up begins anew, and never ends."""
+    async with proxied(etcd.members[0].port) as proxy:
+        proxy.late_s = 1.4
+        async with EtcdStore.open(EtcdAccess.of([proxy.endpoint])) as store:
+            assert await store.revision() > 0
+        assert proxy.connections <= 2
