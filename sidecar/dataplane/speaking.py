@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, cast
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
 
 from sidecar.core.attempts import Outcome
 from sidecar.dataplane import translating
@@ -15,6 +16,8 @@ from swarmplane.errors import Code
 
 if TYPE_CHECKING:
     from sidecar.dataplane.exchange import Exchange
+    from sidecar.dataplane.relay import Relay
+    from sidecar.dataplane.translation import Translator
     from sidecar.dataplane.upstream import Upstream, Whole
     from sidecar.dialects.translate import Outgoing
 
@@ -49,6 +52,19 @@ class Speaks(Loads):
             return
         self._cut_off()
         self._outcome(Outcome.TRUNCATED)
+
+    @property
+    def translator(self) -> Translator:
+        """Who works apart."""
+        return self._plane.translator
+
+    def work_apart(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with ``work``, which asks :meth:`answered_by` before it acts."""
+        self._plane.spawn(work)
+
+    def answered_by(self, relay: Relay) -> bool:
+        """Whether the client still waits for what ``relay`` makes."""
+        return not self._finished and self._relay is relay
 
     def _answer(self, body: bytes) -> None:
         """See :class:`sidecar.dataplane.translation.Translates`."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.dataplane.headers import relayed_lines
 from sidecar.dataplane.relay import CHUNKED, END, CollectingRelay, Relay
+from sidecar.dataplane.translation import INLINE_BYTES
 from sidecar.dialects.translate import AnswerReader, BackendAnswerError, error_answer
 from sidecar.telemetry.usage import last_of
 
@@ -108,11 +109,29 @@ class TranslatedAnswer(CollectingRelay):
     def end(self) -> None:
         """See :class:`Relay`."""
         body = self.body
+        if len(body) > INLINE_BYTES:
+            self._exchange.work_apart(self._end_apart(body))
+            return
         try:
             answer = self._reader.whole(body)
         except BackendAnswerError as error:
             self._exchange.spoiled(error.message)
-            return
+        else:
+            self._pass(body, answer)
+
+    async def _end_apart(self, body: bytes) -> None:
+        """As :meth:`end`, for embeddings by the megabyte."""
+        exchange = self._exchange
+        try:
+            answer = await exchange.translator.apart(self._reader.whole, body)
+        except BackendAnswerError as error:
+            if exchange.answered_by(self):
+                exchange.spoiled(error.message)
+        else:
+            if exchange.answered_by(self):
+                self._pass(body, answer)
+
+    def _pass(self, body: bytes, answer: bytes) -> None:
         self._exchange.noted.whole = last_of(body)
         self._commit(b"content-length: %d\r\n" % len(answer), answer)
         self._exchange.relayed(close=False)

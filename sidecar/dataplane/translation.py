@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.splice import splice
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 INLINE_BYTES: Final = 512 * 1024
 """Bodies up to this are translated in less than 2 ms: measured, at most 3.6 ms for each MB."""
 _NONE: Final = frozenset[str]()
+T = TypeVar("T")
 
 
 class Translator:
@@ -66,10 +68,10 @@ class Translator:
             clock_ns=time.monotonic_ns,
         )
 
-    async def put_apart(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing | bytes:
-        """:meth:`put` for a large body. It waits for others of its kind, a second or so at the very most."""
+    async def apart(self, work: Callable[..., T], *values: object) -> T:
+        """``work`` of a large body, in a thread. It waits for others of its kind."""
         async with self._apart:
-            return await asyncio.to_thread(self.put, request, plan, candidate)
+            return await asyncio.to_thread(work, *values)
 
 
 class Translates(Attempts):
@@ -96,7 +98,9 @@ class Translates(Attempts):
 
     async def _translate_apart(self, candidate: Candidate, asked: int, *, fresh: bool) -> None:
         try:
-            outgoing = await self._plane.translator.put_apart(self.request, self._plan, candidate)
+            outgoing = await self._plane.translator.apart(
+                self._plane.translator.put, self.request, self._plan, candidate
+            )
         except SwarmError as error:
             if not self._finished and self._asked == asked:
                 self._unfit(error)

@@ -288,3 +288,23 @@ async def test_a_second_copy_may_be_of_another_dialect(backend: FakeBackend) -> 
             assert ollama.asked
             assert backend.asked
             assert node.plane.counters.hedges >= 4
+
+
+@pytest.mark.parametrize("broken", ["", "}"])
+async def test_embeddings_by_the_megabyte(backend: FakeBackend, broken: str) -> None:
+    vectors = [[0.5] * 1024 for _ in range(300)]
+    body = json.dumps({"model": "m1", "embeddings": vectors, "prompt_eval_count": 3}) + broken
+    assert len(body) > 2 * INLINE_BYTES
+    backend.default = Behaviour(body=body)
+    served = {"one": Served(backend, kind="ollama", context=0)}
+    async with running_node(served=served) as node, client(node) as http:
+        answer = await http.ask({"model": "m1", "input": ["x"] * 300}, "/v1/embeddings")
+        if broken:
+            assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_failed")
+            return
+        assert answer.status == 200
+        assert [row["embedding"] for row in answer.json["data"]] == vectors
+        http.post({"model": "m1", "input": ["x"] * 300}, "/v1/embeddings")
+        await eventually(lambda: len(backend.asked) == 2, "it is asked")
+        http.writer.close()
+        await eventually(lambda: not node.plane.active, "nothing is left of it")
