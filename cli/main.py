@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "alias": ("cli.commands.alias:alias", "Further names of models."),
     "route": ("cli.commands.route:route", "Where requests go."),
     "election": ("cli.commands.election:election", "Who decides, of several control planes."),
+    "event": ("cli.commands.event:event", "What happens in the swarm."),
     "policy": ("cli.commands.policy:policy", "What is wanted of balancing."),
     "peers": ("cli.commands.peers:peers", "Show who else is on the local network."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),

@@ -14,6 +14,7 @@ CONDITION: Final = "condition"
 PREFIXES: Final = "prefixes"
 EXPLAIN: Final = "explain"
 INSTANCES: Final = "instances"
+PULL: Final = "pull"
 INTEREST: Final = "interest"
 """It says which models its clients use, and hears of those."""
 INVENTORY_FIRST: Final = "inventory_first"
@@ -31,6 +32,7 @@ ALL: Final = (
     EXPLAIN,
     INSTANCES,
     INTEREST,
+    PULL,
     INVENTORY_FIRST,
 )
 """What this version understands."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import SubjectId
+from swarmplane.pulls import Pull
 from swarmplane.routes import Version
 
 STRATEGIES: Final = frozenset(
@@ -35,3 +36,5 @@ class Policy:
     default_strategy: str = "least_cost"
     """Balancing strategy where a model names none."""
     fallbacks: FallbackPolicy = NO_FALLBACKS
+    pulls: tuple[Pull, ...] = ()
+    """Models that are being pulled now."""

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from swarmplane.aliases import by_scan, without_tag
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
+from swarmplane.pulls import Pull
 from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
 
@@ -98,6 +99,8 @@ class RouteTable:
     denied: frozenset[SubjectId] = frozenset()
     default_strategy: str = "local_spillover"
     fallbacks: FallbackPolicy = NO_FALLBACKS
+    pulls: tuple[Pull, ...] = ()
+    """Models that are being pulled now."""
     default_context: str = ""
     """As :attr:`ModelRoute.context`; empty: ``strip``."""
 

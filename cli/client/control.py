@@ -90,6 +90,11 @@ class ControlClient:
         async for change in self._client.routes.watch(revision, give_up_s=_GIVE_UP_S):
             yield documents.route_change(change)
 
+    async def watch_events(self, kinds: Sequence[str], revision: int = 0) -> AsyncIterator[Document]:
+        """What happens from ``revision`` on (0: from now on), without end."""
+        async for event in self._client.events.watch(*kinds, revision=revision, give_up_s=_GIVE_UP_S):
+            yield documents.event(event)
+
     async def elections(self) -> list[Document]:
         """Elections, by name."""
         return [documents.election(one) async for one in self._client.elections.list()]

@@ -11,6 +11,7 @@ from swarmplane.client import (
     Alias,
     Change,
     Election,
+    Event,
     FallbackPolicy,
     FallbackRule,
     Model,
@@ -193,6 +194,17 @@ def _rule(rule: FallbackRule) -> Document:
         "from_bytes": rule.from_bytes,
         "below_bytes": rule.below_bytes,
         "models": list(rule.models),
+    }
+
+
+def event(found: Event) -> Document:
+    """Something that happened; ``bookmark`` and ``gap`` are kinds too."""
+    return {
+        "kind": found.kind,
+        "revision": found.revision,
+        "subject": found.subject,
+        "name": found.name,
+        "message": found.message,
     }
 
 

@@ -64,6 +64,32 @@ def _ready(route: ModelRoute | None) -> bool:
     return route is not None and any(endpoint.ready for endpoint in route.endpoints)
 
 
+@dataclass(frozen=True, slots=True)
+class PullRow:
+    """What events need of a pull."""
+
+    state: str
+    """running, done or failed."""
+    node: str
+    """Name of the node."""
+    completed_bytes: int = 0
+    total_bytes: int = 0
+    reason: str = ""
+
+
+def pull_happening(model: str, before: PullRow | None, after: PullRow | None) -> Happening | None:
+    """What a change of a pull says: its begin, its progress, its end."""
+    if after is None or after == before:
+        return None
+    if after.state == "done":
+        return Happening("model.pulled", model, model, f"{after.node} has pulled {model}")
+    if after.state == "failed":
+        message = f"{after.node} could not pull {model}: {after.reason}"
+        return Happening("model.pull_failed", model, model, message)
+    done = f", {after.completed_bytes * 100 // after.total_bytes} %" if after.total_bytes else ""
+    return Happening("model.pulling", model, model, f"{after.node} pulls {model}{done}")
+
+
 def token_happening(token: str, *, existed: bool, was_revoked: bool, revoked: bool) -> Happening | None:
     """What a change of a token says."""
     if revoked and not was_revoked:

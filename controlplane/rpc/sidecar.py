@@ -23,7 +23,7 @@ from swarmplane import features
 from swarmplane.codec.conditions import condition_from_pb, node_condition_to_pb
 from swarmplane.codec.explanations import explanation_from_pb
 from swarmplane.codec.load import load_digest_message, load_entries_from_pb
-from swarmplane.codec.policies import policy_to_pb
+from swarmplane.codec.policies import policy_to_pb, pull_report_from_pb
 from swarmplane.codec.prefixes import prefixes_from_pb, prefixes_to_pb
 from swarmplane.codec.table import update_message
 from swarmplane.codec.version import version_from_pb
@@ -164,6 +164,10 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
                 sharing.take_prefixes(session, prefixes_from_pb(told))
             case "explanation":
                 self._take_explanation(session, message.explanation)
+            case "want_model":
+                self._control.pulls.wanted(session.node, message.want_model.model[:_MAX_TEXT])
+            case "pull_report":
+                self._control.pulls.reported(session.node, pull_report_from_pb(message.pull_report))
 
     def _take_explanation(self, session: Session, answer: pb.Explanation) -> None:
         found = explanation_from_pb(answer.route) if answer.found else None

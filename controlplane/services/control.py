@@ -34,6 +34,7 @@ from controlplane.services.mutations import Mutations
 from controlplane.services.node_lease import NodeLease
 from controlplane.services.nodes import Nodes
 from controlplane.services.operations import Operations
+from controlplane.services.pulls import Pulls
 from controlplane.services.push import Pushes
 from controlplane.services.routes import RouteController
 from controlplane.services.sessions import Session, Sessions
@@ -123,8 +124,8 @@ class ControlService:
         seen = (mirror, self.sessions, self.membership, self.reachability)
         beside = str if instance.alone else instance.called
         self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s, beside=beside)
-        acting = (self.nodes, self.operations, self.pushes.in_flight)
-        self.drains = Drains(*acting, clock, mirror, self.leadership)
+        acting = (self.nodes, self.operations, self.pushes.in_flight, clock, mirror, self.leadership)
+        self.drains, self.pulls = Drains(*acting), Pulls(store, mirror, self.table, clock, unix_s=unix_s)
         mirror.subscribe(self._turn)
         self._stopping = False
         self.nacks = 0
@@ -170,6 +171,7 @@ class ControlService:
                 ("routes", self._routes.run),
                 ("pushes", self.pushes.run),
                 ("drains", self.drains.run),
+                ("pulls", self.pulls.run),
             ):
                 group.create_task(part(), name=f"control-{name}")
 

@@ -10,8 +10,10 @@ from typing import Final
 from controlplane.core.happenings import (
     Happening,
     NodeRow,
+    PullRow,
     member_happening,
     node_happening,
+    pull_happening,
     route_happening,
     token_happening,
     wanted,
@@ -103,6 +105,13 @@ class Events:
         kv = self._mirror.below(keyspace.NODES).get(node)
         return records.parse(records.Node, kv.value).name if kv is not None else ""
 
+    def _pull(self, kv: KeyValue | None) -> PullRow | None:
+        if kv is None:
+            return None
+        pull = records.parse(records.Pull, kv.value)
+        node = self._name(pull.node_id) or pull.node_id
+        return PullRow(pull.state, node, pull.completed_bytes, pull.total_bytes, pull.reason)
+
     def _happening(self, event: Event) -> Happening | None:
         key = event.kv.key
         before = event.previous
@@ -117,6 +126,9 @@ class Events:
                 records.route_of(before.value, before.mod_revision) if before is not None else None,
                 records.route_of(after.value, after.mod_revision) if after is not None else None,
             )
+        if key.startswith(keyspace.PULLS):
+            model = keyspace.name_below(keyspace.PULLS, key)
+            return pull_happening(model, self._pull(before), self._pull(after))
         if key.startswith(keyspace.TOKENS):
             return token_happening(
                 keyspace.name_below(keyspace.TOKENS, key),

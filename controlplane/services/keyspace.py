@@ -19,6 +19,7 @@ NODE_NAMES: Final = "node-names/"
 INVENTORIES: Final = "inventory/"
 MODELS: Final = "models/"
 ALIASES: Final = "aliases/"
+PULLS: Final = "pulls/"
 ROUTES: Final = "routes/"
 TOKENS: Final = "tokens/"
 PEOPLE: Final = "people/"
@@ -73,6 +74,11 @@ def model(name: ModelName) -> str:
 def alias(name: str) -> str:
     """``aliases/<name>``: a further name of a model, or a pattern."""
     return _below(ALIASES, name)
+
+
+def pull(model: str) -> str:
+    """``pulls/<model>``: who pulls it, and how that goes."""
+    return _below(PULLS, model)
 
 
 def route(name: ModelName) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from controlplane.core.resume import TableHistory
@@ -10,8 +10,9 @@ from controlplane.core.routes import takes_away
 from controlplane.services import keyspace
 from controlplane.services.mirror import Change, Mirror, Turn
 from swarmplane.codec import records
-from swarmplane.ids import ModelName, NodeId, SubjectId, SwarmId
+from swarmplane.ids import BackendName, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.policies import Policy
+from swarmplane.pulls import RUNNING, Pull
 from swarmplane.routes import NodeEntry, Version
 
 
@@ -68,7 +69,7 @@ class LiveTable:
                 return self._route(change)
             case keyspace.NODES | keyspace.MEMBERS:
                 return self._node(NodeId(change.name), change.revision, loading=loading)
-            case keyspace.DENIALS | keyspace.POLICIES:
+            case keyspace.DENIALS | keyspace.POLICIES | keyspace.PULLS:
                 return News(policy=True)
             case _:
                 return News()
@@ -115,6 +116,13 @@ class LiveTable:
             revision=revision,
         )
 
+    def _pulls(self) -> Iterator[tuple[str, records.Pull]]:
+        """Those that run."""
+        for model, kv in sorted(self._mirror.below(keyspace.PULLS).items()):
+            pull = records.parse(records.Pull, kv.value)
+            if pull.state == RUNNING:
+                yield model, pull
+
     def _policy(self, revision: int) -> Policy:
         kv = self._mirror.below(keyspace.POLICIES).get(
             keyspace.name_below(keyspace.POLICIES, keyspace.SWARM_POLICY)
@@ -125,4 +133,8 @@ class LiveTable:
             denied=frozenset(map(SubjectId, self._mirror.below(keyspace.DENIALS))),
             default_strategy=record.default_strategy or Policy().default_strategy,
             fallbacks=records.fallbacks_of(record),
+            pulls=tuple(
+                Pull(model, NodeId(pull.node_id), BackendName(pull.backend), pull.eta_s)
+                for model, pull in self._pulls()
+            ),
         )

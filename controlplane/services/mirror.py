@@ -38,6 +38,7 @@ _KEPT: Final = (
     keyspace.POLICIES,
     keyspace.MODELS,
     keyspace.ALIASES,
+    keyspace.PULLS,
     keyspace.INSTANCES,
     keyspace.ELECTIONS,
     keyspace.EPOCHS,

@@ -90,4 +90,5 @@ def with_policy(table: RouteTable, update: pb.PolicyUpdate) -> RouteTable:
         denied=policy.denied,
         default_strategy=policy.default_strategy or table.default_strategy,
         fallbacks=policy.fallbacks,
+        pulls=policy.pulls,
     )

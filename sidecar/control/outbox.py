@@ -12,10 +12,12 @@ from sidecar.engines.status import EngineStatus
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.codec.inventory import inventory_to_pb
 from swarmplane.codec.load import load_entry_to_pb
+from swarmplane.codec.policies import pull_report_to_pb
 from swarmplane.conditions import Condition
 from swarmplane.ids import ModelName, NodeId
 from swarmplane.inventory import Inventory
 from swarmplane.load import LoadEntry
+from swarmplane.pulls import PullReport
 from swarmplane.v1 import sidecar_pb2 as pb
 
 LOAD_REFRESH_S: Final = 2.0
@@ -49,6 +51,8 @@ class Facts:
     """How this host is; None: not known yet."""
     settled: Callable[[], bool] = _always
     """Whether the inventory is whole: at the start of the process nothing was looked at."""
+    pulls: Callable[[], Sequence[PullReport]] = tuple
+    """How pulls go that were told to be made here."""
 
 
 class Outbox:
@@ -71,6 +75,7 @@ class Outbox:
         self._busy = False
         self._inventory = said
         self._engines: tuple[EngineStatus, ...] | None = None
+        self._pulls: dict[str, PullReport] = {}
         self._ejected: frozenset[NodeId] = frozenset()
         self._slow = SlowNews(facts.routes, facts.condition, now_s)
 
@@ -89,6 +94,7 @@ class Outbox:
         return (
             self._inventory_message()
             or self._engine_message()
+            or self._pull_message()
             or self._load_message(now_s)
             or self._slow.next(now_s)
         )
@@ -128,6 +134,17 @@ class Outbox:
             return None
         self._engines = engines
         return pb.SidecarMessage(engine_status=pb.EngineStatus(engines=map(_engine, engines)))
+
+    def _pull_message(self) -> pb.SidecarMessage | None:
+        """A wish for a model, or how a pull goes that was told to be made here."""
+        wanted = self._facts.routes.uses.wanted
+        if wanted:
+            return pb.SidecarMessage(want_model=pb.WantModel(model=wanted.pop()))
+        for report in self._facts.pulls():
+            if self._pulls.get(report.model) != report:
+                self._pulls[report.model] = report
+                return pb.SidecarMessage(pull_report=pull_report_to_pb(report))
+        return None
 
     def _load_message(self, now_s: float) -> pb.SidecarMessage | None:
         uses = self._facts.routes.uses.lately(now_s)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
+from sidecar.core.backoff import retry_after_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.falling import Falls
 from sidecar.dataplane.plan import allowed_s, read_content
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 _MOST: Final = 256
 """Requests that wait at a time; a model's first seconds are no reason to hold more bodies."""
+_WAITED_FOR: Final = frozenset({Code.MODEL_LOADING, Code.MODEL_NOT_FOUND})
+_HOPE_S: Final = 15.0
+"""How long a request waits until somebody pulls its model, where policy allows that."""
+_PULLED_S: Final = 5.0
+"""From the end of a pull until the model is in the table."""
 
 
 class Loads(Falls):
@@ -33,8 +39,12 @@ class Loads(Falls):
         """See :class:`sidecar.dataplane.attempting.Attempts`; another may answer, or it is waited for."""
         if self._falls_back(error):
             return
-        if self.plan is None and error.code is Code.MODEL_LOADING and self._plane.loading.holds(self, error):
-            return
+        if self.plan is None and error.code in _WAITED_FOR:
+            loading = self._plane.loading
+            if self.connection.peer is None:
+                error = loading.pulled(error)
+            if loading.holds(self, error):
+                return
         super()._refuse(error)
 
     def _heard_phase(self, phase: str) -> None:
@@ -71,19 +81,33 @@ class Loads(Falls):
 
 
 class _Wait:
-    __slots__ = ("eta_s", "next_phase_s", "until_s", "view")
+    __slots__ = ("asked", "eta_s", "limit_s", "loads", "next_phase_s", "until_s", "view")
 
-    def __init__(self, until_s: float, next_phase_s: float, view: View, eta_s: float | None) -> None:
-        self.until_s = until_s
+    def __init__(self, asked: str, limit_s: float, next_phase_s: float, view: View) -> None:
+        self.asked = asked
+        self.limit_s = self.until_s = limit_s
+        """The end of all waiting, and of what it waits for now."""
         self.next_phase_s = next_phase_s
         self.view = view
-        self.eta_s = eta_s
+        self.eta_s: float | None = None
+        self.loads = True
+
+    def hears(self, error: SwarmError, now_s: float) -> None:
+        """Somebody loads or pulls the model, or nobody does yet, or any more."""
+        loads, self.eta_s = error.code is Code.MODEL_LOADING, _eta_s(error)
+        if loads != self.loads:
+            self.loads = loads
+            self.until_s = self.limit_s if loads else min(self.limit_s, now_s + _PULLED_S)
 
 
 def _eta_s(error: SwarmError) -> float | None:
     swarm = error.swarm if isinstance(error, RefusedError) else None
     eta = swarm.get("eta_s") if swarm is not None else None
     return eta if isinstance(eta, float) else None
+
+
+def _asked(error: SwarmError) -> str:
+    return error.asked if isinstance(error, RefusedError) else ""
 
 
 class Loading:
@@ -102,18 +126,42 @@ class Loading:
         """Whether ``request``, which would be refused with ``error``, waits (on) instead."""
         plane, now_s = self._plane, time.monotonic()
         wait, wait_s = self._waiting.get(request), plane.policy.loading_wait_s
-        eta_s = _eta_s(error)
+        if error.code is Code.MODEL_NOT_FOUND and not self._may_be_pulled(error):
+            return False
         if wait is not None:
-            wait.eta_s = eta_s
+            wait.hears(error, now_s)
             return now_s < wait.until_s and not plane.draining
         if wait_s <= 0.0 or len(self._waiting) >= _MOST or plane.draining:
             return False
         wait_s = min(wait_s, allowed_s(request.request.head))
-        self._waiting[request] = _Wait(
-            now_s + wait_s, now_s + plane.policy.phase_after_s, plane.routes.view, eta_s
+        self._waiting[request] = wait = _Wait(
+            _asked(error), now_s + wait_s, now_s + plane.policy.phase_after_s, plane.routes.view
         )
-        request.tell_loading(eta_s)
+        wait.hears(error, now_s)
+        if not wait.loads:
+            wait.until_s = min(wait.limit_s, now_s + _HOPE_S)
+            plane.routes.uses.wanted.add(wait.asked)
+        request.tell_loading(wait.eta_s)
         return True
+
+    def _may_be_pulled(self, error: SwarmError) -> bool:
+        asked = _asked(error)
+        return bool(asked) and self._plane.routes.view.table.fallbacks.pulls(asked)
+
+    def pulled(self, error: SwarmError) -> SwarmError:
+        """``error``; of a name that nobody has but somebody pulls, that it is on its way."""
+        plane, asked = self._plane, _asked(error)
+        view = plane.routes.view
+        pull = next((one for one in view.table.pulls if one.model == asked), None)
+        if error.code is not Code.MODEL_NOT_FOUND or pull is None:
+            return error
+        return RefusedError(
+            f"The model {asked!r} is being pulled to {view.node_name(pull.node)}; try again later",
+            Code.MODEL_LOADING,
+            retry_after=retry_after_s(pull.eta_s or _HOPE_S, plane.draw()),
+            eta_s=pull.eta_s or None,
+            asked=asked,
+        )
 
     def requests(self, now_s: float) -> list[dict[str, object]]:
         """Those that wait, for the admin listener."""
@@ -134,3 +182,6 @@ class Loading:
             elif now_s >= wait.next_phase_s:
                 wait.next_phase_s = now_s + plane.policy.phase_after_s
                 request.tell_loading(wait.eta_s)
+                if not wait.loads:
+                    # Said again: no node could when it was said before, or nobody heard it.
+                    plane.routes.uses.wanted.add(wait.asked)

@@ -214,6 +214,7 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
     if parts.membership is not None:
         keeper, control = parts.membership.keeper, parts.membership.control
         services.insert(0, Service("table", keeper.run, keeper.flush))
+        services.append(Service("pulls", parts.membership.puller.run))
         services.append(Service("control", control.run, control.drain))
     # First, so that it stops last: it tells of everything that the others still end.
     return (Service("telemetry", parts.telemetry.run), *services)

@@ -24,6 +24,7 @@ from sidecar.control.stream import Addresses, ControlStream
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.engines.supervisor import EngineSupervisor
+from sidecar.process.pulling import Puller
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.disk import TableKeeper, load_table
 from swarmplane.clock import Clock
@@ -63,6 +64,7 @@ class Membership:
     tls: PeerTls
     keeper: TableKeeper
     control: ControlStream
+    puller: Puller
 
 
 async def read_identity(data_dir: DataDir) -> NodeRecord:
@@ -103,12 +105,13 @@ async def become_member(record: NodeRecord, here: Here) -> Membership:
         connected_s=lambda: streams[0].connected_s if streams else None,
     )
     keeper = TableKeeper(here.data_dir.table, table_to_bytes, here.clock)
-    control = _control(record, here, keeper, tls.reload)
+    puller = Puller(here.routes, here.registry, here.clock)
+    control = _control(record, here, keeper, tls.reload, puller)
     streams.append(control)
     here.registry.subscribe(lambda _inventory: control.wake())
     here.engines.subscribe(lambda _engines: control.wake())
     identity = await _identity(record, here.data_dir, lambda: control.join_addresses)
-    return Membership(identity, tls, keeper, control)
+    return Membership(identity, tls, keeper, control, puller)
 
 
 async def _renew_at_start(record: NodeRecord, directory: Path) -> None:
@@ -141,7 +144,7 @@ async def _identity(
 
 
 def _control(
-    record: NodeRecord, here: Here, keeper: TableKeeper, renewed: Callable[[], None]
+    record: NodeRecord, here: Here, keeper: TableKeeper, renewed: Callable[[], None], puller: Puller
 ) -> ControlStream:
     host = Host(
         node_id=NodeId(record.node_id),
@@ -179,6 +182,7 @@ def _control(
             here.engines.status,
             lambda: here.routes.own_condition,
             lambda: here.registry.settled,
+            puller.reports,
         ),
         Keeping(keeper.keep, keeper.keep_durably),
         NodeCertificate(here.data_dir.node, renewed),

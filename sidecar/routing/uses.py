@@ -16,6 +16,8 @@ class Uses:
     def __init__(self) -> None:
         self.at_s: dict[ModelName, float] = {}
         """When each was asked for last, where there was a choice. Written on the path of requests."""
+        self.wanted: set[str] = set()
+        """Models that nobody has and that may be pulled: to be told to the control plane."""
 
     def note(self, model: ModelName, now_s: float) -> None:
         """A client asked for ``model``, and there was a choice."""

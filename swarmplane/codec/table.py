@@ -183,7 +183,13 @@ def _rows(
 def table_to_bytes(table: RouteTable) -> bytes:
     """``table`` for the disk: format version, checksum, then policy and snapshot as messages."""
     policy = policy_to_pb(
-        Policy(denied=table.denied, default_strategy=table.default_strategy, fallbacks=table.fallbacks), 0
+        Policy(
+            denied=table.denied,
+            default_strategy=table.default_strategy,
+            fallbacks=table.fallbacks,
+            pulls=table.pulls,
+        ),
+        0,
     ).SerializeToString()
     (snapshot,) = update_parts(table, 0, part_bytes=_UNBOUNDED)
     swarm = table.swarm.encode()
@@ -221,4 +227,5 @@ def table_from_bytes(content: bytes) -> RouteTable:
         denied=policy.denied,
         default_strategy=policy.default_strategy,
         fallbacks=policy.fallbacks,
+        pulls=policy.pulls,
     )

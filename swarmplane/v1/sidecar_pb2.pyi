@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SidecarMessage(_message.Message):
-    __slots__ = ("hello", "heartbeat", "inventory", "load", "engine_status", "ack", "nack", "goodbye", "peer_report", "condition", "prefixes", "explanation")
+    __slots__ = ("hello", "heartbeat", "inventory", "load", "engine_status", "ack", "nack", "goodbye", "peer_report", "condition", "prefixes", "explanation", "want_model", "pull_report")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     INVENTORY_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,8 @@ class SidecarMessage(_message.Message):
     CONDITION_FIELD_NUMBER: _ClassVar[int]
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    WANT_MODEL_FIELD_NUMBER: _ClassVar[int]
+    PULL_REPORT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     inventory: Inventory
@@ -35,7 +37,9 @@ class SidecarMessage(_message.Message):
     condition: Condition
     prefixes: Prefixes
     explanation: Explanation
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., engine_status: _Optional[_Union[EngineStatus, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., peer_report: _Optional[_Union[PeerReport, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., prefixes: _Optional[_Union[Prefixes, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
+    want_model: WantModel
+    pull_report: PullReport
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., engine_status: _Optional[_Union[EngineStatus, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., peer_report: _Optional[_Union[PeerReport, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., prefixes: _Optional[_Union[Prefixes, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., want_model: _Optional[_Union[WantModel, _Mapping]] = ..., pull_report: _Optional[_Union[PullReport, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
     __slots__ = ("welcome", "route_update", "load_digest", "assignment", "policy_update", "drain", "reject", "redirect", "suspicion", "condition_digest", "prefix_digest", "explain_query", "instances")
@@ -435,7 +439,7 @@ class WantedEngine(_message.Message):
     def __init__(self, model: _Optional[str] = ..., context_length: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class PolicyUpdate(_message.Message):
-    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull")
+    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DENIED_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
@@ -443,6 +447,7 @@ class PolicyUpdate(_message.Message):
     FALLBACK_RULES_FIELD_NUMBER: _ClassVar[int]
     SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
+    PULLS_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     nonce: int
     denied_subjects: _containers.RepeatedScalarFieldContainer[str]
@@ -450,7 +455,42 @@ class PolicyUpdate(_message.Message):
     fallback_rules: _containers.RepeatedCompositeFieldContainer[_policy_pb2.FallbackRule]
     substitute_loaded: bool
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ...) -> None: ...
+    pulls: _containers.RepeatedCompositeFieldContainer[Pull]
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ...) -> None: ...
+
+class Pull(_message.Message):
+    __slots__ = ("model", "node_id", "backend", "eta_s")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    node_id: str
+    backend: str
+    eta_s: float
+    def __init__(self, model: _Optional[str] = ..., node_id: _Optional[str] = ..., backend: _Optional[str] = ..., eta_s: _Optional[float] = ...) -> None: ...
+
+class WantModel(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class PullReport(_message.Message):
+    __slots__ = ("model", "state", "completed_bytes", "total_bytes", "eta_s", "reason")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    state: str
+    completed_bytes: int
+    total_bytes: int
+    eta_s: float
+    reason: str
+    def __init__(self, model: _Optional[str] = ..., state: _Optional[str] = ..., completed_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., eta_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("draining", "drain_s")

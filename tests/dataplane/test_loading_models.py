@@ -10,8 +10,11 @@ import asyncio
 from dataclasses import replace
 
 from swarmplane.conditions import LOADING, Condition, EndpointCondition
-from swarmplane.ids import ModelName
+from swarmplane.fallbacks import FallbackPolicy
+from swarmplane.ids import BackendName, ModelName
 from swarmplane.inventory import ModelState
+from swarmplane.pulls import Pull
+from swarmplane.routes import Version
 from tests.fakes.backend import Behaviour, FakeBackend, running_backend
 from tests.fakes.dataplane import CHAT, QUICK, Node, Served, TestSwarm, client, eventually, running_node
 
@@ -154,3 +157,37 @@ async def test_who_waits_is_listed_and_refused_with_the_owners_estimate(
         assert (answer.status, answer.json["swarm"]) == (503, {"state": "loading", "eta_s": 12.5})
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert a.plane.requests() == []
+
+
+def pulling(node: Node, *pulls: Pull, auto_pull: tuple[str, ...] = ("m1",)) -> None:
+    table = node.routes.view.table
+    version = Version(1, table.version.revision + 1)
+    policy = FallbackPolicy(auto_pull=auto_pull)
+    node.routes.install(replace(table, version=version, fallbacks=policy, pulls=pulls))
+
+
+async def test_a_model_that_is_pulled_is_waited_for(backend: FakeBackend) -> None:
+    """Kills: no wish told, one for each request, waits without leave, a pull's end taken for a failure."""
+    async with running_node(loading_wait_s=30.0) as node, client(node) as http, client(node) as other:
+        assert (await http.ask(CHAT)).status == 404
+        pulling(node)
+        http.post(CHAT)
+        other.post(CHAT)
+        await eventually(lambda: len(node.plane.loading) == 2, "both wait")
+        assert node.routes.uses.wanted == {"m1"}
+        pulling(node, Pull("m1", node.id, BackendName("one"), 40.0))
+        await eventually(lambda: [one["eta_s"] for one in node.plane.requests()] == [40.0] * 2, "they hear")
+        pulling(node)
+        node.own({"one": Served(backend)})
+        assert [(await one.answer()).status for one in (http, other)] == [200, 200]
+
+
+async def test_a_pull_that_takes_too_long_is_told_with_its_estimate() -> None:
+    """Kills: 404 for what is on its way, no estimate, a name that only looks alike."""
+    async with running_node(loading_wait_s=0.1) as node, client(node) as http:
+        pulling(node, Pull("m1", node.id, BackendName("one"), 40.0), Pull("m2", node.id, BackendName("one")))
+        answer = await http.ask(CHAT)
+        assert (answer.status, answer.code) == (503, "model_loading")
+        assert answer.json["swarm"] == {"state": "loading", "eta_s": 40.0}
+        assert (await http.ask({**CHAT, "model": "m2"})).json["swarm"]["eta_s"] is None
+        assert (await http.ask({**CHAT, "model": "m3"})).status == 404

@@ -215,6 +215,26 @@ class Model(_message.Message):
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Pull(_message.Message):
+    __slots__ = ("node_id", "backend", "state", "completed_bytes", "total_bytes", "eta_s", "reason", "at_s")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    backend: str
+    state: str
+    completed_bytes: int
+    total_bytes: int
+    eta_s: float
+    reason: str
+    at_s: int
+    def __init__(self, node_id: _Optional[str] = ..., backend: _Optional[str] = ..., state: _Optional[str] = ..., completed_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., eta_s: _Optional[float] = ..., reason: _Optional[str] = ..., at_s: _Optional[int] = ...) -> None: ...
+
 class Alias(_message.Message):
     __slots__ = ("model",)
     MODEL_FIELD_NUMBER: _ClassVar[int]

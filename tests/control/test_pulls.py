@@ -1,0 +1,85 @@
+"""Models that are pulled because somebody asks, from the wish on one stream to the order on another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.services import keyspace
+from swarmplane.ids import BackendName, ModelName
+from swarmplane.inventory import Backend, BackendModel, Inventory
+from swarmplane.pulls import Pull
+from swarmplane.v1 import event_pb2, event_pb2_grpc, policy_pb2, policy_pb2_grpc
+from swarmplane.v1 import sidecar_pb2 as pb
+from tests.fakes.authority import until
+from tests.fakes.control import Plane, SidecarEnd, inventory
+
+
+def ollama(memory: int, *models: str) -> Inventory:
+    found = tuple(map(BackendModel, models))
+    return Inventory((Backend(BackendName("o"), "ollama", models=found),), memory, 8)
+
+
+async def allow(plane: Plane, *names: str) -> None:
+    policies: Any = policy_pb2_grpc.PolicyServiceStub(await plane.channel(await plane.member("operator")))
+    await policies.Apply(policy_pb2.ApplyPoliciesRequest(policies=[policy_pb2.Policy(auto_pull=names)]))
+
+
+def pulls(end: SidecarEnd) -> tuple[Pull, ...]:
+    return end.policy.pulls if end.policy is not None else ()
+
+
+async def test_a_wish_becomes_one_pull_at_the_node_that_fits_best(plane: Plane) -> None:
+    """Kills: pulled twice, by the asker, without leave; progress and ends not told; others' reports."""
+    events: Any = event_pb2_grpc.EventServiceStub(await plane.channel(await plane.member("viewer")))
+    watching = events.Watch(
+        event_pb2.WatchEventsRequest(kinds=["model.pulling", "model.pulled", "model.pull_failed"])
+    )
+    one, small = await plane.node("one")
+    two, large = await plane.node("two")
+    async with plane.stream(small) as asker, plane.stream(large) as owner:
+        await asker.has(ollama(10, "m"))
+        await owner.has(ollama(20, "n"))
+        await asker.knows("n", 1)
+        await asker.send(want_model=pb.WantModel(model="new:1b"))
+        await allow(plane, "new:*")
+        await until(lambda: asker.policy is not None and asker.policy.fallbacks.auto_pull == ("new:*",))
+        for name in ("new:1b", "other", "n", "new:1b"):
+            await asker.send(want_model=pb.WantModel(model=name))
+        wanted = (Pull("new:1b", two, BackendName("o")),)
+        await until(lambda: pulls(asker) == pulls(owner) == wanted)
+        await asker.send(pull_report=pb.PullReport(model="new:1b", state="failed"))
+        half = pb.PullReport(model="new:1b", state="running", completed_bytes=5, total_bytes=10, eta_s=7.5)
+        await owner.send(pull_report=half)
+        await until(lambda: [one.eta_s for one in pulls(asker)] == [7.5])
+        await owner.has(ollama(20, "n", "new:1b"))
+        await owner.send(pull_report=pb.PullReport(model="new:1b", state="done"))
+        await until(lambda: pulls(asker) == ())
+        await asker.knows("new:1b", 1)
+    told = []
+    async for event in watching:
+        if event.kind != "bookmark":
+            told.append((event.kind, event.message))
+        if len(told) == 3:
+            break
+    assert told == [
+        ("model.pulling", "two pulls new:1b"),
+        ("model.pulling", "two pulls new:1b, 50 %"),
+        ("model.pulled", "two has pulled new:1b"),
+    ]
+    assert len((await plane.store.range(keyspace.PULLS)).items) == 1
+    assert one != two
+
+
+async def test_nobody_is_told_to_pull_who_cannot(plane: Plane) -> None:
+    """Kills: a pull that waits for a node to come; a node that pulls but does not understand the order."""
+    await allow(plane, "*")
+    _, credential = await plane.node("one")
+    async with plane.stream(credential) as end:
+        await end.has(inventory("m"))
+        await end.knows("m", 1)
+        await end.send(want_model=pb.WantModel(model="new"))
+        await end.send(pull_report=pb.PullReport(model="new", state="done"))
+        await end.has(ollama(10, "m"))
+        await until(lambda: plane.control.table.history.models[ModelName("m")].endpoints[0].backend == "o")
+        await end.send(want_model=pb.WantModel(model="newer"))
+        await until(lambda: [one.model for one in pulls(end)] == ["newer"])
