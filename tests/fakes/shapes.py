@@ -26,10 +26,11 @@ def stream_type(target: str) -> str:
 
 
 def listing(target: str, models: Sequence[str]) -> dict[str, Any] | None:
-    """What a GET shows; None where there is nothing of the kind."""
+    """What a GET shows; None where there is nothing of the kind.
+
+    No version of Ollama: for what it knows of OpenAI's interface it would be taken for one of its servers.
+    """
     path = target.partition("?")[0]
-    if path == "/api/version":
-        return {"version": "0.99.0-fake"}
     if path in {"/api/tags", "/api/ps"}:
         details = {"format": "gguf", "family": "fake", "parameter_size": "1B", "quantization_level": "Q4_0"}
         rows = [
