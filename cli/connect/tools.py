@@ -78,6 +78,8 @@ def _codex(place: Place) -> Mapping[str, object]:
     return {
         "model": place.model,
         "model_provider": "swarmplane",
+        # Its search is a tool that only OpenAI's own service has.
+        "web_search": "disabled",
         "model_providers": {"swarmplane": provider},
     }
 

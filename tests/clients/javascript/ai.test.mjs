@@ -22,8 +22,10 @@ const providers = {
   compatible: (model) => compatible(model),
   openai: (model) => openai.chat(model),
   anthropic: (model) => anthropic(model),
+  // Its own choice for OpenAI's API.
+  responses: (model) => openai.responses(model),
 };
-const asked = (process.env.SWARM_PROVIDERS ?? "compatible,openai,anthropic").split(",");
+const asked = (process.env.SWARM_PROVIDERS ?? "compatible,openai,anthropic,responses").split(",");
 
 const weather = tool({
   description: "The weather in a city.",
