@@ -19,6 +19,7 @@ from swarmplane.credentials.names import node_subject
 from swarmplane.errors import Code, ForbiddenError
 from swarmplane.ids import NodeId, SwarmId
 from swarmplane.v1 import (
+    alias_pb2,
     certificate_pb2,
     election_pb2,
     event_pb2,
@@ -35,6 +36,7 @@ from swarmplane.v1 import (
 from tests.fakes.authority import CALL_S, Instance, running_instance
 
 CONTRACT = (
+    alias_pb2,
     certificate_pb2,
     election_pb2,
     event_pb2,
@@ -56,6 +58,8 @@ METHODS = sorted(
 UNKNOWN = ["/swarmplane.v1.NodeService/Explode", "/other.Service/Do"]
 EVERYBODY = {"admin", "operator", "viewer", "node", "instance"}
 WRITES = {
+    "/swarmplane.v1.AliasService/Set": {"admin", "operator"},
+    "/swarmplane.v1.AliasService/Remove": {"admin", "operator"},
     "/swarmplane.v1.NodeService/Cordon": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Drain": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Uncordon": {"admin", "operator", "node"},
