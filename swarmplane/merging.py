@@ -56,7 +56,6 @@ class _Kind:
     def absorb(self, other: _Kind) -> None:
         self.endpoints += other.endpoints
         self.places |= other.places
-        self.digests |= other.digests
         self.names += other.names
         self.quantization = self.quantization or other.quantization
 

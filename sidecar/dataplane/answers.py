@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from sidecar.core.fallbacks import category_of
 from swarmplane.errors import Code
 
 encode: Final = msgspec.json.Encoder().encode
@@ -78,6 +79,7 @@ def unknown_model(asked: str, known: Sequence[str]) -> str:
     has = f"the swarm has: {shown}{more}" if known else "no node serves any model yet; see `swarmctl status`"
     hint = ""
     if asked.startswith(("claude-", "gpt-")):
-        target = known[0] if known else "MODEL"
+        chats = (name for name in known if category_of(name) != "embedding")
+        target = next(chats, known[0] if known else "MODEL")
         hint = f". To answer this name with a model of yours: swarmctl alias set {asked} {target}"
     return f"The model {asked[:256]!r} does not exist; {has}{hint}"

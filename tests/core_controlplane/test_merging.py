@@ -65,6 +65,10 @@ def test_a_name_made_up_is_nobodys() -> None:
     """Kills: a made name that a backend uses, two made names alike."""
     found = names(offer("a", "m", "Q4_0"), offer("b", "m", "Q8_0"), offer("c", "m@Q8_0", "Q2_K"))
     assert found == {"a/m": "m", "b/m": "m@Q8_0-2", "c/m@Q8_0": "m@Q8_0"}
+    alike = names(
+        offer("a", "m", "Q4_0"), offer("b", "m", "Q4_0"), offer("c", "m"), offer("d", "m", "unknown")
+    )
+    assert sorted(alike.values()) == ["m", "m", "m@unknown", "m@unknown-2"]
 
 
 offers = st.lists(

@@ -39,6 +39,7 @@ def test_what_is_a_pattern() -> None:
     assert is_pattern("claude-*")
     assert not is_pattern("claude-3")
     assert not matches("claude-*", "Claude-3")
+    assert not matches("*ab*ba*", "aba")
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ async def test_a_model_that_is_pulled_is_waited_for(backend: FakeBackend) -> Non
         pulling(node, Pull("m1", node.id, BackendName("one"), 40.0))
         await eventually(lambda: [one["eta_s"] for one in node.plane.requests()] == [40.0] * 2, "they hear")
         pulling(node)
+        await asyncio.sleep(10 * node.plane.policy.tick_s)
+        assert len(node.plane.loading) == 2, "what was pulled is in the table a moment later"
         node.own({"one": Served(backend)})
         assert [(await one.answer()).status for one in (http, other)] == [200, 200]
 

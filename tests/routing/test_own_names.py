@@ -60,6 +60,17 @@ def test_what_was_not_compiled_is_named_as_it_will_be(mine: Models, others: Mode
     assert named(mine, before) == will
 
 
+def test_a_row_names_its_endpoint_whatever_the_table_has_besides() -> None:
+    """Kills: rows looked for in routes of the told name only, or passed over for what would be compiled."""
+    mine: Models = [("m", "q4", "")]
+    (endpoint,) = compiled({"me": mine})[ModelName("m")].endpoints
+    table = {
+        ModelName("z"): ModelRoute(ModelName("z"), (endpoint,)),
+        ModelName("m"): ModelRoute(ModelName("m")),
+    }
+    assert named(mine, table) == {endpoint.id: "z"}
+
+
 def test_a_lone_host_keeps_its_own_models_apart() -> None:
     """Kills: names found for joined hosts only."""
     lone = CurrentRoutes(None)
