@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.core.fair_share import FairShare
 from sidecar.core.queue_expiry import Expiry
-from sidecar.core.queue_lane import Ticket
+from sidecar.core.queue_lane import Lane, Ticket
 from sidecar.core.queue_values import Asking, ClassPolicy
 
 
@@ -34,6 +34,15 @@ def test_idle_keys_are_forgotten_once_they_owe_nothing() -> None:
     assert shares.used_s("b") == 5.0
     shares.settle("gone", 1.0, 3.0)
     assert shares.used_s("gone") == 4.0
+
+
+def test_who_has_waited_elsewhere_goes_between_those_of_its_key() -> None:
+    """Kills: compared with another than the last, the newest put last, equals overtaken."""
+    lane = Lane(ClassPolicy(10, 10, 600.0))
+    tickets = [Ticket(index, Asking("k", since_s)) for index, since_s in enumerate((1, 3, 4, 2, 3, 0.5))]
+    for ticket in tickets:
+        lane.put(ticket)
+    assert [lane.ahead(ticket, 1.0) for ticket in tickets] == [1, 3, 5, 2, 4, 0]
 
 
 def test_served_tickets_do_not_pile_up() -> None:
