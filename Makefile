@@ -64,11 +64,13 @@ bench-growth: $(READY) ## What a request costs as candidates and bodies grow.
 bench-control: $(READY) ## What a control plane costs as sidecars grow. BENCH_ARGS=--etcd kills one of two instances.
 	@$(BIN)/python bench/control.py $(BENCH_ARGS)
 
-bench-docs: $(READY) ## All three; docs/reference/performance.md and its plots are made from them.
+bench-docs: $(READY) ## All of them; docs/reference/performance.md and its plots are made from them.
 	@$(BIN)/python bench/streams.py --write
 	@$(BIN)/python bench/growth.py --write
 	@$(BIN)/python bench/peers.py --write
 	@$(BIN)/python bench/peers.py --write --backends 4
+	@$(BIN)/python bench/control.py --write
+	@$(BIN)/python bench/control.py --write --etcd --sizes 100,300
 
 lint: $(READY) ## Style: ruff's rules and its format.
 	@$(BIN)/ruff check .

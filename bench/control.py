@@ -1,8 +1,8 @@
 """What an instance of the control plane costs as sidecars grow: real streams, mutual TLS, one core.
 
-``python bench/control.py [--sizes 100,300] [--seconds S] [--etcd] [--json] [--check]``. Sidecars are
-simulated by ``bench/fleet.py`` in a process of its own; the instance is the real one, held on one core where
-the platform can. With ``--etcd`` there are two instances on a member of etcd, and the one that all are
+``python bench/control.py [--sizes 100,300] [--seconds S] [--etcd] [--json] [--write] [--check]``. Sidecars
+are simulated by ``bench/fleet.py`` in a process of its own; the instance is the real one, held on one core
+where the platform can. With ``--etcd`` there are two instances on a member of etcd, and the one that all are
 connected to is killed.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import report
 from targets import free_port
 
 from tests.store.etcd_server import etcd_binary
@@ -54,11 +55,13 @@ class Row:
     told_p50_s: float
     told_p99_s: float
     """From a change at one sidecar until another has the new table."""
+    cut_off: int = -1
+    """Connected to the instance that ended."""
     back_p50_s: float = -1.0
     back_max_s: float = -1.0
     """From the end of an instance until its sidecars are welcomed elsewhere."""
     tries: float = -1.0
-    """Connections tried for each."""
+    """Connections tried for each of them."""
 
 
 class Instance:
@@ -202,7 +205,7 @@ def measure(sidecars: int, seconds: float, settings: tuple[str, ...], directory:
             first.kill()
             lost = fleet.ask("lost 60")
             row.back_p50_s, row.back_max_s = lost["p50_s"], lost["max_s"]
-            row.tries = lost["tries"] / sidecars
+            row.cut_off, row.tries = lost["broken"], lost["tries"] / lost["broken"]
             if lost["back"] < lost["broken"]:
                 raise FailedError(f"{lost['back']} of {lost['broken']} came back: {lost['why']}")
         return row
@@ -267,11 +270,12 @@ def _goals(row: Row) -> list[tuple[str, bool]]:
 
 def main() -> int:
     """Returns the exit status: 1 with ``--check`` where a goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="sidecars, as 100,300")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the steady state")
     parser.add_argument("--etcd", action="store_true", help="two instances on etcd; one is killed")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/")
     parser.add_argument("--check", action="store_true", help="fail where a goal is missed")
     given = parser.parse_args()
     rows: list[Row] = []
@@ -289,10 +293,13 @@ def main() -> int:
                     print(log.read_text(errors="replace")[-1500:], file=sys.stderr)
                 print(f"{size}: {error}", file=sys.stderr)
                 return 1
+    document = {"etcd": given.etcd, "items": [asdict(row) for row in rows]}
     if given.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print(json.dumps({"schema": "swarmplane.bench.control/v1", "machine": report.machine(), **document}))
     else:
         _print(rows)
+    if given.write:
+        report.write("control-etcd" if given.etcd else "control", document)
     missed = False
     for row in rows:
         if row.sidecars == GOALS_AT:

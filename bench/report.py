@@ -54,6 +54,8 @@ def adopt(kept_elsewhere: Path) -> None:
     section = str(document.pop("schema")).removeprefix("swarmplane.bench.").partition("/")[0]
     if section == "peers":
         section = f"peers-{document['backends']}"
+    if section == "control" and document["etcd"]:
+        section = "control-etcd"
     write(section, document)
 
 
@@ -66,6 +68,8 @@ def render() -> None:
         ("peers-4", _more_peers),
         ("growth", _growth),
         ("streams", _streams),
+        ("control", _control),
+        ("control-etcd", _control_etcd),
     ):
         if section in kept:
             parts.append(part(kept[section]))
@@ -202,6 +206,81 @@ def _streams(document: Mapping[str, Any]) -> str:
             f"{idle['cpu_percent']} % of a processor; {idle['answered_after']:,} were answered afterwards.\n"
         )
     return words + "\n" + _where(document)
+
+
+def _control(document: Mapping[str, Any]) -> str:
+    rows = document["items"]
+    sizes = [row["sidecars"] for row in rows]
+    for name, title, unit, column in (
+        ("cpu", "CPU of an instance by sidecars", "% of one processor", [100 * row["core"] for row in rows]),
+        ("memory", "Memory of an instance by sidecars", "MiB", [row["rss_mib"] for row in rows]),
+    ):
+        points = list(zip(sizes, column, strict=True))
+        plot.lines(
+            REFERENCE / f"performance-control-{name}.svg", title, ("sidecars", unit), {"instance": points}
+        )
+    waits = {
+        "a change, told to 99 %": [(row["sidecars"], row["told_p99_s"]) for row in rows],
+        "all connect at once": [(row["sidecars"], row["connect_s"]) for row in rows],
+    }
+    for name, line in zip(("told", "connect"), waits.items(), strict=True):
+        plot.lines(
+            REFERENCE / f"performance-control-{name}.svg", line[0], ("sidecars", "s"), {line[0]: line[1]}
+        )
+    return (
+        "## An instance and its sidecars\n\n"
+        "Simulated sidecars on one instance with the embedded store: real streams, each on a connection of "
+        "its own with mutual TLS, each with a certificate of its own from the ordinary enrolment. Each says "
+        "its load once a second and hears of others' as often as its instance tells it. The instance has one "
+        "processor, all sidecars share the other: what connecting takes is theirs as much as the instance's. "
+        "`make bench-control` measures here.\n\n"
+        "![CPU of an instance by sidecars](performance-control-cpu.svg)\n\n"
+        "![Memory of an instance by sidecars](performance-control-memory.svg)\n\n"
+        "![A change, told to 99 %](performance-control-told.svg)\n\n"
+        "![All connect at once](performance-control-connect.svg)\n\n"
+        + _table(
+            ["Sidecars", "CPU, %", "MiB", "Told, p50 s", "Told, p99 s", "All connected, s"],
+            [
+                [
+                    row["sidecars"],
+                    f"{100 * row['core']:.1f}",
+                    f"{row['rss_mib']:.0f}",
+                    f"{row['told_p50_s']:.2f}",
+                    f"{row['told_p99_s']:.2f}",
+                    f"{row['connect_s']:.1f}",
+                ]
+                for row in rows
+            ],
+        )
+        + "\n"
+        + _where(document)
+    )
+
+
+def _control_etcd(document: Mapping[str, Any]) -> str:
+    return (
+        "## An instance dies\n\n"
+        "Two instances on one member of etcd. All sidecars connect to the first at once; who is not welcomed "
+        "in ten seconds goes to the second. Then the first is killed, and the second takes in who was cut "
+        "off. Tries are connections begun for each of those. Both instances share one processor, the "
+        "sidecars and etcd the other.\n\n"
+        + _table(
+            ["Sidecars", "All connected, s", "Cut off", "Back, p50 s", "All back, s", "Tries"],
+            [
+                [
+                    row["sidecars"],
+                    f"{row['connect_s']:.1f}",
+                    row["cut_off"],
+                    f"{row['back_p50_s']:.1f}",
+                    f"{row['back_max_s']:.1f}",
+                    f"{row['tries']:.1f}",
+                ]
+                for row in document["items"]
+            ],
+        )
+        + "\n"
+        + _where(document)
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 
 from controlplane.services import keyspace
 from controlplane.store.port import Operation
+from swarmplane.codec import records
 from swarmplane.ids import ModelName, NodeId
 from swarmplane.v1 import node_pb2, node_pb2_grpc
 from tests.fakes.authority import until
@@ -136,6 +137,8 @@ async def test_the_member_of_a_silent_node_ends_and_of_nobody_else(
     plane = still_plane
     ada, a_credential = await plane.node("ada")
     bob, b_credential = await plane.node("bob")
+    elsewhere = records.Member(instance_id="other").SerializeToString()
+    await plane.store.put(keyspace.member(NodeId("cleo")), elsewhere)
     async with plane.stream(a_credential) as alive, plane.stream(b_credential):
         for _ in range(22):
             await alive.beat()
@@ -143,6 +146,7 @@ async def test_the_member_of_a_silent_node_ends_and_of_nobody_else(
             await clock.advance(0.5)
         await until(lambda: bob not in plane.control.mirror.below(keyspace.MEMBERS))
         assert await plane.store.get(keyspace.member(ada)) is not None
+        assert await plane.store.get(keyspace.member(NodeId("cleo"))) is not None, "that is for the other"
 
 
 async def test_the_member_of_a_node_that_nobody_saw_leave_ends_too(
