@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
 from sidecar.core.capability import AUDIO, BY_PATH, CHAT, TOOLS, VISION
 from sidecar.core.context import RELOADING
@@ -14,18 +14,28 @@ from swarmplane.routes import Endpoint
 ANSWER_KEYS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Members of bodies that say how long an answer may get, as OpenAI and Anthropic call them."""
 _ANSWER_KEYS: Final = frozenset(ANSWER_KEYS)
+_DIGITS: Final = 9
 _MARKS: Final = ((VISION, (b'"image', b'"input_image')), (AUDIO, (b'"input_audio', b'"audio')))
 """What a body that needs more than text has in it somewhere."""
+
+
+class Text(Protocol):
+    """Bytes, in whatever they stand."""
+
+    def __bytes__(self) -> bytes:
+        """Them."""
+        ...
 
 
 class Limits:
     """Of endpoints that never change."""
 
-    __slots__ = ("_bytes", "_common", "_reloading")
+    __slots__ = ("_bytes", "_common", "_reloading", "_tokens")
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         there = list(endpoints)
         known = [endpoint.context_length for endpoint in there if endpoint.context_length]
+        self._tokens = min(known, default=0)
         # Prompts of a body so small fit everywhere, with a short answer.
         self._bytes = max((min(known) - RESERVED_TOKENS - 1) * BYTES_PER_TOKEN, 1) if known else 0
         told = [frozenset(e.traits.capabilities) for e in there if e.traits.capabilities]
@@ -35,19 +45,19 @@ class Limits:
         self._common = common
         self._reloading = any(endpoint.kind == RELOADING for endpoint in there)
 
-    def suit(self, path: bytes, members: Collection[str], body: bytes | bytearray) -> bool:
+    def suit(self, path: bytes, members: Mapping[str, Text], body: bytes | bytearray) -> bool:
         """Whether a request suits all of them, whatever it means in detail. 0.2 µs where nothing is known.
 
         False does not say that it does not: then it has to be looked at.
 
         Args:
             path: What is asked for.
-            members: Top-level keys of the body.
+            members: Top-level members of the body, as JSON text.
             body: The whole of it.
         """
         if self._reloading:
             return False
-        if self._bytes and (len(body) > self._bytes or not _ANSWER_KEYS.isdisjoint(members)):
+        if self._bytes and (len(body) > self._bytes or not self._hold(members, len(body))):
             return False
         common = self._common
         if common is None:
@@ -58,3 +68,15 @@ class Limits:
         if word not in common or ("tools" in members and TOOLS not in common):
             return False
         return all(name in common or not any(mark in body for mark in marks) for name, marks in _MARKS)
+
+    def _hold(self, members: Mapping[str, Text], size: int) -> bool:
+        """Whether all of a body of ``size``, and the longest answer that it allows, fit everywhere."""
+        if _ANSWER_KEYS.isdisjoint(members):
+            return True
+        room = self._tokens - size // BYTES_PER_TOKEN - 1
+        for key in ANSWER_KEYS:
+            if key in members:
+                text = bytes(members[key])
+                if not text.isdigit() or len(text) > _DIGITS or int(text) > room:
+                    return False
+        return True

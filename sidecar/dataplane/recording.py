@@ -157,9 +157,7 @@ class Recorder:
         head, noted = request.head, exchange.noted
         started_s, row_planned_s, sent_s = times_s
         row.begin(head.method, head.path, request.request_id, outcome, started_s, time.monotonic())
-        row.status = noted.status
-        row.failure = noted.failure
-        row.trace = noted.trace
+        row.status, row.failure, row.trace = noted.status, noted.failure, noted.trace
         row.bytes_in, row.bytes_out = noted.bytes_in, connection.bytes_out - noted.bytes_before
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
         row.attempts = noted.asked

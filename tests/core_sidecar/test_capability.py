@@ -83,7 +83,7 @@ def test_a_refusal_says_who_can() -> None:
             [endpoint(context=1024), endpoint(context=9999)], CHATS, (), b"x" * 4000, False, id="one"
         ),
         pytest.param([endpoint(context=100)], CHATS, (), b"xx", False, id="too-small-for-anything"),
-        pytest.param([endpoint(context=1024)], CHATS, ("max_tokens",), b"", False, id="a-limit"),
+        pytest.param([endpoint(context=1024)], CHATS, ("max_tokens",), b"", True, id="a-limit-that-fits"),
         pytest.param([endpoint()], CHATS, ("max_tokens",), b"", True, id="a-limit-and-no-context"),
         pytest.param([endpoint("chat")], CHATS, ("messages",), b"{}", True, id="it-can"),
         pytest.param([endpoint("chat"), endpoint()], CHATS, (), b"{}", True, id="the-unknown-may"),
@@ -104,4 +104,25 @@ def test_what_suits_at_once(
     endpoints: list[Endpoint], path: bytes, members: tuple[str, ...], body: bytes, *, wanted: bool
 ) -> None:
     """Kills: max for min, union for intersection, marks or limits not looked at, an unknown that lacks."""
-    assert Limits(endpoints).suit(path, members, body) is wanted
+    assert Limits(endpoints).suit(path, dict.fromkeys(members, b"300"), body) is wanted
+
+
+@pytest.mark.parametrize(
+    ("limits", "size", "wanted"),
+    [
+        ({"max_tokens": b"923"}, 400, True),
+        ({"max_tokens": b"924"}, 400, False),
+        ({"max_tokens": b"1", "max_completion_tokens": b"924"}, 400, False),
+        ({"max_output_tokens": b"32000"}, 0, False),
+        ({"max_tokens": b"1e9"}, 0, False),
+        ({"max_tokens": b"null"}, 0, False),
+        ({"max_tokens": b"9" * 5000}, 0, False),
+        ({"max_tokens": b"1"}, 4 * 767 + 1, False),
+    ],
+)
+def test_a_limit_suits_at_once_where_the_whole_answer_fits(
+    limits: dict[str, bytes], size: int, *, wanted: bool
+) -> None:
+    """Kills: a limit that is not looked at, the first alone, the largest context, the prompt left out."""
+    both = Limits([endpoint(context=4096), endpoint(context=1024)])
+    assert both.suit(CHATS, limits, b"x" * size) is wanted
