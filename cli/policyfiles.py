@@ -13,8 +13,8 @@ from swarmplane.fallbacks import FallbackPolicy, FallbackRule
 
 SWARM: Final = "swarm"
 _GB: Final = 1e9
-_OF_A_MODEL: Final = {"strategy": str, "fallbacks": list}
-_OF_THE_SWARM: Final = {"strategy": str, "fallbacks": list, "substitute_loaded": bool, "auto_pull": list}
+_OF_A_MODEL: Final = {"strategy": str, "fallbacks": list, "context_protection": str}
+_OF_THE_SWARM: Final = {**_OF_A_MODEL, "substitute_loaded": bool, "auto_pull": list}
 _OF_A_RULE: Final = {
     "match": str, "category": str, "from_gb": (int, float), "below_gb": (int, float), "models": list,
 }  # fmt: skip
@@ -42,7 +42,8 @@ def read_policies(text: str) -> list[Policy]:
 
 def _of_a_model(name: str, entry: object) -> Policy:
     fields = _checked(name, entry, _OF_A_MODEL)
-    return Policy(name, fields.get("strategy", ""), chain=_names(name, fields.get("fallbacks", ())))
+    chain = _names(name, fields.get("fallbacks", ()))
+    return Policy(name, fields.get("strategy", ""), chain=chain, context=fields.get("context_protection", ""))
 
 
 def _of_the_swarm(entry: object) -> Policy:
@@ -52,7 +53,9 @@ def _of_the_swarm(entry: object) -> Policy:
         fields.get("substitute_loaded", False),
         _names("auto_pull", fields.get("auto_pull", ())),
     )
-    return Policy("", fields.get("strategy", ""), fallbacks=fallbacks)
+    return Policy(
+        "", fields.get("strategy", ""), fallbacks=fallbacks, context=fields.get("context_protection", "")
+    )
 
 
 def _rule(entry: object) -> FallbackRule:

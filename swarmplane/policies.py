@@ -23,6 +23,7 @@ STRATEGIES: Final = frozenset(
     }
 )
 """How requests may be balanced."""
+CONTEXT_PROTECTIONS: Final = frozenset({"strip", "warn", "passthrough"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,6 @@ class Policy:
     fallbacks: FallbackPolicy = NO_FALLBACKS
     pulls: tuple[Pull, ...] = ()
     """Models that are being pulled now."""
+    default_context: str = ""
+    """What is done about requests that make a server load a model again with another context, where the model
+    says nothing: one of :data:`CONTEXT_PROTECTIONS`; empty: ``strip``."""

@@ -88,6 +88,12 @@ def model(found: Model) -> Document:
         "aliases": list(found.aliases),
         "context_length": found.context_length,
         "size_bytes": found.size_bytes,
+        "digest": found.traits.digest or None,
+        "family": found.traits.family or None,
+        "parameter_size": found.traits.parameter_size or None,
+        "quantization": found.traits.quantization or None,
+        "trained_context": found.traits.trained_context,
+        "capabilities": list(found.traits.capabilities),
         "replicas": [
             {
                 "node_id": replica.node_id,
@@ -95,6 +101,7 @@ def model(found: Model) -> Document:
                 "backend": replica.backend,
                 "state": replica.state,
                 "slots": replica.slots,
+                "context_length": replica.context_length,
             }
             for replica in found.replicas
         ],
@@ -179,6 +186,7 @@ def policy(found: Policy) -> Document:
         "strategy": found.strategy or None,
         "fallbacks": list(found.chain) if found.model else [_rule(one) for one in found.fallbacks.rules],
         **({} if found.model else _of_the_swarm(found.fallbacks)),
+        "context_protection": found.context or None,
         "revision": found.revision,
     }
 

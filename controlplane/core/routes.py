@@ -43,6 +43,8 @@ class Wanted:
 
     strategy: str = ""
     fallbacks: tuple[str, ...] = ()
+    context: str = ""
+    """What is done about requests that make a server load it again with another context."""
 
 
 _NOTHING: Final = Wanted()
@@ -83,6 +85,7 @@ def compile_routes(
             one.further,
             strategy=wanted.get(one.name, _NOTHING).strategy,
             fallbacks=wanted.get(one.name, _NOTHING).fallbacks,
+            context=wanted.get(one.name, _NOTHING).context,
         )
         for one in merge(offers.values(), names)
     }

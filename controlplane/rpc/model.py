@@ -8,6 +8,7 @@ import grpc
 
 from controlplane.rpc.paging import PageToken, decode_page_token, page_size
 from controlplane.services.catalog import Catalog, ModelFacts, Replica
+from swarmplane.codec.traits import traits_to_pb
 from swarmplane.v1 import model_pb2 as pb
 from swarmplane.v1 import model_pb2_grpc
 
@@ -48,6 +49,7 @@ def _model_to_pb(model: ModelFacts) -> pb.Model:
         context_length=model.context_length,
         size_bytes=model.size_bytes,
         revision=model.route.revision,
+        traits=traits_to_pb(model.traits),
     )
 
 
@@ -58,4 +60,5 @@ def _replica_to_pb(replica: Replica) -> pb.ModelReplica:
         backend=replica.backend,
         state=replica.model.state.value,
         slots=replica.slots,
+        context_length=replica.model.context_length,
     )

@@ -76,13 +76,20 @@ def _policy_to_pb(policy: PolicyFacts) -> pb.Policy:
         fallback_rules=map(rule_to_pb, fallbacks.rules),
         substitute_loaded=fallbacks.substitute_loaded,
         auto_pull=fallbacks.auto_pull,
+        context_protection=policy.context,
     )
 
 
 def _policy_from_pb(message: pb.Policy) -> PolicyFacts:
     rules = tuple(map(rule_from_pb, message.fallback_rules))
     fallbacks = FallbackPolicy(rules, message.substitute_loaded, tuple(message.auto_pull))
-    return PolicyFacts(message.model, message.strategy, chain=tuple(message.fallbacks), fallbacks=fallbacks)
+    return PolicyFacts(
+        message.model,
+        message.strategy,
+        chain=tuple(message.fallbacks),
+        fallbacks=fallbacks,
+        context=message.context_protection,
+    )
 
 
 def register_policies(server: grpc.aio.Server, policies: Policies) -> tuple[str, ...]:

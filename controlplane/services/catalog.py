@@ -14,6 +14,7 @@ from swarmplane.errors import Code, NotFoundError
 from swarmplane.ids import BackendName, ModelName, NodeId, endpoint_id
 from swarmplane.inventory import BackendModel
 from swarmplane.routes import ModelRoute, RouteTable
+from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,14 @@ class ModelFacts:
     def context_length(self) -> int:
         """The greatest among copies, in tokens; 0 where unknown."""
         return max((replica.model.context_length for replica in self.replicas), default=0)
+
+    @property
+    def traits(self) -> Traits:
+        """Of the copy that tells its digest, or else most."""
+        known = [replica.model.traits for replica in self.replicas]
+        return max(
+            known, key=lambda t: (bool(t.digest), bool(t.family), t.size_bytes), default=UNKNOWN_TRAITS
+        )
 
     @property
     def size_bytes(self) -> int:

@@ -133,6 +133,7 @@ class LiveTable:
             denied=frozenset(map(SubjectId, self._mirror.below(keyspace.DENIALS))),
             default_strategy=record.default_strategy or Policy().default_strategy,
             fallbacks=records.fallbacks_of(record),
+            default_context=record.context_protection,
             pulls=tuple(
                 Pull(model, NodeId(pull.node_id), BackendName(pull.backend), pull.eta_s)
                 for model, pull in self._pulls()

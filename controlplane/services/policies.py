@@ -17,7 +17,7 @@ from swarmplane.codec import records
 from swarmplane.errors import ConflictError, InvalidRequestError
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import ModelName
-from swarmplane.policies import STRATEGIES
+from swarmplane.policies import CONTEXT_PROTECTIONS, STRATEGIES
 
 MOST_TOGETHER: Final = 90
 """Policies set in one transaction."""
@@ -35,6 +35,9 @@ class PolicyFacts:
     """Of a model: who may answer where it can't."""
     fallbacks: FallbackPolicy = NO_FALLBACKS
     """Of the swarm."""
+    context: str = ""
+    """What is done about requests that make a server load a model again with another context; empty: for a
+    model as the swarm, for the swarm ``strip``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,10 @@ def _check(wanted: Sequence[PolicyFacts], expected_revision: int) -> None:
             raise InvalidRequestError(
                 f"{one.strategy[:64]!r} is no strategy; use one of {known}", param="strategy"
             )
+        if one.context and one.context not in CONTEXT_PROTECTIONS:
+            known = ", ".join(sorted(CONTEXT_PROTECTIONS))
+            message = f"{one.context[:64]!r} is no way to protect contexts; use one of {known}"
+            raise InvalidRequestError(message, param="context_protection")
         check_fallbacks(one.model, one.chain, one.fallbacks)
 
 
@@ -139,9 +146,21 @@ def _read(model: str, kv: KeyValue | None) -> PolicyFacts:
     if not model:
         swarm = records.parse(records.SwarmPolicy, kv.value)
         fallbacks = records.fallbacks_of(swarm)
-        return PolicyFacts(model, swarm.default_strategy, kv.mod_revision, fallbacks=fallbacks)
+        return PolicyFacts(
+            model,
+            swarm.default_strategy,
+            kv.mod_revision,
+            fallbacks=fallbacks,
+            context=swarm.context_protection,
+        )
     record = records.parse(records.Model, kv.value)
-    return PolicyFacts(model, record.strategy, kv.mod_revision, tuple(record.fallbacks))
+    return PolicyFacts(
+        model,
+        record.strategy,
+        kv.mod_revision,
+        tuple(record.fallbacks),
+        context=record.context_protection,
+    )
 
 
 def _change(wanted: PolicyFacts, key: str, kv: KeyValue | None) -> Operation | None:
@@ -151,10 +170,12 @@ def _change(wanted: PolicyFacts, key: str, kv: KeyValue | None) -> Operation | N
         model = records.parse(records.Model, before)
         model.strategy = wanted.strategy
         model.fallbacks[:] = wanted.chain
+        model.context_protection = wanted.context
         after = model.SerializeToString()
     else:
         swarm = records.parse(records.SwarmPolicy, before)
         swarm.default_strategy = wanted.strategy
+        swarm.context_protection = wanted.context
         records.set_fallbacks(swarm, wanted.fallbacks)
         after = swarm.SerializeToString()
     if after == before:

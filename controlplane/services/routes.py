@@ -158,7 +158,10 @@ class RouteController:
             ModelName(name): records.parse(records.Model, kv.value)
             for name, kv in self._mirror.below(keyspace.MODELS).items()
         }
-        return {name: Wanted(one.strategy, tuple(one.fallbacks)) for name, one in found.items()}
+        return {
+            name: Wanted(one.strategy, tuple(one.fallbacks), one.context_protection)
+            for name, one in found.items()
+        }
 
     def _aliases(self) -> dict[str, ModelName]:
         return {

@@ -152,6 +152,7 @@ def _facts(facts: Facts) -> Mapping[str, Any]:
         "owner_active": facts.owner_active if known else None,
         "overheated": facts.overheated if known else None,
         "kv_used": facts.kv_used if facts.kv_used >= 0.0 else None,
+        "resident_context": facts.resident.context if facts.resident is not None else None,
     }
 
 

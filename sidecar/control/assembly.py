@@ -91,4 +91,5 @@ def with_policy(table: RouteTable, update: pb.PolicyUpdate) -> RouteTable:
         default_strategy=policy.default_strategy or table.default_strategy,
         fallbacks=policy.fallbacks,
         pulls=policy.pulls,
+        default_context=policy.default_context,
     )

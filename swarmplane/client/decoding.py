@@ -18,6 +18,7 @@ from swarmplane.client.values import (
 )
 from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
 from swarmplane.codec.table import model_route_from_pb
+from swarmplane.codec.traits import traits_from_pb
 from swarmplane.codec.version import version_from_pb
 from swarmplane.fallbacks import FallbackPolicy
 from swarmplane.routes import ModelRoute
@@ -76,9 +77,11 @@ def model(message: model_pb2.Model) -> Model:
         context_length=message.context_length,
         size_bytes=message.size_bytes,
         replicas=tuple(
-            Replica(one.node_id, one.node_name, one.backend, one.state, one.slots) for one in message.replicas
+            Replica(one.node_id, one.node_name, one.backend, one.state, one.slots, one.context_length)
+            for one in message.replicas
         ),
         revision=message.revision,
+        traits=traits_from_pb(message.traits),
     )
 
 
@@ -91,7 +94,14 @@ def policy(message: policy_pb2.Policy) -> Policy:
     """A policy."""
     rules = tuple(map(rule_from_pb, message.fallback_rules))
     fallbacks = FallbackPolicy(rules, message.substitute_loaded, tuple(message.auto_pull))
-    return Policy(message.model, message.strategy, message.revision, tuple(message.fallbacks), fallbacks)
+    return Policy(
+        message.model,
+        message.strategy,
+        message.revision,
+        tuple(message.fallbacks),
+        fallbacks,
+        message.context_protection,
+    )
 
 
 def policy_to_pb(policy: Policy) -> policy_pb2.Policy:
@@ -103,6 +113,7 @@ def policy_to_pb(policy: Policy) -> policy_pb2.Policy:
         fallback_rules=map(rule_to_pb, policy.fallbacks.rules),
         substitute_loaded=policy.fallbacks.substitute_loaded,
         auto_pull=policy.fallbacks.auto_pull,
+        context_protection=policy.context,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.routes import Version
+from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
 T = TypeVar("T")
 ChangeKind: TypeAlias = Literal["put", "removed", "bookmark"]
@@ -72,6 +73,8 @@ class Replica:
     backend: str
     state: str
     slots: int = 0
+    context_length: int = 0
+    """Tokens; 0 where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Model:
     size_bytes: int = 0
     replicas: tuple[Replica, ...] = ()
     revision: int = 0
+    traits: Traits = UNKNOWN_TRAITS
+    """Of its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,9 @@ class Policy:
     """Of a model: models that may answer where it can't, in this order."""
     fallbacks: FallbackPolicy = NO_FALLBACKS
     """Of the swarm: rules, substitution, and what may be pulled."""
+    context: str = ""
+    """About requests that make a server load a model again with another context: ``strip``, ``warn`` or
+    ``passthrough``; empty: for a model as the swarm, for the swarm ``strip``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ def policy_to_pb(policy: Policy, nonce: int) -> pb.PolicyUpdate:
         fallback_rules=map(rule_to_pb, policy.fallbacks.rules),
         substitute_loaded=policy.fallbacks.substitute_loaded,
         auto_pull=policy.fallbacks.auto_pull,
+        context_protection=policy.default_context,
         pulls=[
             pb.Pull(model=one.model, node_id=one.node, backend=one.backend, eta_s=one.eta_s)
             for one in policy.pulls
@@ -44,6 +45,7 @@ def policy_from_pb(message: pb.PolicyUpdate) -> Policy:
         pulls=tuple(
             Pull(one.model, NodeId(one.node_id), BackendName(one.backend), one.eta_s) for one in message.pulls
         ),
+        default_context=message.context_protection,
     )
 
 

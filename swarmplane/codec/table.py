@@ -73,6 +73,7 @@ def model_route_to_pb(route: ModelRoute) -> route_pb2.ModelRoute:
         strategy=route.strategy,
         revision=route.revision,
         fallbacks=route.fallbacks,
+        context_protection=route.context,
     )
 
 
@@ -93,6 +94,7 @@ def model_route_from_pb(message: route_pb2.ModelRoute) -> ModelRoute:
         strategy=message.strategy,
         revision=message.revision,
         fallbacks=tuple(message.fallbacks),
+        context=message.context_protection,
     )
 
 
@@ -188,6 +190,7 @@ def table_to_bytes(table: RouteTable) -> bytes:
             default_strategy=table.default_strategy,
             fallbacks=table.fallbacks,
             pulls=table.pulls,
+            default_context=table.default_context,
         ),
         0,
     ).SerializeToString()
@@ -228,4 +231,5 @@ def table_from_bytes(content: bytes) -> RouteTable:
         default_strategy=policy.default_strategy,
         fallbacks=policy.fallbacks,
         pulls=policy.pulls,
+        default_context=policy.default_context,
     )

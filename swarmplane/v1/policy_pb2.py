@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswarmplane/v1/policy.proto\x12\rswarmplane.v1\"\xb1\x01\n\x06Policy\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x11\n\tfallbacks\x18\x04 \x03(\t\x12\x33\n\x0e\x66\x61llback_rules\x18\x05 \x03(\x0b\x32\x1b.swarmplane.v1.FallbackRule\x12\x19\n\x11substitute_loaded\x18\x06 \x01(\x08\x12\x11\n\tauto_pull\x18\x07 \x03(\t\"h\n\x0c\x46\x61llbackRule\x12\r\n\x05match\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x12\n\nfrom_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x65low_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x03(\t\"<\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x10GetPolicyRequest\x12\r\n\x05model\x18\x01 \x01(\t\"n\n\x14\x41pplyPoliciesRequest\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x04\"R\n\x15\x41pplyPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xf3\x01\n\rPolicyService\x12O\n\x04List\x12\".swarmplane.v1.ListPoliciesRequest\x1a#.swarmplane.v1.ListPoliciesResponse\x12=\n\x03Get\x12\x1f.swarmplane.v1.GetPolicyRequest\x1a\x15.swarmplane.v1.Policy\x12R\n\x05\x41pply\x12#.swarmplane.v1.ApplyPoliciesRequest\x1a$.swarmplane.v1.ApplyPoliciesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswarmplane/v1/policy.proto\x12\rswarmplane.v1\"\xcd\x01\n\x06Policy\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x11\n\tfallbacks\x18\x04 \x03(\t\x12\x33\n\x0e\x66\x61llback_rules\x18\x05 \x03(\x0b\x32\x1b.swarmplane.v1.FallbackRule\x12\x19\n\x11substitute_loaded\x18\x06 \x01(\x08\x12\x11\n\tauto_pull\x18\x07 \x03(\t\x12\x1a\n\x12\x63ontext_protection\x18\n \x01(\t\"h\n\x0c\x46\x61llbackRule\x12\r\n\x05match\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\x12\x12\n\nfrom_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x62\x65low_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x03(\t\"<\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x10GetPolicyRequest\x12\r\n\x05model\x18\x01 \x01(\t\"n\n\x14\x41pplyPoliciesRequest\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x03 \x01(\x04\"R\n\x15\x41pplyPoliciesResponse\x12\'\n\x08policies\x18\x01 \x03(\x0b\x32\x15.swarmplane.v1.Policy\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xf3\x01\n\rPolicyService\x12O\n\x04List\x12\".swarmplane.v1.ListPoliciesRequest\x1a#.swarmplane.v1.ListPoliciesResponse\x12=\n\x03Get\x12\x1f.swarmplane.v1.GetPolicyRequest\x1a\x15.swarmplane.v1.Policy\x12R\n\x05\x41pply\x12#.swarmplane.v1.ApplyPoliciesRequest\x1a$.swarmplane.v1.ApplyPoliciesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmplane.v1.policy_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLICY']._serialized_start=46
-  _globals['_POLICY']._serialized_end=223
-  _globals['_FALLBACKRULE']._serialized_start=225
-  _globals['_FALLBACKRULE']._serialized_end=329
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=331
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=391
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=393
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=481
-  _globals['_GETPOLICYREQUEST']._serialized_start=483
-  _globals['_GETPOLICYREQUEST']._serialized_end=516
-  _globals['_APPLYPOLICIESREQUEST']._serialized_start=518
-  _globals['_APPLYPOLICIESREQUEST']._serialized_end=628
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=630
-  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=712
-  _globals['_POLICYSERVICE']._serialized_start=715
-  _globals['_POLICYSERVICE']._serialized_end=958
+  _globals['_POLICY']._serialized_end=251
+  _globals['_FALLBACKRULE']._serialized_start=253
+  _globals['_FALLBACKRULE']._serialized_end=357
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=359
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=419
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=421
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=509
+  _globals['_GETPOLICYREQUEST']._serialized_start=511
+  _globals['_GETPOLICYREQUEST']._serialized_end=544
+  _globals['_APPLYPOLICIESREQUEST']._serialized_start=546
+  _globals['_APPLYPOLICIESREQUEST']._serialized_end=656
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_start=658
+  _globals['_APPLYPOLICIESRESPONSE']._serialized_end=740
+  _globals['_POLICYSERVICE']._serialized_start=743
+  _globals['_POLICYSERVICE']._serialized_end=986
 # @@protoc_insertion_point(module_scope)

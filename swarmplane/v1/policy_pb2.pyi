@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("model", "strategy", "revision", "fallbacks", "fallback_rules", "substitute_loaded", "auto_pull")
+    __slots__ = ("model", "strategy", "revision", "fallbacks", "fallback_rules", "substitute_loaded", "auto_pull", "context_protection")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class Policy(_message.Message):
     FALLBACK_RULES_FIELD_NUMBER: _ClassVar[int]
     SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
     model: str
     strategy: str
     revision: int
@@ -22,7 +23,8 @@ class Policy(_message.Message):
     fallback_rules: _containers.RepeatedCompositeFieldContainer[FallbackRule]
     substitute_loaded: bool
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model: _Optional[str] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., fallback_rules: _Optional[_Iterable[_Union[FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ...) -> None: ...
+    context_protection: str
+    def __init__(self, model: _Optional[str] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., fallback_rules: _Optional[_Iterable[_Union[FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class FallbackRule(_message.Message):
     __slots__ = ("match", "category", "from_bytes", "below_bytes", "models")

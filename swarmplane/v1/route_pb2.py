@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from swarmplane.v1 import common_pb2 as swarmplane_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmplane/v1/route.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\"\x8e\x01\n\nModelRoute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\tendpoints\x18\x02 \x03(\x0b\x32\x17.swarmplane.v1.Endpoint\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x11\n\tfallbacks\x18\x06 \x03(\t\"\xc4\x01\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x0c\n\x04kind\x18\t \x01(\t\x12%\n\x06traits\x18\n \x01(\x0b\x32\x15.swarmplane.v1.Traits\"\xbd\x01\n\x06Traits\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x17\n\x0ftrained_context\x18\x08 \x01(\r\x12\x12\n\nmodified_s\x18\t \x01(\x04\":\n\x11ListRoutesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x81\x01\n\x12ListRoutesResponse\x12)\n\x06routes\x18\x01 \x03(\x0b\x32\x19.swarmplane.v1.ModelRoute\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\'\n\x07version\x18\x03 \x01(\x0b\x32\x16.swarmplane.v1.Version\"&\n\x12WatchRoutesRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\x80\x01\n\x13WatchRoutesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12(\n\x03put\x18\x02 \x01(\x0b\x32\x19.swarmplane.v1.ModelRouteH\x00\x12\x11\n\x07removed\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x62ookmark\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"D\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa3\x01\n\x10RouteExplanation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x33\n\tendpoints\x18\x04 \x03(\x0b\x32 .swarmplane.v1.ExplainedEndpoint\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\x11\n\tnode_name\x18\x06 \x01(\t\"\xc6\x02\n\x11\x45xplainedEndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x10\n\x08\x65xcluded\x18\x05 \x01(\t\x12\x0e\n\x06\x63ost_s\x18\x06 \x01(\x01\x12:\n\x05terms\x18\x07 \x03(\x0b\x32+.swarmplane.v1.ExplainedEndpoint.TermsEntry\x12\r\n\x05phase\x18\x08 \x01(\t\x12\x11\n\tin_flight\x18\t \x01(\r\x12\x0e\n\x06queued\x18\n \x01(\r\x12\r\n\x05slots\x18\x0b \x01(\r\x12\x12\n\nload_known\x18\x0c \x01(\x08\x12\x0f\n\x07suspect\x18\r \x01(\x08\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xf8\x01\n\x0cRouteService\x12K\n\x04List\x12 .swarmplane.v1.ListRoutesRequest\x1a!.swarmplane.v1.ListRoutesResponse\x12P\n\x05Watch\x12!.swarmplane.v1.WatchRoutesRequest\x1a\".swarmplane.v1.WatchRoutesResponse0\x01\x12I\n\x07\x45xplain\x12\x1d.swarmplane.v1.ExplainRequest\x1a\x1f.swarmplane.v1.RouteExplanationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmplane/v1/route.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\"\xaa\x01\n\nModelRoute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\tendpoints\x18\x02 \x03(\x0b\x32\x17.swarmplane.v1.Endpoint\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x11\n\tfallbacks\x18\x06 \x03(\t\x12\x1a\n\x12\x63ontext_protection\x18\x07 \x01(\t\"\xc4\x01\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\r\n\x05slots\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x08 \x01(\r\x12\x0c\n\x04kind\x18\t \x01(\t\x12%\n\x06traits\x18\n \x01(\x0b\x32\x15.swarmplane.v1.Traits\"\xbd\x01\n\x06Traits\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x17\n\x0ftrained_context\x18\x08 \x01(\r\x12\x12\n\nmodified_s\x18\t \x01(\x04\":\n\x11ListRoutesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x81\x01\n\x12ListRoutesResponse\x12)\n\x06routes\x18\x01 \x03(\x0b\x32\x19.swarmplane.v1.ModelRoute\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\'\n\x07version\x18\x03 \x01(\x0b\x32\x16.swarmplane.v1.Version\"&\n\x12WatchRoutesRequest\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\x80\x01\n\x13WatchRoutesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12(\n\x03put\x18\x02 \x01(\x0b\x32\x19.swarmplane.v1.ModelRouteH\x00\x12\x11\n\x07removed\x18\x03 \x01(\tH\x00\x12\x12\n\x08\x62ookmark\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"D\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\"\xa3\x01\n\x10RouteExplanation\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x33\n\tendpoints\x18\x04 \x03(\x0b\x32 .swarmplane.v1.ExplainedEndpoint\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\x11\n\tnode_name\x18\x06 \x01(\t\"\xc6\x02\n\x11\x45xplainedEndpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x11\n\tnode_name\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x10\n\x08\x65xcluded\x18\x05 \x01(\t\x12\x0e\n\x06\x63ost_s\x18\x06 \x01(\x01\x12:\n\x05terms\x18\x07 \x03(\x0b\x32+.swarmplane.v1.ExplainedEndpoint.TermsEntry\x12\r\n\x05phase\x18\x08 \x01(\t\x12\x11\n\tin_flight\x18\t \x01(\r\x12\x0e\n\x06queued\x18\n \x01(\r\x12\r\n\x05slots\x18\x0b \x01(\r\x12\x12\n\nload_known\x18\x0c \x01(\x08\x12\x0f\n\x07suspect\x18\r \x01(\x08\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xf8\x01\n\x0cRouteService\x12K\n\x04List\x12 .swarmplane.v1.ListRoutesRequest\x1a!.swarmplane.v1.ListRoutesResponse\x12P\n\x05Watch\x12!.swarmplane.v1.WatchRoutesRequest\x1a\".swarmplane.v1.WatchRoutesResponse0\x01\x12I\n\x07\x45xplain\x12\x1d.swarmplane.v1.ExplainRequest\x1a\x1f.swarmplane.v1.RouteExplanationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._loaded_options = None
   _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._serialized_options = b'8\001'
   _globals['_MODELROUTE']._serialized_start=73
-  _globals['_MODELROUTE']._serialized_end=215
-  _globals['_ENDPOINT']._serialized_start=218
-  _globals['_ENDPOINT']._serialized_end=414
-  _globals['_TRAITS']._serialized_start=417
-  _globals['_TRAITS']._serialized_end=606
-  _globals['_LISTROUTESREQUEST']._serialized_start=608
-  _globals['_LISTROUTESREQUEST']._serialized_end=666
-  _globals['_LISTROUTESRESPONSE']._serialized_start=669
-  _globals['_LISTROUTESRESPONSE']._serialized_end=798
-  _globals['_WATCHROUTESREQUEST']._serialized_start=800
-  _globals['_WATCHROUTESREQUEST']._serialized_end=838
-  _globals['_WATCHROUTESRESPONSE']._serialized_start=841
-  _globals['_WATCHROUTESRESPONSE']._serialized_end=969
-  _globals['_EXPLAINREQUEST']._serialized_start=971
-  _globals['_EXPLAINREQUEST']._serialized_end=1039
-  _globals['_ROUTEEXPLANATION']._serialized_start=1042
-  _globals['_ROUTEEXPLANATION']._serialized_end=1205
-  _globals['_EXPLAINEDENDPOINT']._serialized_start=1208
-  _globals['_EXPLAINEDENDPOINT']._serialized_end=1534
-  _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._serialized_start=1490
-  _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._serialized_end=1534
-  _globals['_ROUTESERVICE']._serialized_start=1537
-  _globals['_ROUTESERVICE']._serialized_end=1785
+  _globals['_MODELROUTE']._serialized_end=243
+  _globals['_ENDPOINT']._serialized_start=246
+  _globals['_ENDPOINT']._serialized_end=442
+  _globals['_TRAITS']._serialized_start=445
+  _globals['_TRAITS']._serialized_end=634
+  _globals['_LISTROUTESREQUEST']._serialized_start=636
+  _globals['_LISTROUTESREQUEST']._serialized_end=694
+  _globals['_LISTROUTESRESPONSE']._serialized_start=697
+  _globals['_LISTROUTESRESPONSE']._serialized_end=826
+  _globals['_WATCHROUTESREQUEST']._serialized_start=828
+  _globals['_WATCHROUTESREQUEST']._serialized_end=866
+  _globals['_WATCHROUTESRESPONSE']._serialized_start=869
+  _globals['_WATCHROUTESRESPONSE']._serialized_end=997
+  _globals['_EXPLAINREQUEST']._serialized_start=999
+  _globals['_EXPLAINREQUEST']._serialized_end=1067
+  _globals['_ROUTEEXPLANATION']._serialized_start=1070
+  _globals['_ROUTEEXPLANATION']._serialized_end=1233
+  _globals['_EXPLAINEDENDPOINT']._serialized_start=1236
+  _globals['_EXPLAINEDENDPOINT']._serialized_end=1562
+  _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._serialized_start=1518
+  _globals['_EXPLAINEDENDPOINT_TERMSENTRY']._serialized_end=1562
+  _globals['_ROUTESERVICE']._serialized_start=1565
+  _globals['_ROUTESERVICE']._serialized_end=1813
 # @@protoc_insertion_point(module_scope)

@@ -8,20 +8,22 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelRoute(_message.Message):
-    __slots__ = ("name", "endpoints", "aliases", "strategy", "revision", "fallbacks")
+    __slots__ = ("name", "endpoints", "aliases", "strategy", "revision", "fallbacks", "context_protection")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     strategy: str
     revision: int
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
+    context_protection: str
+    def __init__(self, name: _Optional[str] = ..., endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., aliases: _Optional[_Iterable[str]] = ..., strategy: _Optional[str] = ..., revision: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("id", "node_id", "backend", "model", "ready", "draining", "slots", "context_length", "kind", "traits")

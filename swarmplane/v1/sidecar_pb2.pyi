@@ -439,7 +439,7 @@ class WantedEngine(_message.Message):
     def __init__(self, model: _Optional[str] = ..., context_length: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class PolicyUpdate(_message.Message):
-    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls")
+    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls", "context_protection")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DENIED_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +448,7 @@ class PolicyUpdate(_message.Message):
     SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
     PULLS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     nonce: int
     denied_subjects: _containers.RepeatedScalarFieldContainer[str]
@@ -456,7 +457,8 @@ class PolicyUpdate(_message.Message):
     substitute_loaded: bool
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
     pulls: _containers.RepeatedCompositeFieldContainer[Pull]
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ...) -> None: ...
+    context_protection: str
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("model", "node_id", "backend", "eta_s")

@@ -74,6 +74,7 @@ routes = st.builds(
     strategy=texts,
     revision=revisions,
     fallbacks=tuples_of_names,
+    context=texts,
 )
 rules = st.builds(
     FallbackRule,
@@ -100,7 +101,7 @@ nodes = st.builds(
 )
 subjects = st.frozensets(names.map(SubjectId), max_size=4)
 tables = st.builds(
-    lambda swarm, version, models, entries, denied, strategy, fallbacks: RouteTable(
+    lambda swarm, version, models, entries, denied, strategy, fallbacks, context: RouteTable(
         SwarmId(swarm),
         version,
         MappingProxyType({m.name: m for m in models}),
@@ -108,6 +109,7 @@ tables = st.builds(
         denied,
         strategy,
         fallbacks,
+        default_context=context,
     ),
     texts,
     versions,
@@ -116,6 +118,7 @@ tables = st.builds(
     subjects,
     texts,
     fallback_policies,
+    texts,
 )
 models_of_backends = st.builds(
     BackendModel,

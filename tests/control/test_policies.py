@@ -145,9 +145,28 @@ async def test_fallbacks_travel_from_the_file_to_the_tables(plane: Plane) -> Non
         await until(lambda: end.table.models[ModelName("m")].fallbacks == ())
 
 
+async def test_context_protection_travels_from_the_file_to_the_tables(plane: Plane) -> None:
+    """Kills: a field dropped on the way, the swarm's taken for a model's, what the file leaves out kept."""
+    policies = await stub(plane)
+    _, credential = await plane.node("one")
+    text = '[swarm]\ncontext_protection = "warn"\n[models.m]\ncontext_protection = "passthrough"\n'
+    async with plane.stream(credential) as end:
+        await end.has(inventory("m"))
+        await end.knows("m", 1)
+        await policies.Apply(pb.ApplyPoliciesRequest(policies=map(policy_to_pb, read_policies(text))))
+        await until(lambda: end.policy is not None and end.policy.default_context == "warn")
+        await until(lambda: end.table.models[ModelName("m")].context == "passthrough")
+        listed = [policy(one) for one in (await policies.List(pb.ListPoliciesRequest())).policies]
+        assert [(one.model, one.context) for one in listed] == [("", "warn"), ("m", "passthrough")]
+        await apply(policies, {"": "latency", "m": "failover"})
+        await until(lambda: end.policy is not None and end.policy.default_context == "")
+        await until(lambda: end.table.models[ModelName("m")].context == "")
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
+        pytest.param(pb.Policy(context_protection="melt"), id="no-protection"),
         pytest.param(pb.Policy(fallbacks=["m"]), id="a-chain-of-the-swarm"),
         pytest.param(pb.Policy(model="m", substitute_loaded=True), id="substitution-of-a-model"),
         pytest.param(pb.Policy(fallback_rules=[pb.FallbackRule()]), id="a-rule-without-models"),

@@ -196,24 +196,28 @@ class Operation(_message.Message):
     def __init__(self, operation: _Optional[bytes] = ...) -> None: ...
 
 class SwarmPolicy(_message.Message):
-    __slots__ = ("default_strategy", "fallback_rules", "substitute_loaded", "auto_pull")
+    __slots__ = ("default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "context_protection")
     DEFAULT_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_RULES_FIELD_NUMBER: _ClassVar[int]
     SUBSTITUTE_LOADED_FIELD_NUMBER: _ClassVar[int]
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
     default_strategy: str
     fallback_rules: _containers.RepeatedScalarFieldContainer[bytes]
     substitute_loaded: bool
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[bytes]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ...) -> None: ...
+    context_protection: str
+    def __init__(self, default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[bytes]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("strategy", "fallbacks")
+    __slots__ = ("strategy", "fallbacks", "context_protection")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
+    context_protection: str
+    def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("node_id", "backend", "state", "completed_bytes", "total_bytes", "eta_s", "reason", "at_s")
