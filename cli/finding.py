@@ -33,6 +33,14 @@ class Swarm:
     open: bool
 
 
+class OtherSwarmsError(Exception):
+    """There are swarms on this network already: none is founded beside them unasked."""
+
+    def __init__(self, found: Sequence[Swarm]) -> None:
+        super().__init__("there is a swarm on this network")
+        self.swarms = tuple(found)
+
+
 def find_swarm(settings: Settings, fingerprint: str) -> str:
     """Where the swarm with ``fingerprint`` enrols, as soon as it is found.
 

@@ -34,6 +34,7 @@ class _Flag:
 
 _FLAGS: Final = (
     _Flag("--lan", "node.lan", "Listen on all interfaces.", kind="on"),
+    _Flag("--open", "swarm.open", "Let hosts join the new swarm without a token.", kind="on", kept=False),
     _Flag("--name", "node.name", "Name of this node, a DNS label.", "NAME"),
     _Flag("--swarm", "swarm.name", "Name of the swarm to found.", "NAME"),
     _Flag("--advertise", "node.advertise", "Host that others reach this one by; repeatable.", "HOST", "list"),

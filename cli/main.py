@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "peers": ("cli.commands.peers:peers", "Show who else is on the local network."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
+    "enrolment": ("cli.commands.enrolment:enrolment", "How hosts get into the swarm."),
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),
     "logout": ("cli.commands.login:logout", "Delete a person's certificate."),
     "context": ("cli.commands.context:context", "Credentials of swarms, to choose from."),

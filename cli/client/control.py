@@ -134,6 +134,14 @@ class ControlClient:
         """Join tokens without their secrets."""
         return [documents.token(one) async for one in self._client.tokens.list()]
 
+    async def enrolment(self) -> Document:
+        """Whether nodes enrol without a token."""
+        return documents.enrolment(await self._client.tokens.enrolment())
+
+    async def set_enrolment(self, *, is_open: bool) -> Document:
+        """Let nodes enrol without a token, or end that."""
+        return documents.enrolment(await self._client.tokens.set_enrolment(is_open=is_open))
+
     async def revoke_token(self, token_id: str) -> Document:
         """End a token at once."""
         return documents.token(await self._client.tokens.revoke(token_id))

@@ -11,6 +11,7 @@ from swarmplane.client import (
     Alias,
     Change,
     Election,
+    Enrolment,
     Event,
     FallbackPolicy,
     FallbackRule,
@@ -250,6 +251,11 @@ def explanation(found: RouteExplanation) -> Document:
 
 def _rounded(terms: Mapping[str, float]) -> dict[str, float]:
     return {name: round(seconds, 4) for name, seconds in terms.items()}
+
+
+def enrolment(state: Enrolment) -> Document:
+    """How nodes enrol."""
+    return {"name": "enrolment", "open": state.open, "revision": state.revision}
 
 
 def token(found: Token) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -26,6 +27,8 @@ def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # 
     One Ctrl-C finishes running requests for at most 10 seconds, a second one stops at once. SIGHUP reads the
     settings again; it stops the host where it comes because the terminal was closed, except under nohup.
     """
+    from cli.finding import OtherSwarmsError
+    from cli.joining_open import join_open
     from cli.supervise.detach import run_detached
     from cli.supervise.lock import held
     from cli.supervise.run import run_host
@@ -35,14 +38,23 @@ def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # 
     called = invocation()
     data_dir = called.data_dir
     overrides = overrides_of(given)
-    load(data_dir.root, overrides)  # what is wrong is said here, also where the host runs elsewhere
+    # What is wrong is said here, also where the host runs elsewhere.
+    settings = load(data_dir.root, overrides)
+    if settings.swarm.open and not settings.node.lan:
+        raise click.UsageError("--open lets hosts of the network in, so it needs --lan")
     record = read_record(data_dir)
     if new and record is not None:
         raise AlreadyExistsError(
             f"this host is in swarm {record.swarm_name} ({record.swarm_id}); `swarmctl leave` first"
         )
     if detach:
-        run_detached(data_dir, overrides, flags=called.flags(), kept=kept_of(given))
+        run_detached(data_dir, overrides, flags=called.flags(), kept=kept_of(given), new=new)
         return
+    alone = new or not (settings.node.lan and settings.discovery.mdns) or bool(settings.etcd.endpoints)
+    run = partial(run_host, data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin)
     with held(data_dir):
-        run_host(data_dir, overrides, flags=called.flags(), lifeline=lifeline_stdin, kept=kept_of(given))
+        try:
+            run(kept=kept_of(given), alone=alone)
+        except OtherSwarmsError as found:
+            join_open(data_dir, settings, found.swarms)
+            run(kept=kept_of(given))

@@ -24,6 +24,10 @@ from swarmplane.errors import SwarmError
 from swarmplane.runtime import Runtime
 from swarmplane.settings.schema import Settings
 
+OPEN_WARNING: Final = (
+    "this swarm is open: every host of the network may join it and see its requests; "
+    "`swarmctl enrolment close` ends that, and those that joined stay"
+)
 JOIN_USES: Final = 10
 JOIN_S: Final = 86_400
 _REACHED_S: Final = 5.0
@@ -32,7 +36,13 @@ _POLL_S: Final = 0.2
 
 
 async def announce(
-    data_dir: DataDir, settings: Settings, runtime: Runtime, *, founder: bool, flags: tuple[str, ...] = ()
+    data_dir: DataDir,
+    settings: Settings,
+    runtime: Runtime,
+    *,
+    founder: bool,
+    founded: bool = False,
+    flags: tuple[str, ...] = (),
 ) -> None:
     """Say that the host is ready, how others join, and what to do next.
 
@@ -41,6 +51,7 @@ async def announce(
         settings: As they are in force.
         runtime: What runs.
         founder: Whether the control plane is here.
+        founded: Whether the swarm is one that was founded just now; only then ``--open`` opens it.
         flags: To lead other commands to this host.
     """
     if runtime.swarm:
@@ -50,6 +61,8 @@ async def announce(
     for warning in open_to_all(settings):
         say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
+    if founder and await _is_open(data_dir, wished=settings.swarm.open, founded=founded):
+        say(f"warning: {OPEN_WARNING}")
     if founder and runtime.urls.get("join"):
         say(await _how_to_join(data_dir, settings, runtime, here=shlex.join(["", *flags])[2:]))
     hint = await _what_next(settings, runtime)
@@ -65,6 +78,24 @@ def open_to_all(settings: Settings) -> tuple[str, ...]:
         for listener in settings.client_listeners()
         if not parse_address(listener).loopback
     )
+
+
+async def _is_open(data_dir: DataDir, *, wished: bool, founded: bool) -> bool:
+    """Whether nodes need no token to join the swarm of this founder; a new one is opened, where wished."""
+    try:
+        async with connected_to(chosen_target(data_dir, DEFAULT)) as client:
+            if wished and founded:
+                await client.set_enrolment(is_open=True)
+            is_open = bool((await client.enrolment())["open"])
+    except SwarmError as error:
+        if wished:
+            say(f"warning: the swarm could not be opened: {error.message}")
+        return False
+    if wished and not is_open:
+        say(
+            "this swarm is there already, and closed; --open opens new ones. Open it: swarmctl enrolment open"
+        )
+    return is_open
 
 
 async def _trouble(data_dir: DataDir, runtime: Runtime) -> str:

@@ -16,6 +16,7 @@ from cli.supervise.lock import holder
 from cli.supervise.run import keep, runs_control_plane
 from swarmplane.datadir import DataDir, make_private, open_private_log
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
+from swarmplane.identity import is_joined
 from swarmplane.runtime import Runtime, read_runtime
 from swarmplane.settings.load import load
 
@@ -30,7 +31,12 @@ def host_log(data_dir: DataDir) -> Path:
 
 
 def run_detached(
-    data_dir: DataDir, overrides: Sequence[str], *, flags: tuple[str, ...] = (), kept: Sequence[str] = ()
+    data_dir: DataDir,
+    overrides: Sequence[str],
+    *,
+    flags: tuple[str, ...] = (),
+    kept: Sequence[str] = (),
+    new: bool = False,
 ) -> None:
     """Start the host and wait until it is ready. It blocks.
 
@@ -39,6 +45,7 @@ def run_detached(
         overrides: Settings of the command line.
         flags: That lead other commands to this host, for lines that people copy.
         kept: Those of ``overrides`` that go into ``config.toml`` once the host is ready.
+        new: Whether it founds a swarm whatever there is on the network.
 
     Raises:
         AlreadyExistsError: It runs already.
@@ -47,20 +54,23 @@ def run_detached(
     pid = holder(data_dir)
     if pid is not None:
         raise AlreadyExistsError(f"this host runs already (pid {pid}, data directory {data_dir.root})")
-    founder = runs_control_plane(data_dir)
-    asyncio.run(_start_and_announce(data_dir, overrides, flags, kept, founder=founder))
+    asyncio.run(_start_and_announce(data_dir, overrides, flags, kept, new=new))
 
 
 async def _start_and_announce(
-    data_dir: DataDir, overrides: Sequence[str], flags: tuple[str, ...], kept: Sequence[str], *, founder: bool
+    data_dir: DataDir, overrides: Sequence[str], flags: tuple[str, ...], kept: Sequence[str], *, new: bool
 ) -> None:
-    runtime = await _started(data_dir, overrides)
+    founds = not is_joined(data_dir) and not data_dir.control_plane.is_dir()
+    runtime = await _started(data_dir, overrides, new=new)
     await asyncio.to_thread(keep, data_dir, kept)
     settings = await asyncio.to_thread(load, data_dir.root, overrides)
-    await banner.announce(data_dir, settings, runtime, founder=founder, flags=flags)
+    founder = runs_control_plane(data_dir)
+    await banner.announce(
+        data_dir, settings, runtime, founder=founder, founded=founds and founder, flags=flags
+    )
 
 
-async def _started(data_dir: DataDir, overrides: Sequence[str]) -> Runtime:
+async def _started(data_dir: DataDir, overrides: Sequence[str], *, new: bool) -> Runtime:
     log = host_log(data_dir)
     make_private(log.parent)
     _rotate(log)
@@ -68,6 +78,8 @@ async def _started(data_dir: DataDir, overrides: Sequence[str]) -> Runtime:
     command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(data_dir.root)]
     for override in overrides:
         command += ["--set", override]
+    if new:
+        command.append("--new")
     with os.fdopen(open_private_log(log), "ab") as output:
         process = subprocess.Popen(  # noqa: ASYNC220, S603 - it returns at once, and outlives this loop
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **_apart()

@@ -10,6 +10,7 @@ from functools import partial
 
 from cli.output import say
 from cli.supervise import banner
+from cli.supervise.founding import wished_name
 from cli.supervise.host import Host, Plan
 from cli.supervise.listeners import ClientSockets, check_free
 from cli.supervise.stopping import Stopping, Wish
@@ -31,6 +32,7 @@ def run_host(
     flags: tuple[str, ...] = (),
     lifeline: bool = False,
     kept: Sequence[str] = (),
+    alone: bool = True,
 ) -> None:
     """Run the host of ``data_dir``, whose lock is held, until it is asked to stop. It blocks.
 
@@ -42,8 +44,10 @@ def run_host(
         flags: That lead other commands to this host, for lines that people copy.
         lifeline: Whether the end of standard input stops it.
         kept: Those of ``overrides`` that go into ``config.toml`` once the host is ready.
+        alone: Whether a swarm is founded without a look for others on the network.
 
     Raises:
+        OtherSwarmsError: There are others, and no swarm was founded.
         SwarmError: It could not be started.
     """
     with contextlib.closing(ClientSockets()) as sockets:
@@ -52,7 +56,7 @@ def run_host(
             for warning in loaded.warnings:
                 say(f"warning: {warning}")
             plan = Plan(data_dir, loaded.settings, tuple(overrides), founder=runs_control_plane(data_dir))
-            if asyncio.run(_run(plan, sockets, flags, kept, lifeline=lifeline)) is Wish.STOP:
+            if asyncio.run(_run(plan, sockets, flags, kept, lifeline=lifeline, alone=alone)) is Wish.STOP:
                 return
             say("starting again")
 
@@ -69,8 +73,15 @@ def keep(data_dir: DataDir, flags: Sequence[str]) -> None:
 
 
 async def _run(
-    plan: Plan, sockets: ClientSockets, flags: tuple[str, ...], kept: Sequence[str], *, lifeline: bool
+    plan: Plan,
+    sockets: ClientSockets,
+    flags: tuple[str, ...],
+    kept: Sequence[str],
+    *,
+    lifeline: bool,
+    alone: bool,
 ) -> Wish:
+    founds = not is_joined(plan.data_dir) and not plan.data_dir.control_plane.is_dir()
     stopping = Stopping(plan.data_dir)
     stopping.forget_request()
 
@@ -80,14 +91,22 @@ async def _run(
         except OSError as error:
             say(f"warning: {config_file(plan.data_dir.root)} can't be written: {reason_of(error)}; "
                 "the flags of this run are not kept")  # fmt: skip
-        await banner.announce(plan.data_dir, plan.settings, runtime, founder=plan.founder, flags=flags)
+        await founding.aclose()
+        await banner.announce(
+            plan.data_dir, plan.settings, runtime, founder=plan.founder, founded=founds, flags=flags
+        )
 
     listening = sockets.of(plan.settings)
     with stopping.on_signals():
         check_free(plan.settings, founder=plan.founder)
         if lifeline:
             watch_lifeline(asyncio.get_running_loop(), 0, partial(stopping.ask, signal.SIGTERM))
-        await Host(plan, listening, SystemClock()).run(stopping, announce)
+        async with contextlib.AsyncExitStack() as founding:
+            if founds and not alone:
+                from cli.supervise.convening import convened
+
+                await founding.enter_async_context(convened(plan.settings, wished_name(plan.settings)))
+            await Host(plan, listening, SystemClock()).run(stopping, announce)
     wish = stopping.wish
     stopping.forget_request()
     return wish

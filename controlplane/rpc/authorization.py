@@ -42,6 +42,8 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     f"{_V1}TokenService/Create": _OPERATORS,
     f"{_V1}TokenService/List": _READERS,
     f"{_V1}TokenService/Revoke": _OPERATORS,
+    f"{_V1}TokenService/GetEnrolment": _READERS,
+    f"{_V1}TokenService/SetEnrolment": _OPERATORS,
     f"{_V1}EventService/Watch": _READERS,
     f"{_V1}OperationService/Get": _READERS,
     f"{_V1}OperationService/List": _READERS,

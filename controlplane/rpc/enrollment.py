@@ -43,7 +43,7 @@ class EnrollmentServicer(enrollment_pb2_grpc.EnrollmentServiceServicer):
             ca_pem=authority.ca_pem.decode(),
             swarm_id=authority.swarm,
             swarm_name=authority.name,
-            open=await self._enrolment.is_open(),
+            open=(await self._enrolment.openness.state()).open,
             challenge=self._renewal.challenge(),
             control_port=self._control_port(),
         )

@@ -46,5 +46,7 @@ def register_authority(
     certificate_pb2_grpc.add_CertificateServiceServicer_to_server(
         CertificateServicer(renewal), servers.control
     )
-    token_pb2_grpc.add_TokenServiceServicer_to_server(TokenServicer(tokens, join_addresses), servers.control)
+    token_pb2_grpc.add_TokenServiceServicer_to_server(
+        TokenServicer(tokens, enrolment.openness, join_addresses), servers.control
+    )
     return service_names(certificate_pb2, token_pb2)

@@ -11,6 +11,7 @@ from controlplane.rpc.caller import caller
 from controlplane.rpc.enrollment import fingerprint_of
 from controlplane.rpc.paging import PageToken, decode_page_token, page_size
 from controlplane.services.dedupe import Repeat
+from controlplane.services.openness import EnrolmentState, Openness
 from controlplane.services.tokens import DEFAULT_TTL_S, TokenFacts, Tokens
 from swarmplane.ids import TokenId
 from swarmplane.v1 import token_pb2 as pb
@@ -22,8 +23,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TokenServicer(token_pb2_grpc.TokenServiceServicer):
     """See token.proto. ``join_addresses`` tells where enrolment listeners are now."""
 
-    def __init__(self, tokens: Tokens, join_addresses: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, tokens: Tokens, openness: Openness, join_addresses: Callable[[], Sequence[str]]
+    ) -> None:
         self._tokens = tokens
+        self._openness = openness
         self._join_addresses = join_addresses
 
     async def Create(  # noqa: N802 - as in the contract, like the rest
@@ -78,6 +82,30 @@ class TokenServicer(token_pb2_grpc.TokenServiceServicer):
         answer = pb.RevokeTokenResponse.FromString(committed.response)
         answer.token.revision = committed.revision
         return answer
+
+    async def GetEnrolment(self, request: pb.GetEnrolmentRequest, context: Context) -> pb.Enrolment:  # noqa: N802
+        """See ``TokenService.GetEnrolment`` in token.proto."""
+        del request, context
+        return _enrolment_to_pb(await self._openness.state())
+
+    async def SetEnrolment(self, request: pb.SetEnrolmentRequest, context: Context) -> pb.Enrolment:  # noqa: N802
+        """See ``TokenService.SetEnrolment`` in token.proto."""
+        del context
+        who = caller()
+        committed = await self._openness.set(
+            who,
+            is_open=request.open,
+            expected_revision=request.expected_revision,
+            repeat=Repeat(who.subject.id, request.request_id, fingerprint_of(request)),
+            encode=lambda state: _enrolment_to_pb(state).SerializeToString(),
+        )
+        answer = pb.Enrolment.FromString(committed.response)
+        answer.revision = committed.revision
+        return answer
+
+
+def _enrolment_to_pb(state: EnrolmentState) -> pb.Enrolment:
+    return pb.Enrolment(open=state.open, revision=state.revision)
 
 
 def _token_to_pb(token: TokenFacts) -> pb.Token:

@@ -12,13 +12,14 @@ from controlplane.services.authority import SwarmAuthority
 from controlplane.services.dedupe import Repeat
 from controlplane.services.mutations import Committed, Mutation, Mutations
 from controlplane.services.naming import check_name, claim_node_name, free_person_name
+from controlplane.services.openness import Openness
 from controlplane.services.roles import Role
 from controlplane.services.tokens import Spending, Tokens
-from controlplane.store.port import Compare, Put, Store, absent
+from controlplane.store.port import Compare, Put, Store, absent, modified
 from swarmplane.codec import records
 from swarmplane.credentials import csr
 from swarmplane.credentials.names import Subject, control_subject, node_subject, user_subject
-from swarmplane.errors import InvalidRequestError
+from swarmplane.errors import FailedPreconditionError, InvalidRequestError, UnauthenticatedError
 from swarmplane.ids import NodeId, SubjectId, TokenId, random_id
 
 if TYPE_CHECKING:
@@ -94,11 +95,8 @@ class Enrolment:
         self._tokens = tokens
         self._mutations = mutations
         self._unix_s = unix_s
-
-    async def is_open(self) -> bool:
+        self.openness = Openness(store, mutations)
         """Whether nodes may enrol without a token."""
-        kv = await self._store.get(keyspace.SWARM)
-        return kv is not None and records.Swarm.FromString(kv.value).open
 
     async def enroll(
         self, wish: Wish, *, request_id: str, fingerprint: bytes, encode: Callable[[Enrolled], bytes]
@@ -137,9 +135,28 @@ class Enrolment:
         return await self._mutations.commit(actor, plan, repeat)
 
     async def _spending(self, wish: Wish) -> Spending:
-        if wish.token_id or not await self.is_open():
-            return await self._tokens.spend(wish.token_id, wish.secret)
-        return Spending(TokenId(""), Role.NODE, (), ())
+        state = await self.openness.state()
+        if wish.token_id:
+            spending = await self._tokens.spend(wish.token_id, wish.secret)
+            if state.open and spending.role is Role.NODE:
+                raise FailedPreconditionError(
+                    "this swarm is open: nodes join it without a token (it was not spent). Leave it out, or "
+                    "have the swarm closed: swarmctl enrolment close"
+                )
+            return spending
+        if not state.open:
+            raise UnauthenticatedError(
+                "this swarm takes nodes with a token only. On its founder: swarmctl token create; then here: "
+                "swarmctl join ADDRESS --token-file FILE",
+                token="missing",  # noqa: S106 - says that there is none
+            )
+        if wish.profile not in {"", "node"}:
+            raise InvalidRequestError(
+                f"an open swarm makes nodes only, not {_PROFILES[wish.profile]}; a token for this: "
+                f"{_TOKENS[wish.profile]}"
+            )
+        # Closed meanwhile, the swarm takes nobody: the state is part of the transaction.
+        return Spending(TokenId(""), Role.NODE, (modified(keyspace.SWARM, state.revision),), ())
 
     async def _claim(self, wish: Wish, spending: Spending) -> _Claim:
         match spending.role:

@@ -13,7 +13,18 @@ from swarmplane.client.calls import Call
 from swarmplane.client.following import Following, FollowingEvents, Position
 from swarmplane.client.resources import GIVE_UP_S, LOOK_S, still_running
 from swarmplane.client.retrying import ELSEWHERE
-from swarmplane.client.values import Alias, Change, Election, Event, Model, NewToken, Node, Policy, Token
+from swarmplane.client.values import (
+    Alias,
+    Change,
+    Election,
+    Enrolment,
+    Event,
+    Model,
+    NewToken,
+    Node,
+    Policy,
+    Token,
+)
 from swarmplane.errors import Code, SwarmError
 from swarmplane.explanation import RouteExplanation
 from swarmplane.ids import random_id
@@ -215,6 +226,16 @@ class Tokens:
     ) -> NewToken:
         """A new join token; 0 uses: no limit; 0 seconds: until revoked; None: one use, a day."""
         return self._transport.call(calls.create_token(role, uses, ttl_s, request_id or random_id()))
+
+    def enrolment(self) -> Enrolment:
+        """Whether nodes enrol without a token."""
+        return self._transport.call(calls.get_enrolment())
+
+    def set_enrolment(self, *, is_open: bool, request_id: str = "", expected_revision: int = 0) -> Enrolment:
+        """Let nodes enrol without a token (an open swarm), or end that. Who is enrolled stays."""
+        return self._transport.call(
+            calls.set_enrolment(is_open, request_id or random_id(), expected_revision)
+        )
 
     def revoke(self, token_id: str, *, request_id: str = "", expected_revision: int = 0) -> Token:
         """End a token at once. Who was enrolled with it stays."""

@@ -13,6 +13,7 @@ from swarmplane.client.values import (
     Alias,
     Change,
     Election,
+    Enrolment,
     Event,
     Model,
     NewToken,
@@ -250,6 +251,21 @@ def list_tokens(page_token: str) -> Call[Page[Token]]:
         token_pb2.ListTokensResponse,
         lambda page: Page(tuple(map(decoding.token, page.tokens)), page.next_page_token),
     )
+
+
+def get_enrolment() -> Call[Enrolment]:
+    """Whether nodes enrol without a token."""
+    return Call(
+        "TokenService/GetEnrolment", token_pb2.GetEnrolmentRequest(), token_pb2.Enrolment, decoding.enrolment
+    )
+
+
+def set_enrolment(is_open: bool, request_id: str, expected_revision: int) -> Call[Enrolment]:
+    """Let nodes enrol without a token, or end that."""
+    request = token_pb2.SetEnrolmentRequest(
+        open=is_open, request_id=request_id, expected_revision=expected_revision
+    )
+    return Call("TokenService/SetEnrolment", request, token_pb2.Enrolment, decoding.enrolment)
 
 
 def revoke_token(token_id: str, request_id: str, expected_revision: int) -> Call[Token]:

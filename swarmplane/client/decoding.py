@@ -6,6 +6,7 @@ from swarmplane.client.values import (
     Alias,
     Change,
     Election,
+    Enrolment,
     Event,
     Model,
     NewToken,
@@ -130,6 +131,11 @@ def token(message: token_pb2.Token) -> Token:
         expires_at_s=message.expires_at_s,
         revision=message.revision,
     )
+
+
+def enrolment(message: token_pb2.Enrolment) -> Enrolment:
+    """How nodes enrol."""
+    return Enrolment(message.open, message.revision)
 
 
 def new_token(message: token_pb2.CreateTokenResponse) -> NewToken:

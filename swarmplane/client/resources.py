@@ -11,7 +11,18 @@ from swarmplane.client.calls import Call
 from swarmplane.client.following import Following, FollowingEvents, Position
 from swarmplane.client.retrying import ELSEWHERE
 from swarmplane.client.transport import Transport
-from swarmplane.client.values import Alias, Change, Election, Event, Model, NewToken, Node, Policy, Token
+from swarmplane.client.values import (
+    Alias,
+    Change,
+    Election,
+    Enrolment,
+    Event,
+    Model,
+    NewToken,
+    Node,
+    Policy,
+    Token,
+)
 from swarmplane.clock import SystemClock
 from swarmplane.errors import Code, SwarmError, UnavailableError
 from swarmplane.explanation import RouteExplanation
@@ -228,6 +239,18 @@ class AsyncTokens:
     ) -> NewToken:
         """A new join token; 0 uses: no limit; 0 seconds: until revoked; None: one use, a day."""
         return await self._transport.call(calls.create_token(role, uses, ttl_s, request_id or random_id()))
+
+    async def enrolment(self) -> Enrolment:
+        """Whether nodes enrol without a token."""
+        return await self._transport.call(calls.get_enrolment())
+
+    async def set_enrolment(
+        self, *, is_open: bool, request_id: str = "", expected_revision: int = 0
+    ) -> Enrolment:
+        """Let nodes enrol without a token (an open swarm), or end that. Who is enrolled stays."""
+        return await self._transport.call(
+            calls.set_enrolment(is_open, request_id or random_id(), expected_revision)
+        )
 
     async def revoke(self, token_id: str, *, request_id: str = "", expected_revision: int = 0) -> Token:
         """End a token at once. Who was enrolled with it stays."""

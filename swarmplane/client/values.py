@@ -106,6 +106,15 @@ class Alias:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrolment:
+    """How nodes enrol."""
+
+    open: bool
+    """Whether they need no token."""
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What people want of balancing."""
 

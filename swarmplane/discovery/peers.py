@@ -95,7 +95,7 @@ async def look_around(
             say(f"asking every address of {', '.join(networks)} for a member of a swarm")
             keep(await scan(hosts_of(networks, _own_addresses())), "scan")
     keep(await _known(wanted.known), "known")
-    checked = await _checked(tuple(found.values()))
+    checked = await judge(tuple(found.values()))
     return tuple(
         sorted(checked, key=lambda peer: (peer.announcement.swarm_name, peer.announcement.node_name))
     )
@@ -112,8 +112,8 @@ async def _known(addresses: Sequence[str]) -> tuple[Sighting, ...]:
     return tuple(found)
 
 
-async def _checked(peers: Sequence[Peer]) -> tuple[Peer, ...]:
-    """Ask every enrolment listener once, however many hosts name it."""
+async def judge(peers: Sequence[Peer]) -> tuple[Peer, ...]:
+    """``peers`` with whether their swarms can be joined from here; every listener is asked once, for 6 s."""
     wanted = {address for peer in peers for address in peer.announcement.join}
     async with asyncio.TaskGroup() as group:
         asked = {address: group.create_task(_ask(address)) for address in wanted}

@@ -71,6 +71,8 @@ class SwarmSettings(Section):
 
     name: str = "swarm"
     """Name people see."""
+    open: bool = False
+    """Found an open swarm: hosts join it without a token. Later: ``swarmctl enrolment open``."""
     secret_file: Path | None = None
     """The swarm secret, for an instance on a host that was not enrolled as one."""
 

@@ -83,3 +83,25 @@ class RevokeTokenResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     token: Token
     def __init__(self, token: _Optional[_Union[Token, _Mapping]] = ...) -> None: ...
+
+class GetEnrolmentRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetEnrolmentRequest(_message.Message):
+    __slots__ = ("open", "expected_revision", "request_id")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    open: bool
+    expected_revision: int
+    request_id: str
+    def __init__(self, open: bool = ..., expected_revision: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class Enrolment(_message.Message):
+    __slots__ = ("open", "revision")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    open: bool
+    revision: int
+    def __init__(self, open: bool = ..., revision: _Optional[int] = ...) -> None: ...

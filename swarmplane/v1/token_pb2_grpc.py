@@ -31,6 +31,16 @@ class TokenServiceStub(object):
                 request_serializer=swarmplane_dot_v1_dot_token__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=swarmplane_dot_v1_dot_token__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.GetEnrolment = channel.unary_unary(
+                '/swarmplane.v1.TokenService/GetEnrolment',
+                request_serializer=swarmplane_dot_v1_dot_token__pb2.GetEnrolmentRequest.SerializeToString,
+                response_deserializer=swarmplane_dot_v1_dot_token__pb2.Enrolment.FromString,
+                _registered_method=True)
+        self.SetEnrolment = channel.unary_unary(
+                '/swarmplane.v1.TokenService/SetEnrolment',
+                request_serializer=swarmplane_dot_v1_dot_token__pb2.SetEnrolmentRequest.SerializeToString,
+                response_deserializer=swarmplane_dot_v1_dot_token__pb2.Enrolment.FromString,
+                _registered_method=True)
 
 
 class TokenServiceServicer(object):
@@ -58,6 +68,20 @@ class TokenServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEnrolment(self, request, context):
+        """Whether nodes enrol without a token now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetEnrolment(self, request, context):
+        """Lets nodes enrol without a token (an open swarm), or ends that. Who is enrolled stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_TokenServiceServicer_to_server(servicer, server):
                     servicer.Revoke,
                     request_deserializer=swarmplane_dot_v1_dot_token__pb2.RevokeTokenRequest.FromString,
                     response_serializer=swarmplane_dot_v1_dot_token__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'GetEnrolment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEnrolment,
+                    request_deserializer=swarmplane_dot_v1_dot_token__pb2.GetEnrolmentRequest.FromString,
+                    response_serializer=swarmplane_dot_v1_dot_token__pb2.Enrolment.SerializeToString,
+            ),
+            'SetEnrolment': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetEnrolment,
+                    request_deserializer=swarmplane_dot_v1_dot_token__pb2.SetEnrolmentRequest.FromString,
+                    response_serializer=swarmplane_dot_v1_dot_token__pb2.Enrolment.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -159,6 +193,60 @@ class TokenService(object):
             '/swarmplane.v1.TokenService/Revoke',
             swarmplane_dot_v1_dot_token__pb2.RevokeTokenRequest.SerializeToString,
             swarmplane_dot_v1_dot_token__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEnrolment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmplane.v1.TokenService/GetEnrolment',
+            swarmplane_dot_v1_dot_token__pb2.GetEnrolmentRequest.SerializeToString,
+            swarmplane_dot_v1_dot_token__pb2.Enrolment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetEnrolment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmplane.v1.TokenService/SetEnrolment',
+            swarmplane_dot_v1_dot_token__pb2.SetEnrolmentRequest.SerializeToString,
+            swarmplane_dot_v1_dot_token__pb2.Enrolment.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import pytest
@@ -15,9 +15,15 @@ from swarmplane import enrollment
 from swarmplane.channels import rpc_error_to_swarm_error, swarm_errors
 from swarmplane.codec import records
 from swarmplane.credentials import keys
-from swarmplane.credentials.join_token import JoinToken, new_join_token
+from swarmplane.credentials.join_token import JoinToken, new_join_token, without_token
 from swarmplane.credentials.names import Profile
-from swarmplane.errors import Code, SwarmError, UnauthenticatedError
+from swarmplane.errors import (
+    Code,
+    FailedPreconditionError,
+    InvalidRequestError,
+    SwarmError,
+    UnauthenticatedError,
+)
 from swarmplane.ids import NodeId, SubjectId, TokenId, random_id
 from swarmplane.v1 import enrollment_pb2, enrollment_pb2_grpc, token_pb2, token_pb2_grpc
 from tests.fakes.authority import CALL_S, Instance, presented_certificate
@@ -249,14 +255,52 @@ async def test_the_same_request_at_the_same_time_enrols_once(instance: Instance)
     assert len((await instance.store.range(keyspace.NODES)).items) == 1
 
 
-async def test_an_open_swarm_takes_nodes_without_a_token(instance: Instance) -> None:
+async def _set_open(instance: Instance, *, is_open: bool) -> None:
     kv = await instance.store.get(keyspace.SWARM)
     assert kv is not None
     record = records.Swarm.FromString(kv.value)
-    record.open = True
+    record.open = is_open
     await instance.store.put(keyspace.SWARM, record.SerializeToString())
-    _, answer = await instance.enroll(JoinToken(TokenId(""), "", instance.authority.fingerprint))
+
+
+async def test_an_open_swarm_takes_nodes_without_a_token(instance: Instance) -> None:
+    nobody = without_token(instance.authority.fingerprint)
+    await _set_open(instance, is_open=True)
+    _, answer = await instance.enroll(nobody)
     assert answer.role == "node"
+    asked = await enrollment.ask_authority(instance.join_address)
+    assert (asked.open, asked.fingerprint) == (True, instance.authority.fingerprint)
+    await _set_open(instance, is_open=False)
+    with pytest.raises(UnauthenticatedError, match="swarmctl token create"):
+        await enrollment.enroll(instance.join_address, nobody, name="late")
+    assert not (await enrollment.ask_authority(instance.join_address)).open
+
+
+async def test_an_open_swarm_refuses_a_nodes_token_and_does_not_spend_it(instance: Instance) -> None:
+    token = await instance.token()
+    await _set_open(instance, is_open=True)
+    with pytest.raises(FailedPreconditionError, match="without a token"):
+        await enrollment.enroll(instance.join_address, token, name="mac")
+    await _set_open(instance, is_open=False)
+    assert (await enrollment.enroll(instance.join_address, token, name="mac")).name == "mac"
+
+
+@pytest.mark.parametrize("profile", ["instance", "person"])
+async def test_an_open_swarm_makes_nodes_only(
+    instance: Instance, profile: Literal["instance", "person"]
+) -> None:
+    await _set_open(instance, is_open=True)
+    nobody = without_token(instance.authority.fingerprint)
+    with pytest.raises(InvalidRequestError, match="nodes only"):
+        await enrollment.enroll(instance.join_address, nobody, name="eve", profile=profile)
+    token = await instance.token(role="operator")
+    assert (await enrollment.enroll(instance.join_address, token, name="ann")).role == "operator"
+
+
+async def test_whoever_stands_in_between_is_not_enrolled_with(instance: Instance) -> None:
+    await _set_open(instance, is_open=True)
+    with pytest.raises(UnauthenticatedError, match="fingerprint"):
+        await enrollment.enroll(instance.join_address, without_token("f" * 52), name="mac")
 
 
 async def test_every_enrolment_is_audited_in_its_own_transaction(instance: Instance) -> None:

@@ -67,6 +67,7 @@ WRITES = {
     "/swarmplane.v1.PolicyService/Apply": {"admin", "operator"},
     "/swarmplane.v1.TokenService/Create": {"admin", "operator"},
     "/swarmplane.v1.TokenService/Revoke": {"admin", "operator"},
+    "/swarmplane.v1.TokenService/SetEnrolment": {"admin", "operator"},
     "/swarmplane.v1.OperationService/Cancel": {"admin", "operator"},
     "/swarmplane.v1.SidecarService/Connect": {"node"},
     "/swarmplane.v1.PeerService/Share": {"instance"},

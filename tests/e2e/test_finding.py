@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.hosts import eventually
-from tests.e2e.lan import Terminal, address_of, lan
+from tests.e2e.lan import Terminal, address_of, curl, lan
 
 pytestmark = [pytest.mark.process, pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -31,15 +31,15 @@ def _terminal(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
 
 
 def _ready(terminal: Terminal, within_s: float = 60) -> str:
-    return eventually(
-        "it is ready", lambda: (text := terminal.text()) and "ready:" in text and text, within_s=within_s
-    )
+    eventually("it is ready", lambda: "ready:" in terminal.text(), within_s=within_s)
+    return terminal.text()
 
 
 def _token(founder: Terminal) -> str:
-    return eventually(
+    found = eventually(
         "a token was printed", lambda: re.search(r"swp1\.[a-z0-9.]+", founder.text()), within_s=20
-    ).group(0)
+    )
+    return str(found.group(0))
 
 
 def _peers(namespace: str, home: Path) -> dict[str, dict[str, object]]:
@@ -75,3 +75,37 @@ def test_a_token_alone_finds_its_swarm(tmp_path: Path, multicast: bool) -> None:
             # Members that take no requests of other machines are told of by mDNS alone.
             assert found.keys() == ({"a", "c"} if multicast else {"a"})
             assert all(one["reachable"] and one["own_swarm"] for one in found.values())
+
+
+def test_an_open_swarm_takes_every_host_until_it_is_closed(tmp_path: Path) -> None:
+    with (
+        lan(4) as hosts,
+        _terminal(hosts[0], "swarmctl up --lan --open --no-discover --name a", tmp_path / "a") as a,
+    ):
+        assert "this swarm is open" in _ready(a)
+        with (
+            _terminal(hosts[1], "swarmctl join --yes --no-discover --name b", tmp_path / "b") as b,
+            _terminal(hosts[2], "swarmctl up --lan --no-discover --name c", tmp_path / "c") as c,
+        ):
+            for member in (b, c):
+                assert "joined: swarm swarm as node" in _ready(member)
+            swarmctl = str(Path(sys.executable).parent / "swarmctl")
+            data = ("--data-dir", str(tmp_path / "a" / "data" / "swarmplane"))
+            run = ["ip", "netns", "exec", hosts[0], swarmctl]
+            subprocess.run([*run, "enrolment", "close", *data], check=True, capture_output=True, timeout=60)
+            with _terminal(hosts[3], "swarmctl up --lan --no-discover --name d", tmp_path / "d") as d:
+                eventually("it ended", lambda: d.process.poll() is not None, within_s=60)
+                assert d.process.returncode == 2
+                assert f"swarmctl join {address_of(1)}:11405 --token-file FILE" in d.text()
+
+
+def test_hosts_that_start_at_once_end_in_one_swarm(tmp_path: Path) -> None:
+    with lan(3) as hosts, contextlib.ExitStack() as running:
+        up = "swarmctl up --lan --open --no-discover"
+        started = [
+            running.enter_context(_terminal(host, f"{up} --name h{number}", tmp_path / f"h{number}"))
+            for number, host in enumerate(hosts)
+        ]
+        for terminal in started:
+            _ready(terminal, within_s=120)
+        assert len({json.loads(curl(host, "/.well-known/swarmplane"))["swarm"] for host in hosts}) == 1
