@@ -159,7 +159,7 @@ async def _of_another_swarm(instance: Instance) -> JoinToken:
         pytest.param(_expired, "expired", id="expired"),
         pytest.param(_wrong, "wrong", id="wrong-secret"),
         pytest.param(_unknown, "no such token", id="unknown"),
-        pytest.param(_none, "no such token", id="none-towards-a-closed-swarm"),
+        pytest.param(_none, "with a token only", id="none-towards-a-closed-swarm"),
         pytest.param(_of_another_swarm, "fingerprint", id="another-authority"),
     ],
 )
