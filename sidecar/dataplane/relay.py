@@ -34,6 +34,23 @@ _STREAM_KINDS: Final = (
     b"image/",
     b"application/octet-stream",
 )
+_OBJECTS: Final = frozenset(
+    {
+        b"/v1/chat/completions",
+        b"/v1/completions",
+        b"/v1/embeddings",
+        b"/v1/messages",
+        b"/v1/responses",
+        b"/api/chat",
+        b"/api/generate",
+        b"/api/embed",
+        b"/api/embeddings",
+    }
+)
+"""Where a whole answer is a JSON object in every dialect."""
+_FAILURES: Final = (b'{"error":"', b'{"error": "', b'{"error":{', b'{"error": {')
+"""Some servers report a failure with status 200."""
+_NO_ANSWER: Final = "The backend's answer is none"
 _validate: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -124,6 +141,9 @@ class CollectingRelay(Relay):
     def end(self) -> None:
         """See :class:`Relay`."""
         body = self.body
+        if self._upstream.status == _OK and not is_answer(self._exchange.request.head.path, body):
+            self._exchange.spoiled(_NO_ANSWER)
+            return
         name = self._exchange.rename
         if name:
             body = rename_answer(body, name)
@@ -318,6 +338,14 @@ def is_silence(data: bytes) -> bool:
 def is_stream(kind: str) -> bool:
     """Whether an answer of this content type comes in lines that mean something each."""
     return kind.lower().startswith(_EVENT_NAMES)
+
+
+def is_answer(path: bytes, body: bytes) -> bool:
+    """Whether ``body`` can be a good answer at ``path``: a look at both its ends, whatever its length."""
+    if path not in _OBJECTS:
+        return True
+    opens = body.startswith(b"{") or body[:64].lstrip().startswith(b"{")
+    return opens and (body.endswith(b"}") or body.rstrip().endswith(b"}")) and not body.startswith(_FAILURES)
 
 
 def is_plain(headers: list[Header]) -> bool:
