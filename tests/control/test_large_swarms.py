@@ -146,7 +146,7 @@ def test_an_encoded_digest_is_the_digest() -> None:
 async def test_who_comes_a_moment_later_gets_the_same_first_update_and_then_the_difference(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kills: no difference after it; an update that is kept for ever; one kept for who has something else."""
+    """Kills: an update that is kept for ever; one kept for who has something else."""
     monkeypatch.setattr(push, "_LARGE", 0)
     monkeypatch.setattr(push, "_FIRST_S", 60.0)
     _, a_credential = await plane.node("ada")

@@ -1,8 +1,9 @@
 """What membership writes to the store: two transactions for a change, none for heartbeats.
 
 Mutants that were tried and are killed: an inventory that is written beside the claim; one that is written
-again though it stands; heartbeats that are written; a member of a silent node that stays; of one that left
-unheard; of one that came back that goes; a claim that takes an old picture for the truth.
+again though it stands; a member of a silent node that stays, or ends at once; of one that left unheard that
+stays; of another instance's node that ends; a lease that is not kept; a heartbeat under an ended one that is
+taken; a claim that takes an old picture for the truth. Either condition on a removed node alone suffices.
 """
 
 from __future__ import annotations
