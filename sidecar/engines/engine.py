@@ -260,7 +260,8 @@ def _model(alias: str, status: EngineStatus, prepared: Prepared | None) -> Backe
     if prepared is None:
         return model
     facts = prepared.facts
-    can = [*(["chat"] if facts.has_chat_template else []), "completion"]
+    # Whatever template there is, the engine puts tools into it.
+    can = [*(["chat", "tools"] if facts.has_chat_template else []), "completion"]
     if not prepared.program.serial:  # it makes text or embeddings, never both
         can.append("embedding")
     return replace(

@@ -60,7 +60,7 @@ async def test_two_models_are_served_each_by_its_own_engine(tmp_path: Path) -> N
     model = backend.models[0]
     assert (backend.kind, backend.slots, backend.healthy) == ("xllamacpp", 4, True)
     assert (model.state, model.context_length, model.quantization) == (ModelState.LOADED, 2048, "Q8_0")
-    assert model.capabilities == ("chat", "completion", "embedding")
+    assert model.capabilities == ("chat", "tools", "completion", "embedding")
     assert running.registry.inventory().backends == ()
     assert [one.state for one in running.supervisor.status()] == [EngineState.STOPPED] * 2
     assert not any(alive(pid) for pid in pids)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import structlog
@@ -113,6 +114,9 @@ def test_each_setting_that_is_named_changes_what_is_adopted(key: str) -> None:
     usual = getattr(section(), name)
     if isinstance(usual, bool):
         other: object = not usual
+    elif isinstance(usual, str):
+        words = get_args(section.model_fields[name].annotation)
+        other = next(word for word in words if word != usual)
     else:
         other = usual + 1 if isinstance(usual, int) else usual / 2
     changed = Settings(**{table: section(**{name: other})})
