@@ -143,9 +143,9 @@ class ControlService:
             hearsay,
             self._clock,
             instances=self.instances.addresses,
+            crowded=lambda: self.admission.line.waiting > 0,
             debounce_s=policy.debounce_s,
             load_interval_s=policy.load_interval_s,
-            crowded=lambda: self.admission.line.waiting > 0,
             drain_s=policy.drain_s,
         )
 

@@ -135,11 +135,15 @@ class Balancer:
         """A request goes to ``endpoint`` now: report to the stake how that ends. About 2 µs."""
         return Stake(self, ask, endpoint, now_s, draw)
 
-    def appeared(self, endpoint: EndpointId, now_s: float) -> None:
-        """``endpoint`` is new, or begins a new life: it starts slowly, unblamed, with empty caches."""
+    def appeared(self, endpoint: EndpointId, now_s: float, *, own: bool = False) -> None:
+        """``endpoint`` is new, or begins a new life: it starts slowly, unblamed, with empty caches.
+
+        An ``own`` one may have served before the swarm told of it: what it has cached since stays.
+        """
         self.breakers.reset(endpoint, now_s)
         self.returned[endpoint] = now_s
-        self.prefixes.forget(endpoint)
+        if not own:
+            self.prefixes.forget(endpoint)
 
     def cache_told(self, model: str, endpoint: EndpointId, believed: int, blocks: float) -> None:
         """An answer told that so many leading ``blocks`` of its prompt were cached, of ``believed`` ones.

@@ -102,7 +102,7 @@ class CurrentRoutes:
         self._show(table=table, stale=stale)
         if old.version.revision:
             for endpoint in newcomers(old, table):
-                self.balancer.appeared(endpoint, now_s)
+                self.balancer.appeared(endpoint, now_s, own=endpoint in self._view.own)
 
     def confirm(self) -> None:
         """An instance said that the present table is current."""

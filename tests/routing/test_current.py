@@ -89,6 +89,19 @@ def test_other_nodes_come_from_the_table_and_own_ones_from_observation(routes: C
     assert routes.resolve("nick", NOW_S).model == "tiny"
 
 
+def test_what_an_own_endpoint_has_cached_outlives_the_news_of_it(routes: CurrentRoutes) -> None:
+    """It may serve before its row is in the table. Kills: caches forgotten with every row that is new."""
+    routes.install(table(revision=5))
+    routes.set_own(own(ModelState.LOADED))
+    mine, theirs, blocks = EndpointId("me/own0/tiny"), there(BEE).id, (b"block",)
+    for endpoint in (mine, theirs):
+        routes.balancer.prefixes.insert("tiny", endpoint, blocks)
+    row = Endpoint(mine, ME, BackendName("own0"), "tiny", ready=True, draining=False)
+    routes.install(table(row, there(BEE), revision=6))
+    matches = {one: routes.balancer.prefixes.match("tiny", one, blocks) for one in (mine, theirs)}
+    assert matches == {mine: 1, theirs: 0}
+
+
 def test_the_owner_of_a_hop_sees_its_own_endpoints_only(routes: CurrentRoutes) -> None:
     routes.install(table(there(BEE)))
     assert routes.resolve("tiny", NOW_S, local_only=True).code is Code.NO_REPLICA
