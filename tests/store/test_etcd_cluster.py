@@ -89,6 +89,23 @@ async def opened(
         yield store
 
 
+async def stop_where_members_disagree(etcd: Etcd, prefix: str, key: str) -> None:
+    """Skip what etcd itself has spoiled: members that answer differently about ``key``, which nobody changes.
+
+    Etcd 3.5.0 to 3.5.2, killed under load, may leave out entries when it starts again (mended in 3.5.3); the
+    package for tests has 3.5.1. Reads are linearizable, so sound members can't disagree.
+    """
+    held: dict[str, bytes] = {}
+    for member in etcd.members:
+        async with contextlib.AsyncExitStack() as stack:
+            access = EtcdAccess.of([member.endpoint], prefix=prefix)
+            store = await stack.enter_async_context(EtcdStore.open(access, timing=AS_DEFAULT))
+            found = await store.get(key)
+            held[member.name] = found.value if found is not None else b""
+    if len(set(held.values())) > 1:
+        pytest.skip(f"this etcd lost what it had acknowledged: its members disagree ({held})")
+
+
 async def renewed(store: Store, lease: int) -> bool:
     """Whether ``lease`` lives; asked again where nobody says, as its holders do."""
     for _ in range(10):
@@ -299,6 +316,8 @@ async def test_increments_by_compare_and_swap_survive_every_leader(etcd: Etcd) -
                 stop.set()
         found = await one.get("n")
         assert found is not None
+        if not done <= int(found.value) <= done + doubted:
+            await stop_where_members_disagree(etcd, prefix, "n")
         assert done <= int(found.value) <= done + doubted
         assert done > 6 * MORE
 
