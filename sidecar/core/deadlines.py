@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 
@@ -29,8 +30,12 @@ class Usual:
     """99th percentile of the time to the first token."""
     tokens: float
     """Typical prompt size of the requests it was measured on; 0: unknown."""
+    samples: float = inf
+    """How many requests that were; above 0."""
 
 
+WELL_KNOWN: Final = 8.0
+"""Fewer samples tell little of the slowest of a hundred: the fewer, the more they are multiplied."""
 _LEAST_SCALE: Final = 0.25
 """A part of the time does not depend on the prompt, and nobody knows which."""
 
@@ -49,9 +54,12 @@ def first_byte_limit_s(
     """
     if spent or not others:
         return policy.hard_s
+    unknown_s = max(policy.unknown_s, policy.factor * prompt_tokens / policy.slowest_tokens_per_s)
     if usual is None:
-        limit_s = max(policy.unknown_s, policy.factor * prompt_tokens / policy.slowest_tokens_per_s)
+        limit_s = unknown_s
     else:
         scale = max(prompt_tokens / usual.tokens, _LEAST_SCALE) if usual.tokens > 0 else 1.0
         limit_s = policy.factor * usual.p99_s * scale
+        if usual.samples < WELL_KNOWN:
+            limit_s = max(limit_s, min(limit_s * WELL_KNOWN / usual.samples, unknown_s))
     return min(max(limit_s, policy.floor_s), policy.hard_s)

@@ -11,7 +11,7 @@ from typing import Final
 from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
 from sidecar.core.candidate import Candidate
-from sidecar.core.deadlines import Usual, first_byte_limit_s
+from sidecar.core.deadlines import WELL_KNOWN, Usual, first_byte_limit_s
 from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
@@ -20,8 +20,6 @@ from sidecar.dataplane.owner_line import Line, Place
 from sidecar.dataplane.translation import Translates
 
 _BYTES_PER_TOKEN: Final = 4
-_LEAST_SAMPLES: Final = 8.0
-"""Fewer first tokens tell nothing about the slowest of a hundred."""
 
 
 class Waits(Translates):
@@ -72,6 +70,8 @@ class Waits(Translates):
         hop = self._plan.hop
         if hop is not None:
             return hop.key or hop.origin
+        if self.request.key is not None:
+            return self.request.key.id
         name = self.connection.transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
 
@@ -232,12 +232,12 @@ class Waits(Translates):
         if candidate is not None:
             history, stake = self._plane.routes.balancer.history, self._stake
             latency = stake.latency if stake is not None else history.known(plan.model, candidate.endpoint.id)
-            if latency is not None and latency.samples >= _LEAST_SAMPLES:
+            if latency is not None and latency.samples:
                 # Priced for this prompt already.
                 p99_s, first = latency.p99_s(tokens), policy.first_byte
-                if p99_s * first.factor <= first.floor_s:
+                if p99_s * first.factor <= first.floor_s and latency.samples >= WELL_KNOWN:
                     return min(first.floor_s, first.hard_s, policy.first_byte_timeout_s)
-                usual = Usual(p99_s, 0.0)
+                usual = Usual(p99_s, 0.0, latency.samples)
         limit_s = first_byte_limit_s(usual, tokens, others=True, spent=False, policy=policy.first_byte)
         return min(limit_s, policy.first_byte_timeout_s)
 

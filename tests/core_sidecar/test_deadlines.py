@@ -1,6 +1,7 @@
 """First bytes, stalls, hedges, slow start.
 
-Mutants seen to be killed: the floor, the factor, the hard limit, the scale or its least dropped; others or
+Mutants seen to be killed: the floor, the factor, the hard limit, the scale or its least dropped; few samples
+believed like many, or wider than none, or narrower than many; others or
 spent ignored; silence while paused or suspended counted; a hedge that something forbids; weights below
 the least.
 """
@@ -31,6 +32,11 @@ POLICY = FirstBytePolicy()
         pytest.param(Usual(100.0, 1000), 50_000, True, False, 600.0, id="hard-limit"),
         pytest.param(Usual(5.0, 1000), 1000, False, False, 600.0, id="nobody-else"),
         pytest.param(Usual(5.0, 1000), 1000, True, True, 600.0, id="fires-once"),
+        pytest.param(Usual(0.5, 0, 2), 100, True, False, 10.0, id="two-quick-ones"),
+        pytest.param(Usual(1.5, 0, 2), 100, True, False, 24.0, id="the-fewer-the-wider"),
+        pytest.param(Usual(5.0, 0, 1), 100, True, False, 30.0, id="no-wider-than-without-history"),
+        pytest.param(Usual(10.0, 0, 1), 100, True, False, 40.0, id="but-never-narrower-than-with-many"),
+        pytest.param(Usual(3.0, 0, 8), 100, True, False, 12.0, id="enough"),
         pytest.param(None, 100, True, False, 30.0, id="no-history"),
         pytest.param(None, 5000, True, False, 200.0, id="no-history-and-a-long-prompt"),
     ],
