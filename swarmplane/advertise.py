@@ -62,6 +62,11 @@ def this_machine(asked: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(asked) or advertised((), machine_interfaces(), default_route_sources())
 
 
+def ipv4(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``addresses`` that are no IPv6."""
+    return tuple(one for one in addresses if ":" not in one)
+
+
 def machine_interfaces() -> tuple[Interface, ...]:
     """The interfaces of this machine."""
     import psutil

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cli.finding import OtherSwarmsError, swarms
 from cli.output import say
-from swarmplane.advertise import this_machine
+from swarmplane.advertise import ipv4, this_machine
 from swarmplane.discovery.announcement import Announcement
 from swarmplane.discovery.mdns import Multicast, Sighting, multicast
 from swarmplane.discovery.peers import Peer, judge
@@ -34,14 +34,12 @@ async def convened(settings: Settings, name: str) -> AsyncIterator[None]:
     Raises:
         OtherSwarmsError: There is a swarm, or another host just founded one.
     """
-    interfaces = this_machine(settings.node.advertise)
+    interfaces = ipv4(this_machine(settings.node.advertise))
     own = Announcement(random_id(), name)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            network = await stack.enter_async_context(
-                multicast([one for one in interfaces if ":" not in one])
-            )
-            await network.announce(own, [one for one in interfaces if ":" not in one])
+            network = await stack.enter_async_context(multicast(interfaces))
+            await network.announce(own, interfaces)
         except UnavailableError as error:
             say(f"warning: {error.message}; another swarm on this network would not be noticed")
             yield

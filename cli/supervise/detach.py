@@ -13,10 +13,9 @@ from typing import Any, Final
 from cli.output import say
 from cli.supervise import banner
 from cli.supervise.lock import holder
-from cli.supervise.run import keep, runs_control_plane
+from cli.supervise.run import founds, keep, runs_control_plane
 from swarmplane.datadir import DataDir, make_private, open_private_log
 from swarmplane.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
-from swarmplane.identity import is_joined
 from swarmplane.runtime import Runtime, read_runtime
 from swarmplane.settings.load import load
 
@@ -60,13 +59,13 @@ def run_detached(
 async def _start_and_announce(
     data_dir: DataDir, overrides: Sequence[str], flags: tuple[str, ...], kept: Sequence[str], *, new: bool
 ) -> None:
-    founds = not is_joined(data_dir) and not data_dir.control_plane.is_dir()
+    founded = founds(data_dir)
     runtime = await _started(data_dir, overrides, new=new)
     await asyncio.to_thread(keep, data_dir, kept)
     settings = await asyncio.to_thread(load, data_dir.root, overrides)
     founder = runs_control_plane(data_dir)
     await banner.announce(
-        data_dir, settings, runtime, founder=founder, founded=founds and founder, flags=flags
+        data_dir, settings, runtime, founder=founder, founded=founded and founder, flags=flags
     )
 
 

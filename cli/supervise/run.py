@@ -63,7 +63,12 @@ def run_host(
 
 def runs_control_plane(data_dir: DataDir) -> bool:
     """Whether an instance belongs to this host: it founded its swarm, or is about to."""
-    return data_dir.control_plane.is_dir() or not is_joined(data_dir)
+    return data_dir.control_plane.is_dir() or founds(data_dir)
+
+
+def founds(data_dir: DataDir) -> bool:
+    """Whether this host, started now, founds a swarm: it belongs to none and keeps none."""
+    return not is_joined(data_dir) and not data_dir.control_plane.is_dir()
 
 
 def keep(data_dir: DataDir, flags: Sequence[str]) -> None:
@@ -81,7 +86,7 @@ async def _run(
     lifeline: bool,
     alone: bool,
 ) -> Wish:
-    founds = not is_joined(plan.data_dir) and not plan.data_dir.control_plane.is_dir()
+    new = founds(plan.data_dir)
     stopping = Stopping(plan.data_dir)
     stopping.forget_request()
 
@@ -93,7 +98,7 @@ async def _run(
                 "the flags of this run are not kept")  # fmt: skip
         await founding.aclose()
         await banner.announce(
-            plan.data_dir, plan.settings, runtime, founder=plan.founder, founded=founds, flags=flags
+            plan.data_dir, plan.settings, runtime, founder=plan.founder, founded=new, flags=flags
         )
 
     listening = sockets.of(plan.settings)
@@ -102,7 +107,7 @@ async def _run(
         if lifeline:
             watch_lifeline(asyncio.get_running_loop(), 0, partial(stopping.ask, signal.SIGTERM))
         async with contextlib.AsyncExitStack() as founding:
-            if founds and not alone:
+            if new and not alone:
                 from cli.supervise.convening import convened
 
                 await founding.enter_async_context(convened(plan.settings, wished_name(plan.settings)))

@@ -8,7 +8,7 @@ import msgspec
 
 from sidecar.dialects.answer import Delta, Ending, Whole
 from sidecar.dialects.failures import broken
-from sidecar.dialects.openai_writing import counts
+from sidecar.dialects.openai_writing import counts, stream_tail
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -64,9 +64,7 @@ class CompletionWriter:
             encode(ending.finish),
             self._tail,
         )
-        if self._with_usage and ending.usage is not None:
-            last += b'%b[],"usage":%b}\n\n' % (self._head, encode(counts(ending.usage)))
-        return last + b"data: [DONE]\n\n"
+        return last + stream_tail(self._head, ending.usage if self._with_usage else None)
 
     def whole(self, answer: Whole) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""

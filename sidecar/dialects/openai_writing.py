@@ -56,9 +56,7 @@ class OpenAIChatWriter:
             encode(ending.finish),
             self._tail,
         )
-        if self._with_usage and ending.usage is not None:
-            last += b'%b[],"usage":%b}\n\n' % (self._head, encode(counts(ending.usage)))
-        return last + b"data: [DONE]\n\n"
+        return last + stream_tail(self._head, ending.usage if self._with_usage else None)
 
     def whole(self, answer: Whole) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""
@@ -126,6 +124,12 @@ class OpenAIChatWriter:
             "type": "function",
             "function": {"name": tool.name, "arguments": tool.arguments},
         }
+
+
+def stream_tail(head: bytes, usage: Usage | None) -> bytes:
+    """What follows the last choice: a chunk with the counts, if any, and the mark of the end."""
+    chunk = b"" if usage is None else b'%b[],"usage":%b}\n\n' % (head, encode(counts(usage)))
+    return chunk + b"data: [DONE]\n\n"
 
 
 def counts(usage: Usage) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from swarmplane.addresses import Address, parse_address
-from swarmplane.advertise import this_machine
+from swarmplane.advertise import ipv4, this_machine
 from swarmplane.credentials.files import load_credential
 from swarmplane.datadir import DataDir
 from swarmplane.discovery.announcement import Announcement
@@ -183,7 +183,7 @@ def presence_of(settings: Settings, membership: Membership, data_dir: DataDir, t
         return announcement(membership, told, peer(), this_machine(settings.node.advertise))
 
     def interfaces() -> tuple[str, ...]:
-        return tuple(one for one in this_machine() if ":" not in one)
+        return ipv4(this_machine())
 
     async def found(joins: Sequence[str]) -> None:
         await follow(data_dir, joins)

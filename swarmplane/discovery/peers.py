@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from swarmplane.addresses import Address, parse_address
-from swarmplane.advertise import machine_interfaces, this_machine
+from swarmplane.advertise import ipv4, machine_interfaces, this_machine
 from swarmplane.discovery.announcement import Announcement
 from swarmplane.discovery.mdns import Sighting, multicast
 from swarmplane.discovery.scan import scan
@@ -85,7 +85,7 @@ async def look_around(
     interfaces = this_machine()
     if wanted.mdns:
         try:
-            async with multicast([one for one in interfaces if ":" not in one]) as network:
+            async with multicast(ipv4(interfaces)) as network:
                 keep(await network.look(wanted.within_s, enough), "mdns")
         except UnavailableError as error:
             say(error.message)
