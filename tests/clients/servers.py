@@ -45,9 +45,9 @@ class FakeServer:
         """The body of the last one."""
         return json.loads(self.requests()[-1]["body"])
 
-    def order(self, *following: str, default: str | None = None) -> None:
-        """Behaviour of the next requests, one each, and of all after them."""
-        orders: dict[str, Any] = {"next": list(following)}
+    def order(self, *following: str, default: str | None = None, **voice: Any) -> None:
+        """Behaviour of the next requests, one each, and of all after them; fields of the server's voice."""
+        orders: dict[str, Any] = {"next": list(following), "voice": voice}
         if default is not None:
             orders["default"] = default
         request = urllib.request.Request(f"{self.url}/fake", data=json.dumps(orders).encode(), method="POST")

@@ -166,6 +166,8 @@ class FakeBackend:
         if "default" in orders:
             self.default = parse_behaviour(orders["default"], Behaviour())
         self.script.extend(parse_behaviour(one, self.default) for one in orders.get("next", ()))
+        for name, value in orders.get("voice", {}).items():
+            setattr(self.voice, name, value)
 
     def behaviour(self, seen: Seen) -> Behaviour:
         if seen.target == "/fake":
@@ -442,6 +444,8 @@ class _Connection(asyncio.Protocol):
             pieces, framing = [], "length"
         if not said.stream and how.pieces == 1:
             how = replace(how, interval_s=0.0)
+        if said.interval_s:
+            how = replace(how, interval_s=max(how.interval_s, said.interval_s))
         out = self.wrapped(pieces, how, framing, kind, said.status)
         return [(said.delay_s, out[0][1]), *out[1:]]
 

@@ -51,12 +51,14 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[], help="NAME,fact=value,…; repeatable")
     parser.add_argument("--can-pull", action="append", default=[], help="likewise, not there yet")
     parser.add_argument("--load-s", type=float, default=0.0, help="what loading takes")
+    parser.add_argument("--pull-s", type=float, default=0.0, help="what a pull takes")
     parser.add_argument("--default-context", type=int, default=4096)
     options = parser.parse_args()
     library = [parse_model(one) for one in options.can_pull]
     speaks = voice(
         options.model or ["m1"],
         load_s=options.load_s,
+        pull_s=options.pull_s,
         default_context=options.default_context,
         library={one.name: one for one in library},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,10 @@ class OllamaVoice:
     load_s: float = 0.0
     """What loading a model takes."""
     pull_steps: int = 4
+    pull_s: float = 0.0
+    """What a pull takes; the model is there at its end."""
+    arriving: dict[str, tuple[float, OllamaModel]] = field(default_factory=dict)
+    """What is being pulled, with the moment from which it is there."""
     library: dict[str, OllamaModel] = field(default_factory=dict)
     """What can be pulled."""
     version: str = "0.12.6"
@@ -129,6 +134,7 @@ class OllamaVoice:
         if path == "/api/version":
             return whole({"version": self.version})
         if path == "/api/tags":
+            self._arrive()
             return whole({"models": [_listed(one) for one in self.models.values()]})
         if path == "/api/ps":
             self._expire()
@@ -171,6 +177,7 @@ class OllamaVoice:
         if not isinstance(name, str) or not name:
             raise RefusalError(400, "model is required")
         full = tagged(name)
+        self._arrive()
         for one in self.models.values():
             if one.name.casefold() == full.casefold():
                 return one
@@ -384,11 +391,21 @@ class OllamaVoice:
             lines.append(
                 {"status": f"pulling {found.digest[:12]}", "digest": layer, "total": found.size, **done}
             )
-        lines += [{"status": "verifying sha256 digest"}, {"status": "writing manifest"}]
-        self.models[full] = replace(found, name=full, resident=0)
+        lines += [
+            {"status": "verifying sha256 digest"},
+            {"status": "writing manifest"},
+            {"status": "success"},
+        ]
+        self.arriving[full] = (time.monotonic() + self.pull_s, replace(found, name=full, resident=0))
         if asked.get("stream") is False:
-            return whole({"status": "success"})
-        return _progress([*lines, {"status": "success"}])
+            return replace(whole({"status": "success"}), delay_s=self.pull_s)
+        return replace(_progress(lines), interval_s=self.pull_s / len(lines))
+
+    def _arrive(self) -> None:
+        for name, (at_s, one) in list(self.arriving.items()):
+            if time.monotonic() >= at_s:
+                self.models[name] = one
+                del self.arriving[name]
 
     def _copy(self, asked: dict[str, Any]) -> Said:
         source = self._found(asked, "source")

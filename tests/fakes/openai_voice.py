@@ -35,6 +35,8 @@ class OpenAIVoice:
     reasoning: str = "reasoning_content"
     """Its name for what it thinks: ``reasoning_content``; ``reasoning`` in newer versions and at Ollama."""
     owner: str = "vllm"
+    loading: tuple[str, ...] = ()
+    """Models that are listed, but not served yet, as a router of several lists them."""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Paths and bodies of inference."""
     counter: mind.Counter = field(default_factory=mind.Counter)
@@ -80,6 +82,7 @@ class OpenAIVoice:
                     "root": name,
                     "parent": None,
                     "max_model_len": self.context,
+                    **({"status": {"value": "loading"}} if name in self.loading else {}),
                 }
                 for name in self.models
             ]

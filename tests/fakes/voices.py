@@ -26,6 +26,8 @@ class Said:
     content_type: str = "application/json"
     delay_s: float = 0.0
     """Before its head, as a model loads."""
+    interval_s: float = 0.0
+    """Between its pieces, at least."""
     failure: bytes = b""
     """The event that says in this stream that something failed."""
     junk: bytes = b""
