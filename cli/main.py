@@ -44,6 +44,10 @@ _COMMANDS: Final = {
     "store": ("cli.commands.store:store", "What a founder keeps of its swarm: backups, another host, etcd."),
     "config": ("cli.commands.config:config", "Settings of this host."),
     "version": ("cli.commands.version:version", "Show the version."),
+    "service": (
+        "cli.commands.service:service",
+        "This host as a service, which runs from boot: systemd, launchd, or the Windows Task Scheduler.",
+    ),
     "completion": ("cli.commands.completion:completion", "Print a completion script for a shell."),
 }
 

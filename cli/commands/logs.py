@@ -72,14 +72,20 @@ def _show(line: str) -> None:
 
 
 def _host_log(data_dir: DataDir) -> Path:
+    from cli.service.hosting import installed_hosting
     from cli.supervise.detach import host_log
 
     file = host_log(data_dir)
-    if not file.exists():
-        raise NotFoundError(
-            f"there is no {file}: a host in the foreground writes to its terminal, `swarmctl up -d` there"
-        )
-    return file
+    if file.exists():
+        return file
+    service = installed_hosting(data_dir.root, system=None)
+    if service.host_log.exists():
+        return service.host_log
+    if service.installed:
+        raise NotFoundError(f"this host is a service; its log: {service.log_hint}")
+    raise NotFoundError(
+        f"there is no {file}: a host in the foreground writes to its terminal, `swarmctl up -d` there"
+    )
 
 
 def _engine_log(data_dir: DataDir, model: str) -> Path:

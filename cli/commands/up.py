@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,8 @@ from swarmplane.errors import AlreadyExistsError
 @click.option("-d", "--detach", is_flag=True, help="Run in the background; return when it is ready.")
 @click.option("--new", is_flag=True, help="Found a swarm, whatever there is to join.")
 @click.option("--lifeline-stdin", is_flag=True, hidden=True)
-def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # noqa: ANN401 - host_flags
+@click.option("--log-file", type=click.Path(path_type=Path), hidden=True)
+def up(detach: bool, new: bool, lifeline_stdin: bool, log_file: Path | None, **given: Any) -> None:  # noqa: ANN401
     """Run this host: a sidecar, and a control plane where it founds a swarm.
 
     A host that is in a swarm goes on there. Flags that describe the host (all but --set and --log-...) are
@@ -29,12 +31,14 @@ def up(detach: bool, new: bool, lifeline_stdin: bool, **given: Any) -> None:  # 
     """
     from cli.finding import OtherSwarmsError
     from cli.joining_open import join_open
-    from cli.supervise.detach import run_detached
+    from cli.supervise.detach import log_into, run_detached
     from cli.supervise.lock import held
     from cli.supervise.run import run_host
     from swarmplane.identity import read_record
     from swarmplane.settings.load import load
 
+    if log_file is not None:
+        log_into(log_file)
     called = invocation()
     data_dir = called.data_dir
     overrides = overrides_of(given)

@@ -71,8 +71,7 @@ async def _start_and_announce(
 
 async def _started(data_dir: DataDir, overrides: Sequence[str], *, new: bool) -> Runtime:
     log = host_log(data_dir)
-    make_private(log.parent)
-    _rotate(log)
+    _prepare(log)
     said_before = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(data_dir.root)]
     for override in overrides:
@@ -94,6 +93,23 @@ async def _started(data_dir: DataDir, overrides: Sequence[str], *, new: bool) ->
         await asyncio.sleep(_POLL_S)
     say(log.read_bytes()[said_before:].decode(errors="replace").rstrip())
     raise FailedPreconditionError(f"the host ended with status {process.returncode}; its log is {log}")
+
+
+def log_into(log: Path) -> None:
+    """Write what this process and those that it starts have to say into ``log``, from now on. It blocks.
+
+    For service managers that keep no output themselves.
+    """
+    _prepare(log)
+    descriptor = open_private_log(log)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+
+
+def _prepare(log: Path) -> None:
+    make_private(log.parent)
+    _rotate(log)
 
 
 def _rotate(log: Path) -> None:

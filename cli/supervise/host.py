@@ -14,6 +14,7 @@ from cli.client.local import get_json
 from cli.output import say
 from cli.supervise.child import Child, Program
 from cli.supervise.founding import enrol_own_node, here
+from cli.supervise.notifying import STOPPING, tell
 from cli.supervise.stopping import Stopping
 from swarmplane.addresses import parse_address
 from swarmplane.clock import Clock
@@ -204,6 +205,7 @@ class Host:
         return [self._sidecar, *([self._control] if self._control is not None else [])]
 
     async def _stop(self, stopping: Stopping) -> None:
+        tell(STOPPING)
         self._say_draining()
         drain_s = INTERRUPTED_DRAIN_S if stopping.interrupted else self._plan.settings.drain_s + _HURRY_S
         if self._sidecar.running:

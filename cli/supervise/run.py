@@ -13,6 +13,7 @@ from cli.supervise import banner
 from cli.supervise.founding import wished_name
 from cli.supervise.host import Host, Plan
 from cli.supervise.listeners import ClientSockets, check_free
+from cli.supervise.notifying import READY, tell
 from cli.supervise.stopping import Stopping, Wish
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
@@ -97,6 +98,7 @@ async def _run(
             say(f"warning: {config_file(plan.data_dir.root)} can't be written: {reason_of(error)}; "
                 "the flags of this run are not kept")  # fmt: skip
         await founding.aclose()
+        tell(READY)
         await banner.announce(
             plan.data_dir, plan.settings, runtime, founder=plan.founder, founded=new, flags=flags
         )
