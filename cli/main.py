@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "event": ("cli.commands.event:event", "What happens in the swarm."),
     "policy": ("cli.commands.policy:policy", "What is wanted of balancing."),
     "peers": ("cli.commands.peers:peers", "Show who else is on the local network."),
+    "gateway": ("cli.commands.gateway:gateway", "This host as the URL for clients."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
     "enrolment": ("cli.commands.enrolment:enrolment", "How hosts get into the swarm."),

@@ -86,9 +86,39 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """An accelerator that models may run on."""
+
+    name: str
+    """As its driver calls it."""
+    kind: str
+    """``nvidia``, ``amd`` or ``apple``."""
+    memory_bytes: int = 0
+    """Its own; 0 where unknown, or where it shares the host's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a host is, beside its backends. It changes seldom, and is told to the control plane."""
+
+    cpu: str = ""
+    """The processor's name, for people; empty: unknown."""
+    gpus: tuple[Gpu, ...] | None = None
+    """All of them; None: unknown."""
+    disk_bytes: int = 0
+    """Size of the disk that holds the data directory; 0: unknown."""
+    gateway_url: str = ""
+    """Where clients of other machines are meant to ask; empty: it is no gateway."""
+
+
+UNKNOWN_HOST = HostFacts()
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """What a node has."""
 
     backends: tuple[Backend, ...] = ()
     memory_bytes: int = 0
     cpus: int = 0
+    host: HostFacts = UNKNOWN_HOST

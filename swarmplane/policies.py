@@ -42,3 +42,5 @@ class Policy:
     default_context: str = ""
     """What is done about requests that make a server load a model again with another context, where the model
     says nothing: one of :data:`CONTEXT_PROTECTIONS`; empty: ``strip``."""
+    open: bool = False
+    """Whether nodes enrol without a token."""

@@ -103,6 +103,8 @@ class RouteTable:
     """Models that are being pulled now."""
     default_context: str = ""
     """As :attr:`ModelRoute.context`; empty: ``strip``."""
+    open: bool = False
+    """Whether nodes enrol without a token."""
 
     def find(self, asked: str) -> ModelRoute | None:
         """The route for a name as a client wrote it: see :meth:`named`, then by alias, then by pattern.

@@ -53,6 +53,13 @@ def node(found: Node) -> Document:
         "software_version": found.software_version,
         "platform": found.platform,
         "memory_bytes": found.memory_bytes,
+        "cpu": found.cpu,
+        "cpus": found.cpus,
+        "gpus": None
+        if found.gpus is None
+        else [{"name": one.name, "kind": one.kind, "memory_bytes": one.memory_bytes} for one in found.gpus],
+        "disk_bytes": found.disk_bytes,
+        "gateway_url": found.gateway_url,
         "session": found.session,
         "instance_id": found.instance_id,
         "silent_s": round(found.silent_s, 3) if found.silent_s is not None else None,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import urllib.parse
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from swarmplane.errors import InvalidRequestError, UnavailableError
+
+if TYPE_CHECKING:
+    from swarmplane.settings.schema import Settings
 
 _TIMEOUT_S: Final = 5.0
 
@@ -19,6 +22,21 @@ def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str,
         UnavailableError: Nobody answers there, or not with a document.
     """
     return _ask("GET", url, path, timeout_s)[1]
+
+
+def settings_in_force(url: str, *, timeout_s: float = _TIMEOUT_S) -> Settings:
+    """What the sidecar whose admin listener is at ``url`` goes by; credentials in it are left out. It blocks.
+
+    Raises:
+        UnavailableError: It does not answer, or another version of it does.
+    """
+    from swarmplane.settings.schema import Settings
+
+    document = get_json(url, "/config", timeout_s=timeout_s)
+    try:
+        return Settings.model_validate(document.get("settings"))
+    except ValueError:
+        raise UnavailableError(f"{url}/config shows settings that this version does not know") from None
 
 
 def post_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str, object]:

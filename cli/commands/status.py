@@ -58,13 +58,18 @@ async def _swarm(called: Invocation) -> Document:
 
     try:
         async with connected(called) as client:
-            return {"nodes": await client.nodes(), "models": await client.models(), "problem": ""}
+            return {
+                "nodes": await client.nodes(),
+                "models": await client.models(),
+                "open": (await client.enrolment())["open"],
+                "problem": "",
+            }
     except SwarmError as error:
         return _nothing(error.message)
 
 
 def _nothing(problem: str) -> Document:
-    return {"nodes": [], "models": [], "problem": problem}
+    return {"nodes": [], "models": [], "open": None, "problem": problem}
 
 
 def _control(runtime: Runtime | None) -> Document | None:
@@ -120,6 +125,12 @@ def _store_words(store: object) -> list[str]:
     return [words, *(f"warning  {warning}" for warning in store["warnings"])]
 
 
+def _gateway_words(nodes: object) -> list[str]:
+    """Where clients are meant to ask; empty where no host is named."""
+    found = [one for one in nodes if one["gateway_url"]] if isinstance(nodes, list) else []
+    return [f"gateway  {one['gateway_url']} ({one['name']})" for one in found]
+
+
 def _words(document: Document, up: str) -> str:
     swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
     lines = []
@@ -137,6 +148,11 @@ def _words(document: Document, up: str) -> str:
         lines.append("host     draining: it stops once its requests are done")
     if document["problem"]:
         lines.append(f"problem  {document['problem']}")
+    lines += _gateway_words(document["nodes"])
+    if document["open"]:
+        lines.append(
+            "warning  this swarm is open: hosts join without a token; swarmctl enrolment close ends that"
+        )
     lines += _store_words(document["store"])
     for what, columns in (
         ("nodes", ("name", "state", "models", "unreachable_reason")),

@@ -13,6 +13,7 @@ from controlplane.services.control import ControlService
 from controlplane.services.dedupe import Repeat
 from controlplane.services.nodes import NodeFacts
 from controlplane.services.outbox import PushState
+from swarmplane.codec.inventory import gpus_to_pb
 from swarmplane.codec.operations import operation_to_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.ids import NodeId
@@ -127,6 +128,12 @@ def _node_to_pb(node: NodeFacts) -> pb.Node:
         backends=map(_backend_to_pb, node.inventory.backends),
         founder=record.founder,
         unreachable_reason=node.unreachable_reason,
+        cpu=node.inventory.host.cpu,
+        cpus=node.inventory.cpus,
+        gpus=gpus_to_pb(node.inventory.host.gpus),
+        gpus_known=node.inventory.host.gpus is not None,
+        disk_bytes=node.inventory.host.disk_bytes,
+        gateway_url=node.inventory.host.gateway_url if member is not None else "",
     )
 
 

@@ -69,7 +69,7 @@ class LiveTable:
                 return self._route(change)
             case keyspace.NODES | keyspace.MEMBERS:
                 return self._node(NodeId(change.name), change.revision, loading=loading)
-            case keyspace.DENIALS | keyspace.POLICIES | keyspace.PULLS:
+            case keyspace.DENIALS | keyspace.POLICIES | keyspace.PULLS | keyspace.SWARM:
                 return News(policy=True)
             case _:
                 return News()
@@ -123,6 +123,11 @@ class LiveTable:
             if pull.state == RUNNING:
                 yield model, pull
 
+    def _open(self) -> bool:
+        """Whether nodes enrol without a token."""
+        kv = self._mirror.below(keyspace.SWARM).get("")
+        return kv is not None and records.parse(records.Swarm, kv.value).open
+
     def _policy(self, revision: int) -> Policy:
         kv = self._mirror.below(keyspace.POLICIES).get(
             keyspace.name_below(keyspace.POLICIES, keyspace.SWARM_POLICY)
@@ -134,6 +139,7 @@ class LiveTable:
             default_strategy=record.default_strategy or Policy().default_strategy,
             fallbacks=records.fallbacks_of(record),
             default_context=record.context_protection,
+            open=self._open(),
             pulls=tuple(
                 Pull(model, NodeId(pull.node_id), BackendName(pull.backend), pull.eta_s)
                 for model, pull in self._pulls()

@@ -30,6 +30,7 @@ from swarmplane.codec import records
 log = structlog.get_logger(__name__)
 
 _KEPT: Final = (
+    keyspace.SWARM,
     keyspace.NODES,
     keyspace.MEMBERS,
     keyspace.INVENTORIES,

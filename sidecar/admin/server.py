@@ -136,7 +136,7 @@ class AdminServer:
         return _document(found)
 
     async def _config(self, _request: web.Request) -> web.Response:
-        return _document({"schema": "sidecar.config/v1", "settings": self._sources.config})
+        return _document({"schema": "sidecar.config/v1", "settings": self._sources.config()})
 
     async def _control(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.control/v1", **self._sources.control()})

@@ -27,8 +27,8 @@ class Sources:
 
     routes: CurrentRoutes
     clock: Clock
-    config: Document
-    """Settings without secrets."""
+    config: Callable[[], Document]
+    """Settings in force, without secrets."""
     version: str
     joined: bool
     requests: Callable[[], Sequence[Document]]

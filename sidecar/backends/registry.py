@@ -13,7 +13,7 @@ from sidecar.backends.target import BackendSpec, Target
 from sidecar.core.residents import Resident
 from swarmplane.errors import AlreadyExistsError
 from swarmplane.ids import BackendName
-from swarmplane.inventory import Backend, Inventory
+from swarmplane.inventory import UNKNOWN_HOST, Backend, HostFacts, Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class BackendRegistry:
 
     def __init__(self, *, memory_bytes: int = 0, cpus: int = 0) -> None:
         self._hardware = (memory_bytes, cpus)
+        self._host = UNKNOWN_HOST
         self._polled: dict[BackendName, Poller] = {}
         self._announced: dict[BackendName, _Announced] = {}
         self._running: dict[BackendName, asyncio.Task[None]] = {}
@@ -95,6 +96,11 @@ class BackendRegistry:
             self._running[spec.name] = self._start(poller)
         self._refresh()
 
+    def set_host(self, facts: HostFacts) -> None:
+        """What this host is, from now on, for the inventory."""
+        self._host = facts
+        self._refresh()
+
     def announce(self, backend: Backend, target: Target | None, check: Callable[[], None]) -> None:
         """Put or replace a backend whose owner observes it; ``check`` asks the owner to look again now.
 
@@ -148,7 +154,7 @@ class BackendRegistry:
         targets = {name: poller.target for name, poller in self._polled.items()}
         targets |= {name: one.target for name, one in self._announced.items()}
         self._targets = MappingProxyType({name: one for name, one in targets.items() if one is not None})
-        inventory = Inventory(tuple(backends[name] for name in sorted(backends)), *self._hardware)
+        inventory = Inventory(tuple(backends[name] for name in sorted(backends)), *self._hardware, self._host)
         if inventory == self._inventory:
             return
         self._inventory = inventory

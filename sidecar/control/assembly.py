@@ -92,4 +92,5 @@ def with_policy(table: RouteTable, update: pb.PolicyUpdate) -> RouteTable:
         fallbacks=policy.fallbacks,
         pulls=policy.pulls,
         default_context=policy.default_context,
+        open=policy.open,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.dataplane.answers import CLOSE, encode, response
@@ -20,6 +21,7 @@ _GREETING = b"Ollama is running"
 """What Ollama says at ``/``: clients look for it before they ask for anything."""
 OLLAMA_VERSION: Final = "0.13.0"
 """The version of Ollama whose API is spoken here: clients compare it with the one that they need."""
+_SOFTWARE: Final = version("swarmplane")
 _MAY = (
     b"access-control-allow-methods: GET, HEAD, POST, DELETE, OPTIONS\r\n"
     b"access-control-allow-headers: *, authorization\r\naccess-control-max-age: 600\r\n"
@@ -104,13 +106,16 @@ def _greeting(plane: DataPlane, request: Request) -> tuple[int, bytes]:  # noqa:
 
 def _well_known(plane: DataPlane, request: Request) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
     identity = plane.identity
+    told = {"node": plane.node_name, "gateway": plane.policy.gateway, "version": _SOFTWARE}
     if identity is None:
-        return 200, {"swarm": None, "node": plane.node_name}
+        return 200, {"swarm": None, **told}
     return 200, {
         "swarm": identity.swarm_id,
         "swarm_name": identity.swarm_name,
-        "node": identity.node_name,
+        "node_id": identity.node_id,
+        **told,
         "fingerprint": identity.fingerprint,
+        "open": plane.routes.view.table.open,
         "join": list(identity.join_addresses()),
     }
 

@@ -19,6 +19,7 @@ from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSet
 _UNKNOWN_S: Final = 30.0
 """Wait for the first byte of an endpoint without history."""
 _SAME_NAME: Final = (
+    "node.gateway",
     "client.head_timeout_s",
     "client.body_timeout_s",
     "client.min_body_rate",
@@ -72,6 +73,8 @@ class DataPlanePolicy:
     """Over which time a body's rate is averaged."""
     idle_timeout_s: float = 300.0
     max_connections: int = 10_000
+    gateway: bool = False
+    """Whether this host is meant as the URL for clients."""
     manage: str = "local"
     """Who changes which backends: ``local``, ``off`` or ``swarm``."""
     max_head_bytes: int = 64 * 1024
@@ -133,6 +136,7 @@ class DataPlanePolicy:
             idle_timeout_s=client.idle_timeout_s,
             max_connections=client.max_connections,
             manage=client.manage,
+            gateway=settings.node.gateway,
             max_head_bytes=client.max_head_bytes,
             max_json_bytes=client.max_json_bytes,
             max_multipart_bytes=client.max_multipart_bytes,

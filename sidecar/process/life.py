@@ -38,6 +38,7 @@ from swarmplane.settings.load import load
 from swarmplane.settings.schema import PEER_PORT, Settings
 
 if TYPE_CHECKING:
+    from sidecar.dataplane.server import DataPlane
     from sidecar.process.membership import Membership
     from swarmplane.identity import NodeRecord
 
@@ -103,7 +104,10 @@ async def live(settings: Settings, arguments: Arguments) -> None:
             roaming = roaming_of(settings, record.control_addresses, parts, places, data_dir, closing)
             services = (*services, Service("reach", roaming.run))
         if parts.membership is not None and settings.discovery.mdns:
-            services = (*services, presence_service(settings, parts.membership, places, data_dir))
+            services = (
+                *services,
+                presence_service(settings, parts.membership, parts.plane, places, data_dir),
+            )
         await serve(services, stop=stop, started=started)
         log.info("sidecar.stopped")
 
@@ -256,7 +260,7 @@ def roaming_of(
 
 
 def presence_service(
-    settings: Settings, membership: Membership, places: Places, data_dir: DataDir
+    settings: Settings, membership: Membership, plane: DataPlane, places: Places, data_dir: DataDir
 ) -> Service:
     """What tells the local network of this host."""
     # Only here: it loads the library for multicast.
@@ -264,7 +268,7 @@ def presence_service(
 
     told = Told(
         tuple(bound_address(one) for one in places.listeners.client),
-        settings.node.gateway,
+        lambda: plane.policy.gateway,
         parse_address(settings.join_listener()),
         version("swarmplane"),
     )

@@ -18,6 +18,7 @@ from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import DataPlanePolicy
 from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
+from sidecar.process.gateway import gateway_url
 from sidecar.process.reload import Reloader, set_log_level
 from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
@@ -26,8 +27,8 @@ from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
 from swarmplane.clock import Clock
-from swarmplane.inventory import Inventory
-from swarmplane.listening import adopted_socket, listening_socket
+from swarmplane.inventory import HostFacts, Inventory
+from swarmplane.listening import adopted_socket, bound_address, listening_socket
 from swarmplane.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def join_parts(
         tracing=telemetry.tracing,
         clock=clock.now_s,
     )
-    reloader = Reloader(settings, read, registry, lambda now: plane.adopt(DataPlanePolicy.of(now)))
+    watch = HostWatch(routes, registry, clock, _facts(plane, listeners, membership))
+    reloader = Reloader(settings, read, registry, _adopting(plane, watch))
     sources = _sources(settings, clock, routes, membership, plane, reloader, telemetry, version)
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
@@ -163,10 +165,32 @@ def join_parts(
         unseen,
         telemetry,
         reloader,
-        HostWatch(routes, registry, clock),
+        watch,
         history,
         metrics,
     )
+
+
+def _adopting(plane: DataPlane, watch: HostWatch) -> Callable[[Settings], None]:
+    """Takes settings into use that were read again; what follows from those of the start is told now."""
+    watch.tell()
+
+    def adopt(now: Settings) -> None:
+        plane.adopt(DataPlanePolicy.of(now))
+        watch.tell()
+
+    return adopt
+
+
+def _facts(plane: DataPlane, listeners: Listeners, membership: Membership | None) -> Callable[[], HostFacts]:
+    """What this host is, as known when it is asked for."""
+    clients = tuple(bound_address(one) for one in listeners.client)
+
+    def facts() -> HostFacts:
+        told = membership.control.peer_addresses if membership is not None else ()
+        return HostFacts(gateway_url=gateway_url(clients, told) if plane.policy.gateway else "")
+
+    return facts
 
 
 def _sources(
@@ -183,7 +207,7 @@ def _sources(
     sources = Sources(
         routes=routes,
         clock=clock,
-        config=redacted(settings),
+        config=lambda: redacted(reloader.in_force()),
         version=version,
         joined=membership is not None,
         requests=plane.requests,

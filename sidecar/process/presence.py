@@ -126,11 +126,12 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What of this host does not change while it runs."""
+    """What of this host does not change while it runs, and where the rest is known."""
 
     client: tuple[Address, ...]
     """Where clients are served."""
-    gateway: bool
+    gateway: Callable[[], bool]
+    """Whether it is meant as the URL for clients; may change."""
     join_listener: Address
     version: str
 
@@ -142,7 +143,7 @@ def announcement(
 
     Args:
         membership: Of the host.
-        told: What does not change.
+        told: What does not change, and where the rest is known.
         peer: ``host:port`` that peers are told.
         own: Addresses of this machine.
     """
@@ -158,7 +159,7 @@ def announcement(
         fingerprint=identity.fingerprint,
         join=_from_outside(identity.join_addresses(), told, own),
         client_port=outside[0] if outside else 0,
-        gateway=told.gateway,
+        gateway=told.gateway(),
         version=told.version,
     )
 

@@ -79,6 +79,17 @@ class Reloader:
         """Reload soon; for a signal handler."""
         self._asked.set()
 
+    def in_force(self) -> Settings:
+        """What this sidecar goes by: the settings read last, but for keys that need a restart."""
+        found, latest = self._started.model_dump(), self._settings.model_dump()
+        for key in changed_keys(self._started, self._settings).applied:
+            *sections, name = key.split(".")
+            table, source = found, latest
+            for section in sections:
+                table, source = table[section], source[section]
+            table[name] = source[name]
+        return Settings.model_validate(found)
+
     async def run(self) -> None:
         """Reload whenever asked, until cancelled."""
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -13,6 +14,7 @@ from sidecar.backends.registry import BackendRegistry
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.own_condition import HostReading, OwnCondition, Sources
 from swarmplane.clock import Clock
+from swarmplane.inventory import UNKNOWN_HOST, HostFacts
 
 EVERY_S: Final = 5.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -25,9 +27,23 @@ def read_host() -> HostReading:
 
 
 class HostWatch:
-    """Keeps ``routes`` told of this host; a part that cannot be read is unknown, never an error."""
+    """Keeps ``routes`` told of this host; a part that cannot be read is unknown, never an error.
 
-    def __init__(self, routes: CurrentRoutes, registry: BackendRegistry, clock: Clock) -> None:
+    Args:
+        routes: Told how it is.
+        registry: Told what it is.
+        clock: Of the loop.
+        facts: What it is, as known now; does not block.
+    """
+
+    def __init__(
+        self,
+        routes: CurrentRoutes,
+        registry: BackendRegistry,
+        clock: Clock,
+        facts: Callable[[], HostFacts] = lambda: UNKNOWN_HOST,
+    ) -> None:
+        self._facts = facts
         self._routes = routes
         self._registry = registry
         self._clock = clock
@@ -47,6 +63,10 @@ class HostWatch:
             await self.look()
             await self._clock.sleep(EVERY_S)
 
+    def tell(self) -> None:
+        """Tell what this host is now."""
+        self._registry.set_host(self._facts())
+
     async def look(self) -> None:
         """Look once."""
         try:
@@ -56,6 +76,7 @@ class HostWatch:
                 self._failed = True
                 log.warning("host.unreadable", reason=repr(error))
             reading = HostReading()
+        self.tell()
         routes = self._routes
         condition = self._own.compose(
             reading, routes.view.own, self._registry.inventory(), self._clock.now_s()

@@ -18,6 +18,7 @@ from swarmplane.client.values import (
     Token,
 )
 from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
+from swarmplane.codec.inventory import gpus_from_pb
 from swarmplane.codec.table import model_route_from_pb
 from swarmplane.codec.traits import traits_from_pb
 from swarmplane.codec.version import version_from_pb
@@ -52,6 +53,11 @@ def node(message: node_pb2.Node) -> Node:
         software_version=message.software_version,
         platform=message.platform,
         memory_bytes=message.memory_bytes,
+        cpu=message.cpu,
+        cpus=message.cpus,
+        gpus=gpus_from_pb(message.gpus) if message.gpus_known else None,
+        disk_bytes=message.disk_bytes,
+        gateway_url=message.gateway_url,
         session=message.session,
         instance_id=message.instance_id,
         silent_s=message.silent_s if message.silent_s >= 0 else None,

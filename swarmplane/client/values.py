@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
+from swarmplane.inventory import Gpu
 from swarmplane.routes import Version
 from swarmplane.traits import UNKNOWN_TRAITS, Traits
 
@@ -55,6 +56,15 @@ class Node:
     software_version: str = ""
     platform: str = ""
     memory_bytes: int = 0
+    cpu: str = ""
+    """Name of its processor; empty: unknown."""
+    cpus: int = 0
+    gpus: tuple[Gpu, ...] | None = None
+    """None: unknown."""
+    disk_bytes: int = 0
+    """Of the disk that holds its data; 0: unknown."""
+    gateway_url: str = ""
+    """Where clients of other machines are meant to ask; empty: it is no gateway."""
     session: int = 0
     instance_id: str = ""
     """The instance that holds its stream."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from swarmplane.ids import BackendName, ModelName
-from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
+from swarmplane.inventory import Backend, BackendModel, Gpu, HostFacts, Inventory, ModelState
 from swarmplane.v1 import sidecar_pb2 as pb
 
 
@@ -13,6 +15,11 @@ def inventory_to_pb(inventory: Inventory) -> pb.Inventory:
         backends=[_backend_to_pb(backend) for backend in inventory.backends],
         memory_bytes=inventory.memory_bytes,
         cpus=inventory.cpus,
+        cpu=inventory.host.cpu,
+        gpus=gpus_to_pb(inventory.host.gpus),
+        gpus_known=inventory.host.gpus is not None,
+        disk_bytes=inventory.host.disk_bytes,
+        gateway_url=inventory.host.gateway_url,
     )
 
 
@@ -22,7 +29,23 @@ def inventory_from_pb(message: pb.Inventory) -> Inventory:
         backends=tuple(_backend_from_pb(backend) for backend in message.backends),
         memory_bytes=message.memory_bytes,
         cpus=message.cpus,
+        host=HostFacts(
+            message.cpu,
+            gpus_from_pb(message.gpus) if message.gpus_known else None,
+            message.disk_bytes,
+            message.gateway_url,
+        ),
     )
+
+
+def gpus_to_pb(gpus: Sequence[Gpu] | None) -> list[pb.Gpu]:
+    """``gpus`` as messages; whether they are known is said beside them."""
+    return [pb.Gpu(name=one.name, kind=one.kind, memory_bytes=one.memory_bytes) for one in gpus or ()]
+
+
+def gpus_from_pb(messages: Iterable[pb.Gpu]) -> tuple[Gpu, ...]:
+    """The accelerators in ``messages``."""
+    return tuple(Gpu(one.name, one.kind, one.memory_bytes) for one in messages)
 
 
 def inventory_from_bytes(content: bytes) -> Inventory:

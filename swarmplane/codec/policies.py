@@ -24,6 +24,7 @@ def policy_to_pb(policy: Policy, nonce: int) -> pb.PolicyUpdate:
         substitute_loaded=policy.fallbacks.substitute_loaded,
         auto_pull=policy.fallbacks.auto_pull,
         context_protection=policy.default_context,
+        open=policy.open,
         pulls=[
             pb.Pull(model=one.model, node_id=one.node, backend=one.backend, eta_s=one.eta_s)
             for one in policy.pulls
@@ -46,6 +47,7 @@ def policy_from_pb(message: pb.PolicyUpdate) -> Policy:
             Pull(one.model, NodeId(one.node_id), BackendName(one.backend), one.eta_s) for one in message.pulls
         ),
         default_context=message.context_protection,
+        open=message.open,
     )
 
 

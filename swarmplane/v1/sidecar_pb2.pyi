@@ -100,14 +100,34 @@ class Heartbeat(_message.Message):
     def __init__(self, sequence: _Optional[int] = ...) -> None: ...
 
 class Inventory(_message.Message):
-    __slots__ = ("backends", "memory_bytes", "cpus")
+    __slots__ = ("backends", "memory_bytes", "cpus", "cpu", "gpus", "gpus_known", "disk_bytes", "gateway_url")
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_URL_FIELD_NUMBER: _ClassVar[int]
     backends: _containers.RepeatedCompositeFieldContainer[Backend]
     memory_bytes: int
     cpus: int
-    def __init__(self, backends: _Optional[_Iterable[_Union[Backend, _Mapping]]] = ..., memory_bytes: _Optional[int] = ..., cpus: _Optional[int] = ...) -> None: ...
+    cpu: str
+    gpus: _containers.RepeatedCompositeFieldContainer[Gpu]
+    gpus_known: bool
+    disk_bytes: int
+    gateway_url: str
+    def __init__(self, backends: _Optional[_Iterable[_Union[Backend, _Mapping]]] = ..., memory_bytes: _Optional[int] = ..., cpus: _Optional[int] = ..., cpu: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., gpus_known: bool = ..., disk_bytes: _Optional[int] = ..., gateway_url: _Optional[str] = ...) -> None: ...
+
+class Gpu(_message.Message):
+    __slots__ = ("name", "kind", "memory_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    memory_bytes: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class Backend(_message.Message):
     __slots__ = ("name", "kind", "healthy", "reason", "models", "slots")
@@ -439,7 +459,7 @@ class WantedEngine(_message.Message):
     def __init__(self, model: _Optional[str] = ..., context_length: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class PolicyUpdate(_message.Message):
-    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls", "context_protection")
+    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls", "context_protection", "open")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DENIED_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
@@ -449,6 +469,7 @@ class PolicyUpdate(_message.Message):
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
     PULLS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     nonce: int
     denied_subjects: _containers.RepeatedScalarFieldContainer[str]
@@ -458,7 +479,8 @@ class PolicyUpdate(_message.Message):
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
     pulls: _containers.RepeatedCompositeFieldContainer[Pull]
     context_protection: str
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ..., context_protection: _Optional[str] = ...) -> None: ...
+    open: bool
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ..., context_protection: _Optional[str] = ..., open: bool = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("model", "node_id", "backend", "eta_s")

@@ -54,7 +54,7 @@ async def test_it_is_served_and_runs_nothing() -> None:
     sources = Sources(
         routes=routes(),
         clock=SystemClock(),
-        config={},
+        config=dict,
         version="0",
         joined=True,
         requests=list,

@@ -50,7 +50,7 @@ class Parts:
         return Sources(
             routes=self.routes,
             clock=FixedClock(),
-            config={"drain_s": 60.0},
+            config=lambda: {"drain_s": 60.0},
             version="0.1.0",
             joined=True,
             requests=lambda: self.requests,

@@ -30,7 +30,7 @@ class Served:
         sources = Sources(
             routes=self.routes,
             clock=SystemClock(),
-            config={"secret": "x"},
+            config=lambda: {"secret": "x"},
             version="0.1.0",
             joined=False,
             requests=list,

@@ -53,7 +53,7 @@ def host(tmp_path: Path) -> Iterator[None]:
     sources = Sources(
         routes=two_nodes(),
         clock=SystemClock(),
-        config={},
+        config=dict,
         version="0",
         joined=True,
         requests=list,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from importlib.metadata import version
 
 import pytest
 
@@ -80,7 +81,8 @@ async def test_an_unknown_model_lists_what_there_is(backend: FakeBackend) -> Non
 async def test_health(http: Client, node: Node) -> None:
     assert (await http.get("/healthz")).json["status"] == "ok"
     assert (await http.get("/readyz")).status == 200
-    assert (await http.get("/.well-known/swarmplane")).json == {"swarm": None, "node": "solo"}
+    known = (await http.get("/.well-known/swarmplane")).json
+    assert known == {"swarm": None, "node": "solo", "gateway": False, "version": version("swarmplane")}
     head = await http.get("/healthz", method="HEAD")
     assert (head.status, head.body) == (200, b"")
     assert int(head.headers["content-length"]) > 0
@@ -96,6 +98,7 @@ async def test_readiness_needs_a_table_or_a_backend(swarm: TestSwarm) -> None:
         assert (ready.status, ready.json["route_version"]) == (200, "1.1")
         known = (await http.get("/.well-known/swarmplane")).json
         assert known["swarm"] == SWARM
+        assert (known["node_id"], known["open"], known["gateway"]) == ("aid", False, False)
         assert known["fingerprint"] == swarm.authority.fingerprint
         assert "key" not in str(known).casefold().replace("keys", "")
 
