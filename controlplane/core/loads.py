@@ -49,11 +49,6 @@ class LoadBoard:
         """``node`` left: what it said is void. Returns of which endpoints."""
         return frozenset(self._reports.pop(node, {}))
 
-    def taken_s(self, endpoint: EndpointId) -> float | None:
-        """When the report on ``endpoint`` was true; None without one."""
-        report = self._report(endpoint)
-        return report.taken_s if report is not None else None
-
     def of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
         """Endpoints of ``nodes`` of which there is a report."""
         return frozenset(key for node in nodes for key in self._reports.get(node, ()))

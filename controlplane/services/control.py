@@ -112,7 +112,10 @@ class ControlService:
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
         routing = (mirror, self.table, self.leadership, clock)
-        self._routes = RouteController(store, *routing, unix_s=unix_s, forget_models_s=policy.forget_models_s)
+        kept_s = policy.forget_models_s
+        self._routes = RouteController(
+            store, *routing, unix_s=unix_s, crowded=self._crowded, forget_models_s=kept_s
+        )
         self.pushes = self._pushes(hearsay)
         telling = (self.pushes, self.membership, self.sessions, mirror, hearsay, clock)
         self.exchange = Exchange(*telling, instance=own, interval_s=policy.load_interval_s)
@@ -133,6 +136,9 @@ class ControlService:
         self.answered = Durations()
         """From the departure of tables to their acknowledgement."""
 
+    def _crowded(self) -> bool:
+        return self.admission.line.waiting > 0
+
     def _pushes(self, hearsay: Hearsay) -> Pushes:
         policy = self._policy
         return Pushes(
@@ -143,7 +149,7 @@ class ControlService:
             hearsay,
             self._clock,
             instances=self.instances.addresses,
-            crowded=lambda: self.admission.line.waiting > 0,
+            crowded=self._crowded,
             debounce_s=policy.debounce_s,
             load_interval_s=policy.load_interval_s,
             drain_s=policy.drain_s,

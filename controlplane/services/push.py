@@ -32,7 +32,7 @@ from controlplane.services.sharing import Sharing
 from swarmplane import features
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.codec.table import encoded_update
+from swarmplane.codec.table import EncodedRows
 from swarmplane.ids import InstanceId, NodeId
 from swarmplane.routes import RouteDelta, Version
 
@@ -45,7 +45,7 @@ _CROWDED_S: Final = 3.0
 """So long a change that is not urgent waits while sidecars wait to come in."""
 _CROWDED_LOOK_S: Final = 0.1
 _LARGE: Final = 100
-"""Nodes from which on a first update is worth keeping for others."""
+"""Nodes from which on telling all of one thing costs something."""
 _FIRST_S: Final = 1.0
 """So long it is; what changed since follows as a difference."""
 UNKNOWN: Final = -1
@@ -94,7 +94,10 @@ class Pushes:
         self._debounce_s = debounce_s
         self._drain_s = drain_s
         self._changed = asyncio.Event()
+        self._heard_again = False
+        """Whether suspicions ended of which streams were not told yet."""
         self._cordoned: asyncio.Queue[NodeId] = asyncio.Queue()
+        self._rows = EncodedRows()
         self._updates: dict[tuple[Version, Version], _Update] = {}
         self._firsts: dict[Version, tuple[_Update, float]] = {}
         self.sent = 0
@@ -110,8 +113,20 @@ class Pushes:
         )
         self.sharing = Sharing(sessions, self._audience, clock)
         self.questions = Questions(sessions)
+        self._steps: tuple[tuple[str, Callable[[Session], Message | None]], ...] = (
+            (features.DRAIN, self._drain_order),
+            (features.POLICY, self._policy_change),
+            (features.SUSPICION, self._suspects),
+            (features.ROUTES, self._table_update),
+            (features.INSTANCES, self._instance_news),
+            (features.LOAD, self.loads.news),
+            (features.EXPLAIN, self.questions.next),
+            (features.CONDITION, self.sharing.conditions),
+            (features.PREFIXES, self.sharing.prefixes),
+        )
+        """What a stream may be told, most urgent first, and what it has to understand for it."""
         table.subscribe(self._news)
-        membership.subscribe(lambda _: self._mark(suspects=True))
+        membership.subscribe(self._suspected)
         mirror.subscribe(self._turn)
 
     def gather_for(self, debounce_s: float) -> None:
@@ -182,18 +197,7 @@ class Pushes:
         if box.closed:
             word, box.last_word = box.last_word, None
             return word
-        steps: tuple[tuple[str, Callable[[Session], Message | None]], ...] = (
-            (features.DRAIN, self._drain_order),
-            (features.POLICY, self._policy_change),
-            (features.SUSPICION, self._suspects),
-            (features.ROUTES, self._table_update),
-            (features.INSTANCES, self._instance_news),
-            (features.LOAD, self.loads.news),
-            (features.EXPLAIN, self.questions.next),
-            (features.CONDITION, self.sharing.conditions),
-            (features.PREFIXES, self.sharing.prefixes),
-        )
-        for feature, step in steps:
+        for feature, step in self._steps:
             # Tables are what a stream is for: they go to whoever opens one.
             if feature in session.features or feature == features.ROUTES:
                 message = step(session)
@@ -269,10 +273,18 @@ class Pushes:
             if update is None:
                 return None
             empty = isinstance(update, RouteDelta) and update.empty
-            found = self._updates[key] = _Update(update.version, encoded_update(update), empty)
+            found = self._updates[key] = _Update(update.version, self._rows.parts(update), empty)
             while len(self._updates) > _REMEMBERED:
                 del self._updates[next(iter(self._updates))]
         return found
+
+    def _suspected(self, new: frozenset[NodeId]) -> None:
+        """Whom to avoid is told at once. In a large swarm those who are heard again share a round."""
+        if new or len(self._sessions.open) < _LARGE:
+            self._mark(suspects=True)
+        else:
+            self._heard_again = True
+            self._changed.set()
 
     def _news(self, news: News) -> None:
         if news.policy:
@@ -323,7 +335,8 @@ class Pushes:
             await self._clock.sleep(self._debounce_s)
             await self._let_them_in()
             self._changed.clear()
-            self._mark(table=True)
+            heard_again, self._heard_again = self._heard_again, False
+            self._mark(table=True, suspects=heard_again)
             # A round costs something for each stream: many changes in a large swarm share one.
             await self._clock.sleep(len(self._sessions.open) / STREAMS_A_SECOND)
 

@@ -29,7 +29,12 @@ _RETRY_S: Final = 0.5
 _LARGE: Final = 100
 """From so many nodes on a look at all of them is not made for each change."""
 _NODES_A_SECOND: Final = 10_000
-"""So many are looked at in a second, about a fifth of it."""
+"""So many are looked at in a second at most."""
+_SHARE: Final = 0.2
+"""Of the time may go into looking at all."""
+_CROWDED_S: Final = 1.0
+"""So long changes are gathered while sidecars wait to come in."""
+_CROWDED_LOOK_S: Final = 0.1
 _Change = tuple[ModelName, Operation]
 _INPUTS: Final = frozenset(
     {keyspace.NODES, keyspace.INVENTORIES, keyspace.ROUTES, keyspace.MODELS, keyspace.ALIASES}
@@ -48,6 +53,7 @@ class RouteController:
         clock: Clock,
         *,
         unix_s: Callable[[], float],
+        crowded: Callable[[], bool],
         forget_models_s: float,
     ) -> None:
         self._store = store
@@ -56,6 +62,7 @@ class RouteController:
         self._leadership = leadership
         self._clock = clock
         self._unix_s = unix_s
+        self._crowded = crowded
         self._forget_models_s = forget_models_s
         self._inventories: dict[str, tuple[int, bool, Inventory]] = {}
         self._too_large: dict[ModelName, int] = {}
@@ -74,9 +81,10 @@ class RouteController:
                 self._wake.clear()
                 if not self._leadership.leading:
                     continue
+                began_s = self._clock.now_s()
                 try:
                     await self._reconcile()
-                    await self._gather()
+                    await self._gather(self._clock.now_s() - began_s)
                 except StaleEpochError as error:
                     log.warning("routes.not_written", reason=error.message)
                 except UnavailableError as error:
@@ -87,11 +95,16 @@ class RouteController:
                     # Doing the same again helps nobody; what changes next, or the next minute, may.
                     log.exception("routes.refused", reason=error.message)
 
-    async def _gather(self) -> None:
-        """Many changes in a large swarm share a look at all of it."""
+    async def _gather(self, took_s: float) -> None:
+        """Many changes in a large swarm share a look at all of it; the last one took so long."""
         nodes = len(self._mirror.below(keyspace.INVENTORIES))
-        if nodes >= _LARGE:
-            await self._clock.sleep(nodes / _NODES_A_SECOND)
+        if nodes < _LARGE:
+            return
+        pause_s = min(max(nodes / _NODES_A_SECOND, took_s * (1.0 / _SHARE - 1.0)), _CROWDED_S)
+        await self._clock.sleep(pause_s)
+        ends_s = self._clock.now_s() + _CROWDED_S - pause_s
+        while self._crowded() and self._clock.now_s() < ends_s:
+            await self._clock.sleep(_CROWDED_LOOK_S)
 
     async def _each_minute(self) -> None:
         while True:

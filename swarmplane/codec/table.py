@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
@@ -29,7 +30,10 @@ _ROW_BYTES: Final = 8
 """Tag and length before a row in its part, at most."""
 _UNBOUNDED: Final = 2**31
 _ROUTE_UPDATE: Final = sidecar_pb2.ControlMessage.DESCRIPTOR.fields_by_name["route_update"].number
-_NONCE: Final = sidecar_pb2.RouteUpdate.DESCRIPTOR.fields_by_name["nonce"].number
+_FIELDS: Final = {name: one.number for name, one in sidecar_pb2.RouteUpdate.DESCRIPTOR.fields_by_name.items()}
+_NONCE, _NODES, _MODELS = _FIELDS["nonce"], _FIELDS["nodes"], _FIELDS["models"]
+_REMOVED_NODES, _REMOVED_MODELS = _FIELDS["removed_nodes"], _FIELDS["removed_models"]
+_MORE: Final = number_field(_FIELDS["more"], 1)
 
 
 def endpoint_to_pb(endpoint: Endpoint) -> route_pb2.Endpoint:
@@ -152,13 +156,66 @@ def update_parts(
     yield part
 
 
-def encoded_update(update: RouteTable | RouteDelta) -> tuple[bytes, ...]:
-    """The parts of ``update``, for :func:`update_message`: encoded once for all streams that are sent it."""
-    return tuple(part.SerializeToString() for part in update_parts(update, 0))
+class EncodedRows:
+    """Encodes updates for many streams. A row that was encoded for an earlier update is joined as it is.
+
+    Rows are known by identity: who changes one makes a new one. Memory is that of the rows of one table.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[ModelName, tuple[ModelRoute, bytes]] = {}
+        self._nodes: dict[NodeId, tuple[NodeEntry, bytes]] = {}
+
+    def parts(
+        self, update: RouteTable | RouteDelta, *, part_bytes: int = MAX_PART_BYTES
+    ) -> tuple[bytes, ...]:
+        """``update`` for :func:`update_message`, as :func:`update_parts` makes it, without a nonce."""
+        if isinstance(update, RouteTable):
+            nodes, models = tuple(update.nodes.values()), tuple(update.models.values())
+            self._forget(self._models.keys() - update.models.keys(), self._nodes.keys() - update.nodes.keys())
+        else:
+            nodes, models = update.nodes, update.models
+            self._forget(update.removed_models, update.removed_nodes)
+        head = _empty_part(update, 0).SerializeToString()
+        parts: list[bytes] = []
+        rows, size = [head], len(head)
+        for row in chain(_removed(update), map(self._node, nodes), map(self._model, models)):
+            if len(rows) > 1 and size + len(row) > part_bytes:
+                parts.append(b"".join((*rows, _MORE)))
+                rows, size = [head], len(head)
+            rows.append(row)
+            size += len(row)
+        return (*parts, b"".join(rows))
+
+    def _forget(self, models: Iterable[ModelName], nodes: Iterable[NodeId]) -> None:
+        for model in models:
+            self._models.pop(model, None)
+        for node in nodes:
+            self._nodes.pop(node, None)
+
+    def _model(self, route: ModelRoute) -> bytes:
+        found = self._models.get(route.name)
+        if found is None or found[0] is not route:
+            row = message_field(_MODELS, model_route_to_pb(route).SerializeToString())
+            found = self._models[route.name] = route, row
+        return found[1]
+
+    def _node(self, entry: NodeEntry) -> bytes:
+        found = self._nodes.get(entry.id)
+        if found is None or found[0] is not entry:
+            row = message_field(_NODES, node_entry_to_pb(entry).SerializeToString())
+            found = self._nodes[entry.id] = entry, row
+        return found[1]
+
+
+def _removed(update: RouteTable | RouteDelta) -> Iterator[bytes]:
+    if isinstance(update, RouteDelta):
+        yield from (message_field(_REMOVED_MODELS, name.encode()) for name in update.removed_models)
+        yield from (message_field(_REMOVED_NODES, node.encode()) for node in update.removed_nodes)
 
 
 def update_message(part: bytes, nonce: int) -> bytes:
-    """An encoded ControlMessage with one of :func:`encoded_update`."""
+    """An encoded ControlMessage with one of :meth:`EncodedRows.parts`."""
     return message_field(_ROUTE_UPDATE, part, number_field(_NONCE, nonce))
 
 

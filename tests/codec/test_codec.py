@@ -15,12 +15,14 @@ from swarmplane.codec.load import load_entries_from_pb, load_entry_to_pb
 from swarmplane.codec.operations import operation_of, operation_value
 from swarmplane.codec.policies import policy_from_pb, policy_to_pb
 from swarmplane.codec.table import (
+    EncodedRows,
     model_route_from_pb,
     model_route_to_pb,
     node_entry_from_pb,
     node_entry_to_pb,
     table_from_bytes,
     table_to_bytes,
+    update_message,
     update_parts,
 )
 from swarmplane.codec.version import version_from_pb, version_to_pb
@@ -194,6 +196,16 @@ def test_a_snapshot_in_parts_is_whole(table: RouteTable, part_bytes: int, nonce:
         assert part.ByteSize() <= part_bytes or rows <= 1
 
 
+deltas = st.builds(
+    RouteDelta,
+    versions,
+    st.lists(routes, max_size=4).map(tuple),
+    tuples_of_names,
+    st.lists(nodes, max_size=4).map(tuple),
+    tuples_of_names,
+)
+
+
 @given(
     versions,
     st.lists(routes, max_size=4).map(tuple),
@@ -218,6 +230,25 @@ def test_a_delta_in_parts_is_whole(
     assert tuple(node_entry_from_pb(n) for p in parts for n in p.nodes) == entries
     assert tuple(name for p in parts for name in p.removed_models) == no_models
     assert tuple(name for p in parts for name in p.removed_nodes) == no_nodes
+
+
+@given(st.lists(st.one_of(tables, deltas), min_size=1, max_size=4), st.integers(1, 400), revisions)
+def test_encoded_rows_are_the_rows(
+    updates: list[RouteTable | RouteDelta], part_bytes: int, nonce: int
+) -> None:
+    """Mutants tried: a row found by its name alone, no `more`, a head only before the first part."""
+    rows = EncodedRows()
+    for update in updates:
+        encoded = rows.parts(update, part_bytes=part_bytes)
+        messages = [sidecar_pb2.ControlMessage.FromString(update_message(part, nonce)) for part in encoded]
+        parts = [message.route_update for message in messages]
+        assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+        assert all(part.snapshot == isinstance(update, RouteTable) and part.nonce == nonce for part in parts)
+        (whole,) = update_parts(update, nonce, part_bytes=2**31)
+        for field in ("models", "nodes", "removed_models", "removed_nodes"):
+            assert [row for part in parts for row in getattr(part, field)] == list(getattr(whole, field))
+        assert all(version_from_pb(part.version) == update.version for part in parts)
+        assert all(len(p.models) + len(p.nodes) <= 1 or p.ByteSize() <= part_bytes + 20 for p in parts)
 
 
 def test_parts_stay_below_a_mebibyte() -> None:

@@ -50,8 +50,7 @@ def test_of_one_node_so_many_endpoints_are_known_and_the_newest_stay() -> None:
     assert board.of([A]) == set(ids) - set(ids[:2])
     assert board.fold(A, [LoadEntry(key, {}) for key in ids], 10.0) == set(ids[2:])
     assert board.of([B, C]) == {EB}
-    assert board.taken_s(EB) == 10.0
-    assert board.taken_s(ids[0]) is None
+    assert [one.endpoint for one in board.digest([EB, ids[0]], 10.0)] == [EB]
     assert board.fold(C, [], 10.0) == frozenset()
 
 
