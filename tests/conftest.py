@@ -18,6 +18,9 @@ settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "swarmplane")
 )
 
+# Hosts that tests start must not find what other tests listen with; those that look for it say where.
+os.environ["SWARMPLANE_DISCOVERY__BACKENDS"] = "false"
+
 _WHOLE_SWARMS = ("tests/e2e/", "tests/clients/")
 
 

@@ -65,6 +65,7 @@ class AdminServer:
                 web.get("/endpoints", self._endpoints),
                 web.get("/explain", self._explain),
                 web.get("/config", self._config),
+                web.get("/backends", self._backends),
                 web.get("/control", self._control),
                 web.get("/requests", self._requests),
                 web.post("/drain", self._drain),
@@ -137,6 +138,9 @@ class AdminServer:
 
     async def _config(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.config/v1", "settings": self._sources.config()})
+
+    async def _backends(self, _request: web.Request) -> web.Response:
+        return _document({"schema": "sidecar.backends/v1", "items": list(self._sources.backends())})
 
     async def _control(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.control/v1", **self._sources.control()})

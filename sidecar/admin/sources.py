@@ -39,6 +39,8 @@ class Sources:
     """Families of the data plane's counters."""
     set_log_level: Callable[[str], None]
     """Raises InvalidRequestError for a level that does not exist."""
+    backends: Callable[[], Sequence[Document]] = tuple
+    """Inference servers of this host."""
     reload: Callable[[], Awaitable[Document]] = _nothing_to_reload
     """Reads the settings again; says which keys were applied and which need a restart.
 

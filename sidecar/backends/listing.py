@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
+from sidecar.core.identify import GENERIC, entries_of, signature
 from swarmplane.ids import ModelName
 from swarmplane.inventory import BackendModel, ModelState
 
-GENERIC: Final = "openai"
-LLAMA_SERVER: Final = "llama-server"
-LLAMA_CPP_PYTHON: Final = "llama-cpp-python"
-"""Listing its models cuts off the stream it is generating (measured): it must not be polled that way."""
-_KINDS: Final[Mapping[str, str]] = MappingProxyType(
-    {"llamacpp": LLAMA_SERVER, "me": LLAMA_CPP_PYTHON, "vllm": "vllm", "sglang": "sglang"}
-)
 _STATES: Final[Mapping[str, ModelState]] = MappingProxyType(
     {"loading": ModelState.LOADING, "unloaded": ModelState.COLD, "failed": ModelState.FAILED}
 )
-WITH_HEALTH: Final = frozenset({LLAMA_SERVER, "vllm", "sglang"})
-"""Kinds that answer ``GET /health``."""
-WITH_METRICS: Final = frozenset({"vllm", "sglang"})
-"""Kinds that tell at ``GET /metrics`` how full they are."""
-_KV_USED: Final = frozenset({"vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage"})
 MOST_MODELS: Final = 10_000
 MOST_NAME: Final = 256
 _MAX_FIGURE: Final = 1 << 53
@@ -57,22 +45,17 @@ def read_models(body: bytes) -> tuple[str, tuple[BackendModel, ...]]:
     Raises:
         ListingError: It is no such answer.
     """
-    entries = read_json(body).get("data")
-    if not isinstance(entries, list):
+    entries = entries_of(read_json(body), "data")
+    if entries is None:
         raise ListingError("its /v1/models has no list of models")
     if len(entries) > MOST_MODELS:
         raise ListingError(f"it lists {len(entries):,} models; at most {MOST_MODELS:,} are read")
-    kind = GENERIC
     models: dict[str, BackendModel] = {}
     for entry in entries:
-        if not isinstance(entry, dict):
-            continue
-        owner = entry.get("owned_by")
-        kind = _KINDS.get(owner, kind) if isinstance(owner, str) else kind
         name = entry.get("id")
         if isinstance(name, str) and 0 < len(name) <= MOST_NAME and name.isprintable():
             models.setdefault(name, _model(name, entry))
-    return kind, tuple(models.values())
+    return signature(entries) or GENERIC, tuple(models.values())
 
 
 def read_props(body: bytes) -> tuple[int, int, str]:
@@ -85,23 +68,8 @@ def read_props(body: bytes) -> tuple[int, int, str]:
     """
     document = read_json(body)
     defaults = document.get("default_generation_settings")
-    context = _figure(defaults, "n_ctx") if isinstance(defaults, dict) else 0
-    return context, _figure(document, "total_slots"), _text(document, "model_ftype")
-
-
-def read_kv_used(text: str) -> float | None:
-    """Share of the context memory in use, 0 to 1, from ``GET /metrics`` of vLLM or SGLang; None: not told.
-
-    Of several engines behind one server, the fullest.
-    """
-    shares = []
-    for line in text.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name.partition("{")[0] in _KV_USED:
-            with contextlib.suppress(ValueError):
-                shares.append(float(value))
-    known = [share for share in shares if 0.0 <= share <= 1.0]
-    return max(known, default=None)
+    context = figure(defaults, "n_ctx") if isinstance(defaults, dict) else 0
+    return context, figure(document, "total_slots"), text(document, "model_ftype")
 
 
 def _model(name: str, entry: Mapping[str, Any]) -> BackendModel:
@@ -111,9 +79,9 @@ def _model(name: str, entry: Mapping[str, Any]) -> BackendModel:
         name=name,
         canonical=_canonical(name),
         state=_state(entry),
-        context_length=_figure(told, "n_ctx") or _figure(entry, "max_model_len"),
-        size_bytes=_figure(told, "size"),
-        quantization=_text(told, "ftype"),
+        context_length=figure(told, "n_ctx") or figure(entry, "max_model_len"),
+        size_bytes=figure(told, "size"),
+        quantization=text(told, "ftype"),
     )
 
 
@@ -131,11 +99,13 @@ def _state(entry: Mapping[str, Any]) -> ModelState:
     return _STATES.get(value, ModelState.LOADED) if isinstance(value, str) else ModelState.LOADED
 
 
-def _figure(document: Mapping[str, Any], key: str) -> int:
+def figure(document: Mapping[str, Any], key: str) -> int:
+    """A whole number above 0; 0 where it does not tell one."""
     value = document.get(key)
     return value if type(value) is int and 0 < value < _MAX_FIGURE else 0
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
+def text(document: Mapping[str, Any], key: str) -> str:
+    """A word; empty where it does not tell one."""
     value = document.get(key)
     return value if isinstance(value, str) and len(value) <= 32 and value.isprintable() else ""  # noqa: PLR2004

@@ -14,7 +14,6 @@ from sidecar.core.residents import Resident
 from swarmplane.inventory import BackendModel, ModelState
 from swarmplane.traits import MOST_CAPABILITIES, MOST_DIGEST, MOST_TOKENS, MOST_WORD
 
-OLLAMA: Final = "ollama"
 _MOST_BYTES: Final = 1 << 53
 _NEVER_S: Final = 4_102_444_800
 """The year 2100: what is unloaded later than that is never unloaded."""
@@ -28,14 +27,6 @@ class Shown:
     trained_context: int = 0
     template: str = ""
     parameters: str = ""
-
-
-def is_version(body: bytes) -> bool:
-    """Whether ``GET /api/version`` was answered as Ollama answers it."""
-    try:
-        return isinstance(read_json(body).get("version"), str)
-    except ListingError:
-        return False
 
 
 def read_tags(body: bytes) -> tuple[BackendModel, ...]:

@@ -13,7 +13,6 @@ from sidecar.backends.listing import ListingError
 from sidecar.backends.ollama import (
     Shown,
     completed,
-    is_version,
     read_residents,
     read_show,
     read_tags,
@@ -36,11 +35,22 @@ class Ask(Protocol):
 
 @dataclass(slots=True)
 class Shelf:
-    """What was shown of each model, by :func:`sidecar.backends.ollama.shown_key`: asked once, then kept."""
+    """What a server was asked once, and is then kept, for as long as it is the same server."""
 
     shown: dict[str, Shown] = field(default_factory=dict)
+    """Of each model of Ollama's, by :func:`sidecar.backends.ollama.shown_key`."""
     missing: bool = False
     """Whether the last look left models for the next one."""
+    listed: bool = False
+    """Whether what is asked once only was asked."""
+    slots: int = 0
+    """Requests served at a time; 0: not told."""
+
+    def forget(self) -> None:
+        """Another server may be there."""
+        self.shown.clear()
+        self.missing = self.listed = False
+        self.slots = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +59,6 @@ class Look:
 
     models: tuple[BackendModel, ...]
     residents: Mapping[str, Resident]
-
-
-async def is_ollama(ask: Ask) -> bool:
-    """Whether it answers as Ollama does, at three of its paths: others imitate one or two of them.
-
-    Raises:
-        aiohttp.ClientError, OSError: It can't be asked.
-    """
-    try:
-        status, body = await ask("/api/version")
-        if status != _OK or not is_version(body):
-            return False
-        for path, read in (("/api/tags", read_tags), ("/api/ps", read_residents)):
-            status, body = await ask(path)
-            if status != _OK:
-                return False
-            read(body)
-    except ListingError:
-        return False
-    return True
 
 
 async def look(ask: Ask, shelf: Shelf) -> Look | int:

@@ -9,19 +9,27 @@ from typing import Final
 
 import structlog
 
-from sidecar.backends.listing import GENERIC
+from sidecar.backends.figures import Figures
+from sidecar.backends.finding import NO_FIGURES, Finding, Health
 from sidecar.backends.ollama_probe import Shelf
-from sidecar.backends.probe import Finding, Health, Prober
+from sidecar.backends.probe import Prober
 from sidecar.backends.target import OPENAI_ONLY, BackendSpec, Target
+from sidecar.core.identify import GENERIC
 from sidecar.core.residents import Resident
 from swarmplane.inventory import Backend
 
-HEALTHY_S: Final = 10.0
+HEALTHY_S: Final = 3.0
 UNHEALTHY_S: Final = 2.0
+MISSING_S: Final = 1.0
+"""Until a second look at one that was found by itself and refuses connections."""
 BUSY_TOLERATED: Final = 5
 """Time-outs in a row that a healthy one may have: an answer of a serial server can block it for a minute."""
+MISSES_TOLERATED: Final = 1
+"""Looks in a row that one found by itself may miss before it is gone: a restart takes a moment."""
 _LEAST_GAP_S: Final = 0.2
 """Between two probes, however often it is reported as failing."""
+_PRESENT: Final = frozenset({Health.OK, Health.LOADING, Health.NEEDS_KEY})
+_NOT_ONE: Final = frozenset({Health.NODE, Health.STRANGER})
 
 log = structlog.get_logger()
 
@@ -29,72 +37,103 @@ log = structlog.get_logger()
 class Poller:
     """What is known of a backend, refreshed every few seconds and whenever it is woken.
 
-    ``changed`` is called after every change of :attr:`backend` or :attr:`target`.
+    ``changed`` is called after every change of :attr:`backend` or :attr:`target`, ``looked`` after each look.
     """
 
-    def __init__(self, spec: BackendSpec, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, spec: BackendSpec, changed: Callable[[], None], looked: Callable[[], None] = lambda: None
+    ) -> None:
         self.spec = spec
-        self.backend = Backend(spec.name, GENERIC, healthy=False, reason="not checked yet", slots=spec.slots)
+        self.health = Health.UNKNOWN
+        self.backend = Backend(
+            spec.name, GENERIC, healthy=False, reason=Health.UNKNOWN.value, slots=spec.slots
+        )
         self.target: Target | None = None
-        self.kv_used: float | None = None
-        """Share of its context memory in use, at the last look; None: it does not tell."""
+        self.figures: Figures = NO_FIGURES
+        """How busy it says it is, at the last look."""
         self.residents: Mapping[str, Resident] = MappingProxyType({})
         """What it has loaded with which context, by its own spelling, at the last look."""
         self.looks = 0
         """Probes that are over."""
+        self.known = not spec.found
+        """Whether it is a backend as far as anybody can tell: what was found first has to answer as one."""
         self._shelf = Shelf()
         self._changed = changed
+        self._looked = looked
         self._wake = asyncio.Event()
         self._kind = ""
         self._dialects = OPENAI_ONLY
-        self._busy = 0
+        self._busy = self._misses = 0
 
     def wake(self) -> None:
         """Check now."""
         self._wake.set()
 
     async def run(self, prober: Prober) -> None:
-        """Check until cancelled."""
+        """Check until cancelled; one that was found by itself, until it is gone or shows to be none."""
         while True:
             self._wake.clear()
             finding = await prober.probe(self.spec, self._kind, self._shelf)
             self._apply(finding)
             self.looks += 1
+            self._looked()
+            if self.spec.found and self._lost(finding):
+                return
             await asyncio.sleep(_LEAST_GAP_S)
             if finding.more:
                 continue
             try:
-                async with asyncio.timeout(HEALTHY_S if self.backend.healthy else UNHEALTHY_S):
+                async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    def _pause_s(self) -> float:
+        if self._misses:
+            return MISSING_S
+        return (self.spec.every_s or HEALTHY_S) if self.backend.healthy else UNHEALTHY_S
+
+    def _lost(self, finding: Finding) -> bool:
+        if finding.health is Health.UNREACHABLE:
+            self._misses += 1
+        else:
+            self._misses = 0
+        return not self.known or finding.health in _NOT_ONE or self._misses > MISSES_TOLERATED
 
     def _apply(self, finding: Finding) -> None:
         self._busy = self._busy + 1 if finding.health is Health.BUSY else 0
         if self._busy and self._busy < BUSY_TOLERATED and self.backend.healthy:
             return
-        before = self.backend, self.target
+        before = self.backend, self.target, self.known
+        self.health = finding.health
+        self.known = self.known or finding.health in _PRESENT
         if finding.health is Health.OK:
             self._answered(finding)
         else:
             self._failed(finding)
-        if before == (self.backend, self.target):
+        if before == (self.backend, self.target, self.known):
             return
         if before[0].healthy != self.backend.healthy or before[0].reason != self.backend.reason:
+            self._say()
+        self._changed()
+
+    def _say(self) -> None:
+        if self.known:
             log.info(
                 "backend.changed",
                 backend=self.spec.name,
-                healthy=self.backend.healthy,
+                kind=self.backend.kind,
+                found=self.spec.found,
+                state=self.health.value,
                 reason=self.backend.reason,
                 models=len(self.backend.models),
             )
-        self._changed()
 
     def _answered(self, finding: Finding) -> None:
         self._kind = finding.kind or GENERIC
         if finding.dialects is not None:
             self._dialects = finding.dialects
-        self.kv_used = finding.kv_used
+        self.figures = finding.figures
         self.residents = finding.residents
         slots = self.spec.slots or finding.slots
         models = self.backend.models if finding.models is None else finding.models
@@ -113,6 +152,7 @@ class Poller:
 
     def _failed(self, finding: Finding) -> None:
         """Its models stay known, so that clients hear that nobody serves them, not that they do not exist."""
+        self.figures = NO_FIGURES
         self.residents = MappingProxyType({})
         node = finding.health is Health.NODE
         self._kind = ""  # something else may listen there when it is back

@@ -1,75 +1,35 @@
-"""Asking one backend how it is and which models it has."""
+"""Asking one backend what it is, how it is and which models it has."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
 
-from sidecar.backends.listing import (
-    LLAMA_CPP_PYTHON,
-    LLAMA_SERVER,
-    WITH_HEALTH,
-    WITH_METRICS,
-    ListingError,
-    read_json,
-    read_kv_used,
-    read_models,
-    read_props,
-)
-from sidecar.backends.ollama import OLLAMA
-from sidecar.backends.ollama_probe import Ask, Shelf, is_ollama, look
+from sidecar.backends.finding import Finding, Health
+from sidecar.backends.listing import ListingError
+from sidecar.backends.looks import look_at, refused
+from sidecar.backends.ollama_probe import Shelf
 from sidecar.backends.spoken import spoken
 from sidecar.backends.target import BackendSpec, Target
-from sidecar.core.residents import Resident
-from swarmplane.inventory import BackendModel
+from sidecar.core.identify import MODELS, WELL_KNOWN, Answer, Identity, Standing, identify
 
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 5.0
 _MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _OK: Final = 200
-_UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
-_UNAVAILABLE: Final = 503
-
-
-class Health(Enum):
-    """Outcome of one probe."""
-
-    OK = auto()
-    BUSY = auto()
-    """It took the connection but did not answer in time: serial servers do that while they generate."""
-    DOWN = auto()
-    NODE = auto()
-    """It is a node of a swarm: forwarding to it could go round in circles."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What a probe found. ``models`` and figures stand only where it is OK."""
-
-    health: Health
-    reason: str = ""
-    """For people; no addresses, no secrets."""
-    kind: str = ""
-    models: tuple[BackendModel, ...] | None = ()
-    """None: not asked, as they were."""
-    slots: int = 0
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    kv_used: float | None = None
-    """Share of its context memory in use; None: it does not tell."""
-    residents: Mapping[str, Resident] = field(default_factory=dict)
-    """What is loaded with which context, by the backend's spelling, where it tells."""
-    dialects: frozenset[str] | None = None
-    """Which it speaks itself; None: not asked, as they were."""
-    more: bool = False
-    """Whether it has more to tell at once."""
+class _Reply:
+    status: int
+    body: bytes
+    server: str
 
 
 class Prober:
@@ -81,127 +41,104 @@ class Prober:
     async def probe(self, spec: BackendSpec, kind: str, shelf: Shelf) -> Finding:
         """Ask the backend; ``kind`` is what it was found to be before, empty the first time. Never raises.
 
-        ``shelf`` keeps what need not be asked again.
+        No path is asked twice. ``shelf`` keeps what need not be asked again.
         """
         try:
-            headers = await asyncio.to_thread(_credentials, spec)
+            headers = await asyncio.to_thread(_credentials, spec) if spec.key_file is not None else ()
         except (OSError, ValueError):
-            return Finding(Health.DOWN, "its key file can't be read")
+            return Finding(Health.NEEDS_KEY, "its key file can't be read")
         target = Target(spec.name, kind, spec.host, spec.port, spec.tls, spec.base_path, headers)
         try:
-            return await self._with_dialects(target, await self._ask(target, shelf))
+            return replace(await _Probe(self._session, target).look(kind, shelf), headers=headers)
         except ListingError as error:
-            return Finding(Health.DOWN, str(error))
+            return Finding(Health.FAILING, str(error))
         except aiohttp.ClientConnectorCertificateError:
-            return Finding(Health.DOWN, "its certificate is not trusted")
+            return Finding(Health.UNREACHABLE, "its certificate is not trusted")
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError, OSError) as error:
             return _unreachable(error)
         except aiohttp.ClientError:
-            return Finding(Health.DOWN, "it does not answer as an HTTP server does")
+            return Finding(Health.FAILING, "it does not answer as an HTTP server does")
 
-    async def _ask(self, target: Target, shelf: Shelf) -> Finding:
-        if not target.kind and await self._is_node(target):
+
+class _Probe:
+    """One probe: what was asked is remembered."""
+
+    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
+        self._session = session
+        self._target = target
+        self._got: dict[str, _Reply] = {}
+
+    async def look(self, kind: str, shelf: Shelf) -> Finding:
+        if kind:
+            finding = await look_at(kind, self._ask, shelf)
+            if finding.kind or finding.health is not Health.OK:
+                return finding
+            # It lists as another kind does: something else listens there now.
+        shelf.forget()
+        found = await self._identify()
+        if found.standing is Standing.NODE:
             return Finding(Health.NODE, "it is a Swarmplane node, not a backend; join its swarm instead")
-        if target.kind == OLLAMA or (not target.kind and await is_ollama(self._asking(target))):
-            return await self._ask_ollama(target, shelf)
-        return await self._ask_openai(target)
-
-    async def _ask_openai(self, target: Target) -> Finding:
-        if target.kind == LLAMA_CPP_PYTHON:
-            await self._get(target, "/health")  # it has none: any answer shows that it lives
-            return Finding(Health.OK, "", target.kind, None, headers=target.headers)
-        if target.kind in WITH_HEALTH:
-            status, _ = await self._get(target, "/health")
-            if status != _OK:
-                return Finding(Health.DOWN, _refused(status))
-        status, body = await self._get(target, "/v1/models")
-        if status != _OK:
-            return Finding(Health.DOWN, _refused(status))
-        kind, listed = read_models(body)
-        if kind == LLAMA_SERVER:
-            return await self._with_props(target, listed)
-        kv_used = await self._kv_used(target) if kind in WITH_METRICS else None
-        return Finding(Health.OK, "", kind, listed, headers=target.headers, kv_used=kv_used)
-
-    async def _ask_ollama(self, target: Target, shelf: Shelf) -> Finding:
-        found = await look(self._asking(target), shelf)
-        if isinstance(found, int):
-            return Finding(Health.DOWN, _refused(found))
-        return Finding(
-            Health.OK,
-            "",
-            OLLAMA,
-            found.models,
-            headers=target.headers,
-            residents=found.residents,
-            more=shelf.missing,
-        )
-
-    async def _kv_used(self, target: Target) -> float | None:
-        try:
-            status, body = await self._get(target, "/metrics")
-        except (ListingError, aiohttp.ClientError, OSError):
-            return None
-        return read_kv_used(body.decode(errors="replace")) if status == _OK else None
-
-    async def _with_props(self, target: Target, listed: tuple[BackendModel, ...]) -> Finding:
-        status, body = await self._get(target, "/props")
-        if status in {_UNAUTHORIZED, _FORBIDDEN}:  # its list of models is public, nothing else is
-            return Finding(Health.DOWN, _refused(status))
-        finding = Finding(Health.OK, "", LLAMA_SERVER, listed, headers=target.headers)
-        if status != _OK:  # a router of several models has none
+        if found.standing is not Standing.BACKEND:
+            return self._no_backend(found)
+        finding = await look_at(found.kind, self._ask, shelf)
+        if finding.health is not Health.OK:
             return finding
-        context, slots, quantization = read_props(body)
-        models = tuple(
-            replace(
-                model,
-                context_length=context or model.context_length,
-                quantization=model.quantization or quantization,
-            )
-            for model in listed
-        )
-        return replace(finding, models=models, slots=slots)
+        return replace(finding, dialects=await spoken(found.kind, self._try))
 
-    async def _with_dialects(self, target: Target, finding: Finding) -> Finding:
-        """``finding``, with the dialects of one that was not known before."""
-        if target.kind or finding.health is not Health.OK:
-            return finding
-        return replace(finding, dialects=await spoken(finding.kind, functools.partial(self._try, target)))
+    async def _identify(self) -> Identity:
+        answers: dict[str, Answer] = {}
+        while isinstance(found := identify(answers), str):
+            try:
+                reply = await self._fetch(found)
+                answers[found] = Answer(reply.status, _document(reply.body), reply.server)
+            except (ListingError, aiohttp.ClientError, OSError):
+                if found in {WELL_KNOWN, MODELS}:
+                    raise
+                answers[found] = Answer()
+        return found
 
-    async def _try(self, target: Target, path: str, body: bytes) -> tuple[int, bytes]:
-        """As :meth:`_get`; of one who does not answer the status is 0."""
+    def _no_backend(self, found: Identity) -> Finding:
+        """Why, by how it lists its models; what it is by the way it refuses."""
+        listed = self._got[MODELS]
+        if found.standing is Standing.STRANGER and listed.status == _OK:
+            reason = "it lists no models as an inference server does"
+            if _document(listed.body) is None:
+                reason = "it answered something that is not JSON"
+            return Finding(Health.STRANGER, reason)
+        finding = refused(listed.status)
+        return replace(finding, health=Health.STRANGER) if found.standing is Standing.STRANGER else finding
+
+    async def _ask(self, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        reply = await self._fetch(path, body)
+        return reply.status, reply.body
+
+    async def _try(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """As :meth:`_ask`; of one who does not answer the status is 0."""
         try:
-            return await self._get(target, path, body)
+            return await self._ask(path, body)
         except (ListingError, aiohttp.ClientError, OSError):
             return 0, b""
 
-    async def _is_node(self, target: Target) -> bool:
-        status, body = await self._get(replace(target, headers=()), "/.well-known/swarmplane")
-        if status != _OK:
-            return False
-        try:
-            return "swarm" in read_json(body)
-        except ListingError:
-            return False
-
-    def _asking(self, target: Target) -> Ask:
-        return functools.partial(self._get, target)
-
-    async def _get(self, target: Target, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def _fetch(self, path: str, body: bytes = b"") -> _Reply:
         """With a ``body`` it is a POST."""
-        headers = {name.decode(): value.decode() for name, value in target.headers}
+        if not body and path in self._got:
+            return self._got[path]
+        # Whoever listens there may be no backend of ours: it sees our key once it is none of a swarm's nodes.
+        told = self._target.headers if path != WELL_KNOWN else ()
+        headers = {name.decode(): value.decode() for name, value in told}
         if body:
             headers["content-type"] = "application/json"
-        call = self._session.post if body else self._session.get
-        async with call(
-            target.url + path, headers=headers, allow_redirects=False, data=body or None
-        ) as answer:
+        call = functools.partial(self._session.post, data=body) if body else self._session.get
+        async with call(self._target.url + path, headers=headers, allow_redirects=False) as answer:
             read = bytearray()
             async for chunk in answer.content.iter_chunked(1 << 16):
                 read += chunk
                 if len(read) > _MAX_BODY_BYTES:
                     raise ListingError("its answer is too long")
-            return answer.status, bytes(read)
+            reply = _Reply(answer.status, bytes(read), answer.headers.get("server", ""))
+        if not body:
+            self._got[path] = reply
+        return reply
 
 
 def client_session() -> aiohttp.ClientSession:
@@ -229,22 +166,20 @@ def _credentials(spec: BackendSpec) -> tuple[tuple[bytes, bytes], ...]:
 
 def _unreachable(error: Exception) -> Finding:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Finding(Health.DOWN, "it can't be reached")
+        return Finding(Health.UNREACHABLE, "it can't be reached")
     if isinstance(error, TimeoutError):
         return Finding(Health.BUSY, "it does not answer in time")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ConnectionRefusedError):
-        return Finding(Health.DOWN, "nothing listens there")
+        return Finding(Health.UNREACHABLE, "nothing listens there")
     if isinstance(cause, ssl.SSLError):
-        return Finding(Health.DOWN, "TLS with it fails")
-    return Finding(Health.DOWN, "it can't be reached")
+        return Finding(Health.UNREACHABLE, "TLS with it fails")
+    return Finding(Health.UNREACHABLE, "it can't be reached")
 
 
-def _refused(status: int) -> str:
-    if status == _UNAUTHORIZED:
-        return "it refuses our key"
-    if status == _FORBIDDEN:
-        return "it forbids us to list its models"
-    if status == _UNAVAILABLE:
-        return "it is still loading, or too busy"
-    return f"it answers with HTTP status {status}"
+def _document(body: bytes) -> object:
+    """The JSON in ``body``; None: it is none."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import structlog
+
+from sidecar.backends.figures import Figures
+from sidecar.backends.finding import NO_FIGURES, Health
 from sidecar.backends.poller import Poller
 from sidecar.backends.probe import Prober, client_session
-from sidecar.backends.target import BackendSpec, Target
+from sidecar.backends.target import BackendSpec, Target, place_of
 from sidecar.core.residents import Resident
 from swarmplane.errors import AlreadyExistsError
 from swarmplane.ids import BackendName
 from swarmplane.inventory import UNKNOWN_HOST, Backend, HostFacts, Inventory
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class BackendRegistry:
         self._running: dict[BackendName, asyncio.Task[None]] = {}
         self._start: Callable[[Poller], asyncio.Task[None]] | None = None
         self._callbacks: list[Callable[[Inventory], None]] = []
+        self._lost: Callable[[BackendSpec, Health], None] = lambda _spec, _health: None
+        self._looked = asyncio.Event()
         self._inventory = Inventory((), memory_bytes, cpus)
         self._targets: Mapping[BackendName, Target] = MappingProxyType({})
 
@@ -56,10 +64,37 @@ class BackendRegistry:
         """Whether every backend was looked at: what the inventory does not list is not there."""
         return all(poller.looks for poller in self._polled.values())
 
+    async def settle(self) -> None:
+        """Wait until it is settled."""
+        while not self.settled:
+            self._looked.clear()
+            await self._looked.wait()
+
+    @property
+    def pollers(self) -> tuple[Poller, ...]:
+        """Those that are known to be backends, ordered by name."""
+        return tuple(self._polled[name] for name in sorted(self._polled) if self._polled[name].known)
+
+    @property
+    def announced(self) -> tuple[tuple[Backend, Target | None], ...]:
+        """Those whose owner observes them, ordered by name, and how they are called."""
+        return tuple((one.backend, one.target) for _, one in sorted(self._announced.items()))
+
+    @property
+    def places(self) -> frozenset[tuple[str, int]]:
+        """Where any of them listens, as :func:`sidecar.backends.target.place_of` has it."""
+        polled = (poller.spec.place for poller in self._polled.values())
+        announced = (one.target for one in self._announced.values())
+        return frozenset((*polled, *(place_of(one.host, one.port) for one in announced if one is not None)))
+
     def kv_used(self, name: BackendName) -> float | None:
         """Share of a backend's context memory in use, at the last look; None: unknown."""
+        return self.figures(name).kv_used
+
+    def figures(self, name: BackendName) -> Figures:
+        """How busy a backend says it is, at the last look."""
         poller = self._polled.get(name)
-        return poller.kv_used if poller is not None and poller.backend.healthy else None
+        return poller.figures if poller is not None else NO_FIGURES
 
     def resident(self, name: BackendName, model: str) -> Resident | None:
         """How ``model``, by the backend's spelling, is loaded there, at the last look; None: it is not."""
@@ -80,8 +115,14 @@ class BackendRegistry:
         """Call ``callback`` on the loop, with the new inventory, after every change of it."""
         self._callbacks.append(callback)
 
+    def on_lost(self, callback: Callable[[BackendSpec, Health], None]) -> None:
+        """Call ``callback`` with one that was found by itself and is gone, or shows to be none, and why."""
+        self._lost = callback
+
     def add(self, spec: BackendSpec) -> None:
         """Watch a backend that somebody else runs. Adding the same one again changes nothing.
+
+        One that was found by itself gives way to one that is named at its place.
 
         Raises:
             AlreadyExistsError: Another backend has this name.
@@ -89,9 +130,12 @@ class BackendRegistry:
         known = self._polled.get(spec.name)
         if known is not None and known.spec == spec:
             return
-        if known is not None or spec.name in self._announced:
+        if not spec.found:
+            for one in [p.spec for p in self._polled.values() if p.spec.found and p.spec.place == spec.place]:
+                self.remove(one.name)
+        if spec.name in self._polled or spec.name in self._announced:
             raise AlreadyExistsError(f"two backends are called {spec.name}; give one of them another name")
-        poller = self._polled[spec.name] = Poller(spec, self._refresh)
+        poller = self._polled[spec.name] = Poller(spec, self._refresh, self._looked.set)
         if self._start is not None:
             self._running[spec.name] = self._start(poller)
         self._refresh()
@@ -119,6 +163,7 @@ class BackendRegistry:
             task.cancel()
         self._polled.pop(name, None)
         self._announced.pop(name, None)
+        self._looked.set()
         self._refresh()
 
     def report_failure(self, name: BackendName) -> None:
@@ -137,8 +182,12 @@ class BackendRegistry:
         async with client_session() as session, asyncio.TaskGroup() as group:
             prober = Prober(session)
 
+            async def watch(poller: Poller) -> None:
+                await poller.run(prober)
+                self._forget(poller)
+
             def start(poller: Poller) -> asyncio.Task[None]:
-                return group.create_task(poller.run(prober), name=f"backend {poller.spec.name}")
+                return group.create_task(watch(poller), name=f"backend {poller.spec.name}")
 
             self._running = {name: start(poller) for name, poller in self._polled.items()}
             self._start = start
@@ -148,8 +197,21 @@ class BackendRegistry:
                 self._start = None
                 self._running = {}
 
+    def _forget(self, poller: Poller) -> None:
+        """It is gone, or no backend."""
+        spec = poller.spec
+        self._running.pop(spec.name, None)
+        self._polled.pop(spec.name, None)
+        if poller.known:
+            log.info(
+                "backend.gone", backend=spec.name, kind=poller.backend.kind, reason=poller.backend.reason
+            )
+        self._looked.set()
+        self._refresh()
+        self._lost(spec, poller.health)
+
     def _refresh(self) -> None:
-        backends = {name: poller.backend for name, poller in self._polled.items()}
+        backends = {name: poller.backend for name, poller in self._polled.items() if poller.known}
         backends |= {name: one.backend for name, one in self._announced.items()}
         targets = {name: poller.target for name, poller in self._polled.items()}
         targets |= {name: one.target for name, one in self._announced.items()}

@@ -54,6 +54,20 @@ class BackendSpec:
     key_file: Path | None = None
     slots: int = 0
     """Requests served at a time; 0: as the backend tells."""
+    found: str = ""
+    """How it was found without being named, for people; forgotten when it is gone. Empty: it was named."""
+    every_s: float = 0.0
+    """Between two looks at it while it is well; 0: as usual."""
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it listens: one place for all spellings of this machine's loopback."""
+        return place_of(self.host, self.port)
+
+    @property
+    def url(self) -> str:
+        """As people write it."""
+        return f"{'https' if self.tls else 'http'}://{Address(self.host, self.port)}{self.base_path}"
 
     @classmethod
     def from_settings(cls, settings: BackendSettings) -> BackendSpec:
@@ -88,6 +102,12 @@ class BackendSpec:
             key_file=key_file,
             slots=slots,
         )
+
+
+def place_of(host: str, port: int) -> tuple[str, int]:
+    """``host`` and ``port``, the same for all spellings of this machine's loopback."""
+    address = Address(host.lower(), port)
+    return ("", port) if address.loopback or address.unspecified else (address.host, port)
 
 
 def _split(url: str) -> tuple[SplitResult, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from sidecar.backends.registry import BackendRegistry
+from sidecar.backends.finder import Finder
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
@@ -29,7 +29,6 @@ from swarmplane.addresses import Address, parse_address
 from swarmplane.clock import SystemClock
 from swarmplane.datadir import DataDir
 from swarmplane.ids import NodeId
-from swarmplane.inventory import Inventory
 from swarmplane.lifeline import on_hangup, on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.open_files import raise_open_files
@@ -155,7 +154,6 @@ async def _build(
     read: Callable[[], Settings],
 ) -> Parts:
     clock, registry, software = SystemClock(), backends_of(settings), version("swarmplane")
-    unseen = registry.inventory()
     engines = EngineSupervisor(settings.engine, data_dir, registry, clock)
     routes = CurrentRoutes(
         NodeId(record.node_id) if record is not None else None,
@@ -185,7 +183,6 @@ async def _build(
         engines,
         membership,
         history=HistoryKeeper(data_dir.history, routes.balancer.history, clock, time.time),
-        unseen=unseen,
         listeners=places.listeners,
         telemetry=telemetry,
         read=read,
@@ -206,6 +203,7 @@ def services_of(parts: Parts) -> tuple[Service, ...]:
 
     services = [
         Service("backends", parts.registry.run),
+        Service("finder", parts.finder.run),
         Service("engines", parts.engines.run),
         Service("host", parts.watch.run),
         Service("history", parts.history.run, parts.history.save),
@@ -283,7 +281,7 @@ async def _start(parts: Parts, places: Places, data_dir: DataDir) -> None:
     if places.peer is not None:
         # First: others may be told of this address as soon as the control stream stands.
         await parts.plane.serve_peer(places.peer)
-    await _first_look(parts.registry, parts.unseen)
+    await _first_look(parts.finder)
     await parts.plane.serve_client(places.listeners.client)
     await parts.admin.serving.wait()
     if parts.metrics is not None:
@@ -312,19 +310,11 @@ def _place(listener: socket.socket | None) -> str:
     return str(bound_address(listener)) if listener is not None else ""
 
 
-async def _first_look(registry: BackendRegistry, unseen: Inventory) -> None:
-    """Wait until every backend of ``unseen`` was checked once: a host that is ready knows its models."""
-    looked = asyncio.Event()
-
-    def check(_inventory: object = None) -> None:
-        if not set(unseen.backends) & set(registry.inventory().backends):
-            looked.set()
-
-    registry.subscribe(check)
-    check()
+async def _first_look(finder: Finder) -> None:
+    """Wait until every backend was checked once: a host that is ready knows its models."""
     try:
         async with asyncio.timeout(FIRST_LOOK_S):
-            await looked.wait()
+            await finder.settle()
     except TimeoutError:
         log.warning("backends.slow", after_s=FIRST_LOOK_S)
 

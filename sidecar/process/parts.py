@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sidecar.admin.backends import backend_items
 from sidecar.admin.metrics import families
 from sidecar.admin.metrics_listener import MetricsServer
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
+from sidecar.backends.finder import Finder
 from sidecar.backends.registry import BackendRegistry
 from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import DataPlanePolicy
@@ -20,6 +22,7 @@ from sidecar.dataplane.server import DataPlane
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.gateway import gateway_url
 from sidecar.process.reload import Reloader, set_log_level
+from sidecar.process.searching import Searching
 from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.history_file import HistoryKeeper
@@ -27,7 +30,7 @@ from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
 from swarmplane.clock import Clock
-from swarmplane.inventory import HostFacts, Inventory
+from swarmplane.inventory import HostFacts
 from swarmplane.listening import adopted_socket, bound_address, listening_socket
 from swarmplane.settings.schema import Settings
 
@@ -76,8 +79,7 @@ class Parts:
     admin: AdminServer
     membership: Membership | None
     """None on a host that joined no swarm."""
-    unseen: Inventory
-    """Backends as they were before anybody looked at them."""
+    finder: Finder
     telemetry: Telemetry
     reloader: Reloader
     watch: HostWatch
@@ -129,7 +131,6 @@ def join_parts(
     membership: Membership | None,
     *,
     history: HistoryKeeper,
-    unseen: Inventory,
     listeners: Listeners,
     telemetry: Telemetry,
     read: Callable[[], Settings],
@@ -149,9 +150,11 @@ def join_parts(
         tracing=telemetry.tracing,
         clock=clock.now_s,
     )
+    bound = (*listeners.client, listeners.admin, *((listeners.metrics,) if listeners.metrics else ()))
+    searching = Searching(settings, registry, clock, bound)
     watch = HostWatch(routes, registry, clock, _facts(plane, listeners, membership))
-    reloader = Reloader(settings, read, registry, _adopting(plane, watch))
-    sources = _sources(settings, clock, routes, membership, plane, reloader, telemetry, version)
+    reloader = Reloader(settings, read, registry, _adopting(plane, watch, searching))
+    sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, version)
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
     telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told)
@@ -162,7 +165,7 @@ def join_parts(
         plane,
         admin,
         membership,
-        unseen,
+        searching.finder,
         telemetry,
         reloader,
         watch,
@@ -171,12 +174,13 @@ def join_parts(
     )
 
 
-def _adopting(plane: DataPlane, watch: HostWatch) -> Callable[[Settings], None]:
+def _adopting(plane: DataPlane, watch: HostWatch, searching: Searching) -> Callable[[Settings], None]:
     """Takes settings into use that were read again; what follows from those of the start is told now."""
     watch.tell()
 
     def adopt(now: Settings) -> None:
         plane.adopt(DataPlanePolicy.of(now))
+        searching.adopt(now)
         watch.tell()
 
     return adopt
@@ -199,6 +203,7 @@ def _sources(
     routes: CurrentRoutes,
     membership: Membership | None,
     plane: DataPlane,
+    registry: BackendRegistry,
     reloader: Reloader,
     telemetry: Telemetry,
     version: str,
@@ -211,6 +216,7 @@ def _sources(
         version=version,
         joined=membership is not None,
         requests=plane.requests,
+        backends=lambda: backend_items(registry),
         control=membership.control.state if membership is not None else lambda: _ALONE,
         metrics=telemetry.families,
         set_log_level=lambda level: set_log_level(level, settings.log.format),

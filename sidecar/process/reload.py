@@ -19,7 +19,8 @@ from swarmplane.settings.schema import Settings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-_APPLIED = frozenset({"log.level", "log.format", "backends", *LIVE})
+_SEARCH = ("discovery.backends", "discovery.ports", "discovery.ignore")
+_APPLIED = frozenset({"log.level", "log.format", "backends", *_SEARCH, *LIVE})
 
 
 @dataclass(frozen=True, slots=True)

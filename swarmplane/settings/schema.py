@@ -34,6 +34,7 @@ JOIN_PORT = 11405
 METRICS_PORT = 11406
 CONTROL_METRICS_PORT = 11407
 _ETCD_CLIENTS = 2379
+_LARGEST = 65_535
 
 
 def _address(text: str, default_port: int | None = None) -> str:
@@ -252,12 +253,24 @@ class DiscoverySettings(Section):
 
     backends: bool = True
     """Whether inference servers on this host are looked for."""
+    ports: tuple[int, ...] = (11434, 1234, 41334, 8000, 8001, 8080, 8081, 8088, 30000, 10240, 1337)
+    """Ports of this machine where they are looked for, besides those that variables name."""
+    ignore: tuple[str, ...] = ()
+    """Those that are not wanted though they are there: their names, or ``host:port``."""
     mdns: bool = True
     """Whether swarms are advertised and browsed on the local network."""
     subnets: tuple[str, ...] = ()
     """Networks to scan where mDNS finds nobody, as ``192.168.1.0/24``; empty: those of the own addresses."""
     peers: tuple[str, ...] = ()
     """``host`` or ``host:port`` of members' client listeners that are asked wherever they are."""
+
+    @field_validator("ports")
+    @classmethod
+    def _are_ports(cls, ports: tuple[int, ...]) -> tuple[int, ...]:
+        for port in ports:
+            if not 0 < port <= _LARGEST:
+                raise ValueError(f"{port} is no port")
+        return ports
 
 
 class LogSettings(Section):

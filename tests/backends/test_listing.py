@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.backends.listing import ListingError, read_kv_used, read_models, read_props
+from sidecar.backends.listing import ListingError, read_models, read_props
 from sidecar.backends.target import BackendSpec, Target
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import BackendName
@@ -160,20 +160,3 @@ def test_credentials_are_never_shown() -> None:
     target = Target(BackendName("b"), "openai", "h", 1, headers=((b"authorization", b"Bearer secret"),))
 
     assert "secret" not in repr(target)
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        pytest.param('vllm:kv_cache_usage_perc{engine="0"} 0.25\n', 0.25, id="vllm"),
-        pytest.param(
-            "# HELP vllm:gpu_cache_usage_perc x\nvllm:gpu_cache_usage_perc{} 0.5\n", 0.5, id="older"
-        ),
-        pytest.param("sglang:token_usage 0.1\nsglang:token_usage 0.9\n", 0.9, id="the-fullest"),
-        pytest.param("vllm:kv_cache_usage_perc much\nvllm:kv_cache_usage_perc NaN\n", None, id="nonsense"),
-        pytest.param("vllm:kv_cache_usage_perc 57\n", None, id="no-share"),
-        pytest.param("", None, id="nothing"),
-    ],
-)
-def test_how_full_an_engine_is(text: str, wanted: float | None) -> None:
-    assert read_kv_used(text) == wanted

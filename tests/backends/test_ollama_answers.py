@@ -11,7 +11,6 @@ from sidecar.backends.listing import ListingError
 from sidecar.backends.ollama import (
     Shown,
     completed,
-    is_version,
     read_residents,
     read_show,
     read_tags,
@@ -144,11 +143,3 @@ def test_facts_come_together() -> None:
         4096,
     )
     assert (second.state, second.capabilities, second.context_length) == (ModelState.LOADED, (), 0)
-
-
-@pytest.mark.parametrize(
-    ("body", "wanted"),
-    [(b'{"version": "0.12"}', True), (b'{"version": 1}', False), (b"{}", False), (b"no", False)],
-)
-def test_a_version(body: bytes, wanted: bool) -> None:
-    assert is_version(body) is wanted

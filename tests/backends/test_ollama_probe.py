@@ -99,7 +99,8 @@ async def test_what_only_looks_like_it_is_not() -> None:
     async with ModelServer(["one"], body=body).listening() as server, watched(server.port) as (registry, _):
         await until(lambda: backend(registry).healthy)
         assert backend(registry).kind == "openai"
-        assert [path for path in server.asked if path.startswith("/api/")] == ["/api/version", "/api/tags"]
+        asked = [path for path in server.asked if path.startswith("/api/")]
+        assert asked == ["/api/version", "/api/tags", "/api/v0/models"]
 
 
 async def test_one_that_goes_away_has_nothing_loaded() -> None:
