@@ -111,11 +111,8 @@ class ControlService:
         heard = (self.sessions, self.leadership, hearsay)
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
-        routing = (mirror, self.table, self.leadership, clock)
-        kept_s = policy.forget_models_s
-        self._routes = RouteController(
-            store, *routing, unix_s=unix_s, crowded=self._crowded, forget_models_s=kept_s
-        )
+        routing = (mirror, self.table, self.leadership, clock, self._crowded)
+        self._routes = RouteController(store, *routing, unix_s=unix_s, forget_models_s=policy.forget_models_s)
         self.pushes = self._pushes(hearsay)
         telling = (self.pushes, self.membership, self.sessions, mirror, hearsay, clock)
         self.exchange = Exchange(*telling, instance=own, interval_s=policy.load_interval_s)

@@ -113,7 +113,14 @@ class Pushes:
         )
         self.sharing = Sharing(sessions, self._audience, clock)
         self.questions = Questions(sessions)
-        self._steps: tuple[tuple[str, Callable[[Session], Message | None]], ...] = (
+        self._steps = self._in_order()
+        table.subscribe(self._news)
+        membership.subscribe(self._suspected)
+        mirror.subscribe(self._turn)
+
+    def _in_order(self) -> tuple[tuple[str, Callable[[Session], Message | None]], ...]:
+        """What a stream may be told, most urgent first, and what it has to understand for it."""
+        return (
             (features.DRAIN, self._drain_order),
             (features.POLICY, self._policy_change),
             (features.SUSPICION, self._suspects),
@@ -124,10 +131,6 @@ class Pushes:
             (features.CONDITION, self.sharing.conditions),
             (features.PREFIXES, self.sharing.prefixes),
         )
-        """What a stream may be told, most urgent first, and what it has to understand for it."""
-        table.subscribe(self._news)
-        membership.subscribe(self._suspected)
-        mirror.subscribe(self._turn)
 
     def gather_for(self, debounce_s: float) -> None:
         """Gather route pushes for so long from now on."""

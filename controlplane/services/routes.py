@@ -51,9 +51,9 @@ class RouteController:
         table: LiveTable,
         leadership: Leadership,
         clock: Clock,
+        crowded: Callable[[], bool],
         *,
         unix_s: Callable[[], float],
-        crowded: Callable[[], bool],
         forget_models_s: float,
     ) -> None:
         self._store = store
