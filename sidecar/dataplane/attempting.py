@@ -17,10 +17,8 @@ from sidecar.core.answers import Answer
 from sidecar.core.attempts import Act, Context, Decision, Outcome, Progress, decide
 from sidecar.core.candidate import Candidate
 from sidecar.dataplane.budget import end_retry, retry_free
-from sidecar.dataplane.changing import plan_change
 from sidecar.dataplane.hop import queued_line
-from sidecar.dataplane.plan import Plan, plan_request
-from sidecar.dataplane.reading import MUTATIONS
+from sidecar.dataplane.plan import Plan
 from sidecar.dataplane.recording import context_lines, status_of
 from sidecar.dataplane.refusals import exhausted
 from sidecar.dataplane.staking import ended
@@ -65,10 +63,13 @@ class Attempts(State):
             self._next_phase_s = self._planned_s + plane.policy.phase_after_s
         self._next()
 
+    @abstractmethod
     def _planned(self, now_s: float) -> Plan:
-        connection, request = self.connection, self.request
-        make = plan_change if request.head.path in MUTATIONS else plan_request
-        return make(self._plane, request, connection.peer, now_s, connection.client)
+        """Who may serve it.
+
+        Raises:
+            SwarmError: Nobody does.
+        """
 
     def _next(self) -> None:
         self._retry = None
@@ -111,8 +112,14 @@ class Attempts(State):
     def _first_byte_limit_s(self) -> float:
         """How long the present attempt may run without a byte of an answer."""
 
-    def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
+    @abstractmethod
+    def _is_translated(self, candidate: Candidate, *, fresh: bool) -> bool:
+        """Whether the request is put into another dialect for ``candidate``, and sent then, or refused."""
+
+    def _attempt(self, candidate: Candidate, *, fresh: bool, translated: bool = False) -> None:
         plane = self._plane
+        if not translated and candidate.local and self._is_translated(candidate, fresh=fresh):
+            return
         plane.counters.attempts += 1
         self._asked += 1
         if not self._counting and self._place is None:
@@ -297,13 +304,22 @@ class Attempts(State):
             self._stake.over(self._plane.clock_s())
             self._stake = None
         plan, candidate = self.plan, self._candidate
-        if plan is not None and plan.suit is not None and candidate is not None and candidate.local:
-            self._plane.contexts.ended(plan.suit, candidate.endpoint)
-        if plan is not None and plan.final and candidate is not None and candidate.local:
-            self._plane.backends.look(candidate.endpoint.backend)
+        if (
+            plan is not None
+            and (plan.suit is not None or plan.final)
+            and candidate is not None
+            and candidate.local
+        ):
+            self._ended_here(plan, candidate)
         if self._budgeted:
             self._budgeted = False
             end_retry(self._plane)
+
+    def _ended_here(self, plan: Plan, candidate: Candidate) -> None:
+        if plan.suit is not None:
+            self._plane.contexts.ended(plan.suit, candidate.endpoint)
+        if plan.final:
+            self._plane.backends.look(candidate.endpoint.backend)
 
     def _tell(self, outcome: str, error: SwarmError | None = None) -> None:
         times_s = (self._started_s, self._planned_s, self._dispatched_s)

@@ -14,8 +14,9 @@ from sidecar.core.attempts import Progress
 from sidecar.core.candidate import Warmth
 from sidecar.core.fallbacks import category_of, chain, nearest
 from sidecar.dataplane.budget import retry_free
+from sidecar.dataplane.changing import plan_change
 from sidecar.dataplane.hedging import Hedges
-from sidecar.dataplane.plan import Plan, plan_instead, read_content
+from sidecar.dataplane.plan import Plan, plan_instead, plan_request, read_content
 from sidecar.dataplane.reading import MUTATIONS
 from swarmplane.errors import Code, SwarmError
 from swarmplane.fallbacks import NO_FALLBACKS
@@ -43,7 +44,9 @@ class Falls(Hedges):
 
     def _planned(self, now_s: float) -> Plan:
         """See :class:`sidecar.dataplane.attempting.Attempts`; a loaded model may be taken for a cold one."""
-        plan = super()._planned(now_s)
+        connection, request = self.connection, self.request
+        make = plan_change if request.head.path in MUTATIONS else plan_request
+        plan = make(self._plane, request, connection.peer, now_s, connection.client)
         if plan.view.table.fallbacks.substitute_loaded and not plan.final:
             return self._warm(plan)
         return plan

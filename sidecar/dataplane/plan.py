@@ -208,7 +208,9 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     if known is not None:
         plan.model, candidate, limits = known
         plan.left = [candidate]
-        suited(plane, request, plan, plan.left, limits)
+        members = plan.content.members
+        if members is None or not limits.suit(request.head.path, members, request.body):
+            suited(plane, request, plan, plan.left, limits)
         if candidate.local and plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
+    from sidecar.backends.target import Target
     from sidecar.dataplane.hop import Hop
     from sidecar.dataplane.peek import Peek
 
@@ -43,6 +44,7 @@ class Head:
         "target",
         "traceparent",
         "tracestate",
+        "understood",
     )
 
     def __init__(self) -> None:
@@ -69,6 +71,8 @@ class Head:
         """Whether it goes to a backend or a peer."""
         self.sent: dict[str, tuple[object, bytes]] = {}
         """Starts of heads that went out for it, by backend or endpoint, and what they were made from."""
+        self.understood: Target | None = None
+        """The backend that was seen to speak the dialect of its path."""
         self.hop: Hop | None = None
         """What a peer says with it; read once."""
 

@@ -42,8 +42,13 @@ class Translator:
         """Whether a backend of ours does not speak the dialect of ``request``; asked for every attempt."""
         if not candidate.local:
             return False
-        target = self._plane.backends.targets.get(candidate.endpoint.backend)
-        return target is not None and translates(request.head.path, target.dialects)
+        head, target = request.head, self._plane.backends.targets.get(candidate.endpoint.backend)
+        if target is None or target is head.understood:
+            return False
+        if translates(head.path, target.dialects):
+            return True
+        head.understood = target
+        return False
 
     def put(self, request: Request, plan: Plan, candidate: Candidate) -> Outgoing | bytes:
         """``request`` as the backend of ``candidate`` wants it, or its answer where that needs no backend.
@@ -79,13 +84,13 @@ class Translates(Attempts):
 
     __slots__ = ()
 
-    def _attempt(self, candidate: Candidate, *, fresh: bool) -> None:
-        """See :class:`Attempts`; translated first."""
+    def _is_translated(self, candidate: Candidate, *, fresh: bool) -> bool:
+        """See :class:`Attempts`."""
         translator = self._plane.translator
         if not translator.needed(self.request, candidate):
             self.outgoing = None
-            super()._attempt(candidate, fresh=fresh)
-        elif len(self.request.body) > INLINE_BYTES:
+            return False
+        if len(self.request.body) > INLINE_BYTES:
             self._asked += 1
             self._plane.spawn(self._translate_apart(candidate, self._asked, fresh=fresh))
         else:
@@ -95,6 +100,7 @@ class Translates(Attempts):
                 self._unfit(error)
             else:
                 self._go(outgoing, candidate, fresh=fresh)
+        return True
 
     async def _translate_apart(self, candidate: Candidate, asked: int, *, fresh: bool) -> None:
         try:
@@ -113,7 +119,7 @@ class Translates(Attempts):
             self._answer(outgoing)
         else:
             self.outgoing = outgoing
-            super()._attempt(candidate, fresh=fresh)
+            self._attempt(candidate, fresh=fresh, translated=True)
 
     @abstractmethod
     def _answer(self, body: bytes) -> None:

@@ -47,6 +47,11 @@ class Writer:
 
         ``outgoing``: what is sent instead, to a backend of another dialect.
         """
+        if outgoing is None and plan.suit is None:
+            # As most are.
+            spelled = candidate.endpoint.model if candidate.local else plan.asked
+            if spelled == plan.asked and not plan.content.removals:
+                return request.body, b""
         body, rename = self._spelled(request, plan, candidate, outgoing)
         if plan.suit is not None and candidate.local:
             path = request.head.path if outgoing is None else outgoing.path
