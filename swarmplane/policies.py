@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarmplane.client_keys import ClientKey
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import SubjectId
 from swarmplane.pulls import Pull
@@ -39,6 +40,8 @@ class Policy:
     fallbacks: FallbackPolicy = NO_FALLBACKS
     pulls: tuple[Pull, ...] = ()
     """Models that are being pulled now."""
+    keys: tuple[ClientKey, ...] = ()
+    """API keys of clients, by id; those in force."""
     default_context: str = ""
     """What is done about requests that make a server load a model again with another context, where the model
     says nothing: one of :data:`CONTEXT_PROTECTIONS`; empty: ``strip``."""

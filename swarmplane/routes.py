@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from swarmplane.aliases import by_scan, without_tag
+from swarmplane.client_keys import ClientKey
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SubjectId, SwarmId
 from swarmplane.pulls import Pull
@@ -103,6 +104,8 @@ class RouteTable:
     """Models that are being pulled now."""
     default_context: str = ""
     """As :attr:`ModelRoute.context`; empty: ``strip``."""
+    keys: tuple[ClientKey, ...] = ()
+    """Of clients, by id; those in force."""
     open: bool = False
     """Whether nodes enrol without a token."""
 

@@ -92,5 +92,6 @@ def with_policy(table: RouteTable, update: pb.PolicyUpdate) -> RouteTable:
         fallbacks=policy.fallbacks,
         pulls=policy.pulls,
         default_context=policy.default_context,
+        keys=policy.keys if policy.keys != table.keys else table.keys,
         open=policy.open,
     )

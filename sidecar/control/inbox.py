@@ -110,7 +110,7 @@ class Inbox:
             # In force at once; acknowledged when it would survive a crash.
             self._routes.install(table, stale=self._routes.view.stale)
             try:
-                if table.denied != before.denied:
+                if table.denied != before.denied or table.keys != before.keys:
                     await self._keeping.durably(table)
                 else:
                     self._keeping.soon(table)

@@ -343,6 +343,8 @@ class Attempts(State):
             self._retry = None
         if self.request.size:
             plane.release_body(self.request)
+        if self.request.key is not None:
+            plane.keys.release(self.request.key)
         plane.active.discard(self)
         if plane.draining:
             plane.ended(self)

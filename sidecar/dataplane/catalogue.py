@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.request import Head, Request
     from sidecar.dataplane.server import DataPlane
     from sidecar.routing.view import View
+    from swarmplane.client_keys import ClientKey
     from swarmplane.routes import Endpoint
 
 MODELS: Final = b"/v1/models"
@@ -59,12 +60,15 @@ class Catalogue:
         head = request.head
         path = head.path.rstrip(b"/")
         if path == MODELS:
-            return self._page(head) if _is_anthropic(head) else self._list(path, documents.openai_models)
+            if _is_anthropic(head):
+                return self._page(head, request.key)
+            return self._list(path, documents.openai_models, request.key)
         if path.startswith(MODELS + b"/"):
             asked = unquote(path[len(MODELS) + 1 :].decode("latin-1"))
             write = documents.anthropic_model if _is_anthropic(head) else documents.openai_model
-            return encode(write(self._find(asked)))
-        return self._list(path, documents.ollama_ps if path == PS else documents.ollama_tags)
+            return encode(write(self._find(asked, request.key)))
+        write_all = documents.ollama_ps if path == PS else documents.ollama_tags
+        return self._list(path, write_all, request.key)
 
     def show(self, request: Request) -> bytes:
         """``POST /api/show``.
@@ -72,34 +76,40 @@ class Catalogue:
         Raises:
             SwarmError: The body names no model, or one that nobody knows.
         """
-        return encode(documents.ollama_show(self._find(_named(request))))
+        return encode(documents.ollama_show(self._find(_named(request), request.key)))
 
-    def _list(self, path: bytes, write: Callable[[Sequence[Entry]], dict[str, Any]]) -> bytes:
+    def _list(
+        self, path: bytes, write: Callable[[Sequence[Entry]], dict[str, Any]], key: ClientKey | None
+    ) -> bytes:
         entries = self._known()
+        if key is not None and key.models:
+            return encode(write(_shown(entries, key)))
         made = self._made.get(path)
         if made is None:
             made = self._made[path] = encode(write(entries))
         return made
 
-    def _page(self, head: Head) -> bytes:
+    def _page(self, head: Head, key: ClientKey | None) -> bytes:
         query = parse_qs(head.target.partition(b"?")[2].decode("latin-1"))
         limit = query.get("limit", [str(PAGE)])[-1]
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_PAGE):
             raise InvalidRequestError(f"limit must be a number from 1 to {MOST_PAGE}", param="limit")
         page = documents.anthropic_page(
-            self._known(),
+            _shown(self._known(), key),
             limit=int(limit),
             after=query.get("after_id", [""])[-1],
             before=query.get("before_id", [""])[-1],
         )
         return encode(page)
 
-    def _find(self, asked: str) -> Entry:
+    def _find(self, asked: str, key: ClientKey | None) -> Entry:
         entries = self._known()
         route = self._plane.routes.view.find(asked)
         found = next((entry for entry in entries if route is not None and entry.name == route.name), None)
+        if found is not None and key is not None and not key.permits(found.name, asked):
+            raise SwarmError(f"this API key may not use the model {asked[:256]!r}", code=Code.FORBIDDEN)
         if found is None:
-            names = [entry.name for entry in entries]
+            names = [entry.name for entry in _shown(entries, key)]
             raise SwarmError(unknown_model(asked, names), code=Code.MODEL_NOT_FOUND)
         return found
 
@@ -119,6 +129,13 @@ class Catalogue:
         if endpoint.node != self._plane.routes.node_id:
             return facts
         return replace(facts, resident=self._plane.backends.resident(endpoint.backend, endpoint.model))
+
+
+def _shown(entries: Sequence[Entry], key: ClientKey | None) -> Sequence[Entry]:
+    """Those that the holder of ``key`` may know of."""
+    if key is None or not key.models:
+        return entries
+    return [entry for entry in entries if key.permits(entry.name, *entry.aliases)]
 
 
 def _entry(model: ModelListing, born_s: int) -> Entry:

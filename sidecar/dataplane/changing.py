@@ -53,6 +53,8 @@ def plan_change(
         if hop is not None:
             plan.origin = hop.origin
     plan.deadline_s = now_s + allowed_s(request.head)
+    if request.key is not None:
+        plane.keys.check_model(request.key, content.model, new=True)
     plan.left = list(_candidates(plane, request.head, plan, own=peer is not None))
     return plan
 

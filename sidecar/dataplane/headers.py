@@ -21,11 +21,12 @@ BOTH: Final = 9
 """It means something to us and goes on too."""
 TRACE: Final = 10
 """Trace context: read, and written anew for whoever comes next."""
+CREDENTIAL: Final = 11
+"""A client's key: looked at here, and never passed on."""
 
+_KEYS: Final = (b"authorization", b"x-api-key")
 _CREDENTIALS: Final = (
-    b"authorization",
     b"proxy-authorization",
-    b"x-api-key",
     b"api-key",
     b"x-goog-api-key",
     b"cookie",
@@ -80,6 +81,7 @@ CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
         **dict.fromkeys((*_CREDENTIALS, *_HOP_BY_HOP, b"accept-encoding", b"referer"), DROP),
         **dict.fromkeys((*_OPTIONS, *FORWARDED), OPTION),
         **dict.fromkeys((b"via", b"content-type"), BOTH),
+        **dict.fromkeys(_KEYS, CREDENTIAL),
         b"host": HOST,
         b"content-length": LENGTH,
         b"transfer-encoding": ENCODING,
@@ -94,7 +96,9 @@ CLIENT_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
 
 ``accept-encoding`` stops here because names are put back into answers, and nothing here decompresses.
 """
-PEER_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType({**CLIENT_ACTIONS, **dict.fromkeys(HOP, OPTION)})
+PEER_ACTIONS: Final[Mapping[bytes, int]] = MappingProxyType(
+    {**CLIENT_ACTIONS, **dict.fromkeys(_KEYS, DROP), **dict.fromkeys(HOP, OPTION)}
+)
 """The same on the peer listener, where hop headers are believed."""
 OURS: Final = (b"x-swarm-", b"x-netllm-")
 

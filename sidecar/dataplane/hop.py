@@ -71,7 +71,9 @@ def _is_number(value: bytes) -> bool:
     return value.isdigit() and len(value) <= _DIGITS
 
 
-def hop_lines(node: NodeId, *, model: str, endpoint: EndpointId, version: str, priority: str = "") -> bytes:
+def hop_lines(
+    node: NodeId, *, model: str, endpoint: EndpointId, version: str, priority: str = "", key: str = ""
+) -> bytes:
     """Header lines that a sender adds to every request for an endpoint."""
     lines = (
         b"x-swarm-hop: %b\r\nx-swarm-origin: %b\r\nx-swarm-model: %b\r\nx-swarm-endpoint: %b\r\n"
@@ -79,6 +81,8 @@ def hop_lines(node: NodeId, *, model: str, endpoint: EndpointId, version: str, p
     ) % (node.encode(), node.encode(), to_header(model), to_header(endpoint), version.encode())
     if (named := priority.strip().lower()) in {"interactive", "default", "bulk"}:
         lines += b"x-swarm-priority: %b\r\n" % named.encode()
+    if key:
+        lines += b"x-swarm-key: %b\r\n" % key.encode()
     return lines
 
 

@@ -6,10 +6,8 @@ backends and by clients of this host; ``client.manage`` says otherwise.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Final
 
-from sidecar.dataplane.headers import FORWARDED
 from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
@@ -33,16 +31,13 @@ def admit(plane: DataPlane, head: Head, peer: PeerIdentity | None, client: str) 
     if peer is not None:
         if manage != SWARM:
             raise forbidden("this node lets only its own clients change its backends; see client.manage")
-    elif not _is_here(client) or not head.options.keys().isdisjoint(FORWARDED):
-        raise forbidden("only clients on this host may change its backends, keep_alive 0 and -1 included")
-
-
-def _is_here(client: str) -> bool:
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    elif not plane.keys.asks_here(head, client):
+        key = plane.keys.holder(head)
+        if key is None or not key.manage:
+            raise forbidden(
+                "only clients on this host may change its backends, keep_alive 0 and -1 included; "
+                "or an API key that may manage (swarmctl key create --manage)"
+            )
 
 
 def elsewhere(asked: str) -> SwarmError:

@@ -149,6 +149,8 @@ def plan_request(
     content = _form(request) if head.multipart else peek(request.body)
     if content.keeps:
         managing.admit(plane, head, peer, client)
+    if request.key is not None:
+        plane.keys.check_model(request.key, content.model)
     plan = Plan(content, routes.view, routes.node_id)
     plan.stateless = not content.stored if head.path in _STATELESS else _is_unstored(head.path, content)
     if peer is not None:
@@ -174,6 +176,8 @@ def plan_instead(plane: DataPlane, request: Request, name: str, started_s: float
     plan = Plan(content, plane.routes.view, plane.routes.node_id)
     plan.stateless = not content.stored if path in _STATELESS else _is_unstored(path, content)
     plan.asked = name
+    if request.key is not None:
+        plane.keys.check_model(request.key, name)
     _plan_entry(plane, request, plan, started_s)
     plan.asked = content.model
     plan.instead = True
@@ -257,7 +261,8 @@ def _choose(
     plane: DataPlane, request: Request, plan: Plan, resolution: Resolution, candidates: Sequence[Candidate]
 ) -> None:
     if not candidates:
-        raise unready(plan.asked, resolution, plane.routes.names(), plane.draw(), _left_s(plane, resolution))
+        names = plane.keys.shown(request.key, plane.routes.names())
+        raise unready(plan.asked, resolution, names, plane.draw(), _left_s(plane, resolution))
     plan.model = resolution.model or plan.asked
     candidates = suited(plane, request, plan, candidates, limits_of(candidates))
     head = request.head

@@ -26,6 +26,8 @@ _SAME_NAME: Final = (
     "client.idle_timeout_s",
     "client.max_connections",
     "client.manage",
+    "client.auth",
+    "client.trusted_nets",
     "client.max_head_bytes",
     "client.max_json_bytes",
     "client.max_multipart_bytes",
@@ -73,10 +75,14 @@ class DataPlanePolicy:
     """Over which time a body's rate is averaged."""
     idle_timeout_s: float = 300.0
     max_connections: int = 10_000
-    gateway: bool = False
-    """Whether this host is meant as the URL for clients."""
     manage: str = "local"
     """Who changes which backends: ``local``, ``off`` or ``swarm``."""
+    gateway: bool = False
+    """Whether this host is meant as the URL for clients."""
+    auth: str = "none"
+    """Who needs a key: ``none``, ``lan`` or ``always``."""
+    trusted_nets: tuple[str, ...] = ()
+    """Networks whose clients count as this host's own."""
     max_head_bytes: int = 64 * 1024
     max_json_bytes: int = 64 * 1024 * 1024
     max_multipart_bytes: int = 256 * 1024 * 1024
@@ -137,6 +143,8 @@ class DataPlanePolicy:
             max_connections=client.max_connections,
             manage=client.manage,
             gateway=settings.node.gateway,
+            auth=client.auth,
+            trusted_nets=client.trusted_nets,
             max_head_bytes=client.max_head_bytes,
             max_json_bytes=client.max_json_bytes,
             max_multipart_bytes=client.max_multipart_bytes,

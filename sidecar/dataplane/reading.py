@@ -10,6 +10,7 @@ from sidecar.dataplane.access import Access
 from sidecar.dataplane.headers import (
     BOTH,
     CONNECTION,
+    CREDENTIAL,
     ENCODING,
     EXPECT,
     FORWARDED,
@@ -76,6 +77,8 @@ def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes
             _option(request, name, value)
         elif action == LENGTH:
             framing.length, framing.sized = int(value), True
+        elif action == CREDENTIAL:
+            _credential(request.head, name, value)
         elif action >= OPTION:
             _special(request, framing, action, name, value)
     if hosts != 1:
@@ -102,6 +105,14 @@ def _special(request: Request, framing: Framing, action: int, name: bytes, value
         _trace(request, name, value)
     elif action == CONNECTION and value not in _PLAIN_CONNECTION:
         _option(request, name, value)
+
+
+def _credential(head: Head, name: bytes, value: bytes) -> None:
+    scheme, _, rest = value.partition(b" ")
+    if name != b"authorization":
+        head.credentials = (*head.credentials, value)
+    elif scheme.lower() == b"bearer":
+        head.credentials = (*head.credentials, rest.strip())
 
 
 def _trace(request: Request, name: bytes, value: bytes) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.attempting import Attempts
     from sidecar.dataplane.connection import ClientConnection
     from sidecar.dataplane.ports import Backends
-    from sidecar.dataplane.request import Head, Request
+    from sidecar.dataplane.request import Request
     from sidecar.telemetry.record import Record
     from sidecar.telemetry.usage import Tail
     from swarmplane.errors import SwarmError
@@ -124,7 +124,7 @@ class Recorder:
         row.begin(head.method, head.path, request.request_id, outcome, started_s, time.monotonic())
         row.status = status_of(answer)
         row.bytes_in, row.bytes_out = request.size, len(answer)
-        self._whose(row, connection, head)
+        self._whose(row, connection, request)
         if error is not None:
             row.code = error.code.slug
             if request.fault is not None and error.code is Code.INVALID_REQUEST:
@@ -162,7 +162,7 @@ class Recorder:
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
         row.attempts = noted.asked
         row.planned_s, row.sent_s, row.first_byte_s = row_planned_s, sent_s, noted.first_byte_s
-        self._whose(row, connection, head)
+        self._whose(row, connection, request)
         if _PRIORITY in head.options:
             row.priority = _PRIORITIES.get(head.options[_PRIORITY].strip().lower(), "")
         if plan is not None:
@@ -190,14 +190,16 @@ class Recorder:
         if row is not None and row.request_id is request.request_id:
             row.queue_s = queue_s
 
-    def _whose(self, row: Record, connection: ClientConnection, head: Head) -> None:
-        peer = connection.peer
+    def _whose(self, row: Record, connection: ClientConnection, request: Request) -> None:
+        peer, hop = connection.peer, request.head.hop
         if peer is None:
             row.client = connection.client
+            if request.key is not None:
+                row.key = request.key.id
             return
         row.origin = peer.node
-        if head.hop is not None:
-            row.key = head.hop.key
+        if hop is not None:
+            row.key = hop.key
 
     def _served(self, row: Record, candidate: Candidate) -> None:
         row.node = candidate.node_name or self._node_name

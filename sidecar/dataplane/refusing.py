@@ -34,6 +34,8 @@ def refusal(
     if connection.peer is not None and (typed := refusal_of(code, expired=expired)) is not None:
         status = typed.http_status
         extra.append(b"x-swarm-refusal: %b\r\n" % typed.value.encode())
+    if code is Code.INVALID_API_KEY:
+        extra.append(b"www-authenticate: Bearer\r\n")
     if code is Code.METHOD_NOT_ALLOWED:
         extra.append(b"allow: %b\r\n" % (method_of(request.head.path) or b"GET, HEAD"))
     if plane.routes.view.stale:

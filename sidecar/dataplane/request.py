@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sidecar.backends.target import Target
     from sidecar.dataplane.hop import Hop
     from sidecar.dataplane.peek import Peek
+    from swarmplane.client_keys import ClientKey
 
 EMPTY: Final = b""
 
@@ -30,6 +31,8 @@ class Head:
 
     __slots__ = (
         "closes",
+        "credentials",
+        "digests",
         "forward",
         "hop",
         "http10",
@@ -59,6 +62,10 @@ class Head:
         """Header lines that go on to backends and peers."""
         self.options: dict[bytes, bytes] = {}
         """Headers that mean something to us, by lower-case name."""
+        self.credentials: tuple[bytes, ...] = ()
+        """Keys that the client shows; never logged, never passed on."""
+        self.digests: tuple[bytes, ...] = ()
+        """Of ``credentials``, once somebody asked for them."""
         self.request_id: bytes = EMPTY
         """As the client gave it; empty: none."""
         self.traceparent: bytes = EMPTY
@@ -84,7 +91,7 @@ class Head:
 class Request:
     """A whole request. ``body`` is dropped once it is not needed."""
 
-    __slots__ = ("body", "closes", "content", "fault", "head", "request_id", "size", "traceparent")
+    __slots__ = ("body", "closes", "content", "fault", "head", "key", "request_id", "size", "traceparent")
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -96,5 +103,7 @@ class Request:
         self.size = 0
         """Bytes of body that count against the process's budget."""
         self.fault: Fault | None = None
+        self.key: ClientKey | None = None
+        """Under which it is served, where one is required."""
         self.content: Peek | SwarmError | None = None
         """What was found in the body, or why it will not do; None: nobody has looked."""

@@ -25,6 +25,7 @@ from sidecar.dataplane.exchange import Exchange
 from sidecar.dataplane.headers import passed_through
 from sidecar.dataplane.hedging import Hedging
 from sidecar.dataplane.identity import NodeIdentity
+from sidecar.dataplane.keyring import Keyring
 from sidecar.dataplane.listener import Listener, bound_host, client_listener, peer_listener
 from sidecar.dataplane.loading import Loading
 from sidecar.dataplane.moving import Moving
@@ -114,7 +115,7 @@ class DataPlane:
         self.owner = OwnerQueues(routes, policy, clock=time.monotonic, draw=draw)
         self.moving, self.loading = Moving(self), Loading(self)
         self.hedging, self.reaping = Hedging(self), Reaping(self)
-        self.translator = Translator(self)
+        self.translator, self.keys = Translator(self), Keyring(self)
         self.upstreams = Upstreams(routes, backends, policy, tls, clock=clock, draw=draw)
         routes.balancer.adopt(policy.breaker, policy.slow_start)
         swarm = (identity.swarm_id if identity else secrets.token_hex(6)).encode()
@@ -190,6 +191,7 @@ class DataPlane:
     def adopt(self, policy: DataPlanePolicy) -> None:
         """Go by the limits and time-outs of ``policy`` that may change while running."""
         self.policy = now = self.policy.adopting(policy)
+        self.keys.adopt()
         self.owner.adopt(now)
         self.upstreams.adopt(now)
         self.routes.balancer.adopt(now.breaker, now.slow_start)
@@ -292,7 +294,7 @@ class DataPlane:
             guard_peer_socket(transport.get_extra_info("socket"))
         elif isinstance(name := transport.get_extra_info("peername"), tuple):
             connection.client = str(name[0])
-            if not listener.access.admits_source(connection.client):
+            if not (listener.access.admits_source(connection.client) or self.keys.is_here(connection.client)):
                 return False
         self._connections.add(connection)
         self.counters.connections += 1
@@ -335,34 +337,30 @@ class DataPlane:
         if not request.request_id:
             request.request_id = self.new_request_id()
         fault, started_s = request.fault, 0.0
-        if fault is None:
-            try:
-                if connection.peer is not None:
-                    self.counters.hops_in += 1
-                    if self._tls is not None:
-                        self._tls.admit(connection.peer)
-                if request.head.relayed:
-                    return Exchange(self, connection, request)
-                started_s = time.monotonic()
-                answer = self._answer(request)
-                connection.write(answer)
-                self.counters.completed += 1
-                self.recorder.immediate(connection, request, answer, None, started_s)
-            except UnauthenticatedError:  # Its certificate ended: who has another connects anew.
-                connection.abort()
-            except SwarmError as error:
-                self._refuse_now(connection, request, error, started_s)
-        else:
-            self._refuse_now(connection, request, SwarmError(fault.message, code=fault.code), started_s)
+        try:
+            if fault is not None:
+                raise SwarmError(fault.message, code=fault.code)
+            if connection.peer is not None:
+                self.counters.hops_in += 1
+                if self._tls is not None:
+                    self._tls.admit(connection.peer)
+            if request.head.relayed:
+                if request.key is not None:
+                    self.keys.spend(request.key)
+                return Exchange(self, connection, request)
+            started_s = time.monotonic()
+            answer = self._answer(request)
+            connection.write(answer)
+            self.counters.completed += 1
+            self.recorder.immediate(connection, request, answer, None, started_s)
+        except UnauthenticatedError:  # Its certificate ended: who has another connects anew.
+            connection.abort()
+        except SwarmError as error:
+            answer = self.refuse(connection, request, error)
+            self.recorder.immediate(connection, request, answer, error, started_s or time.monotonic())
         self.release_body(request)
         connection.settle(close=request.closes or self.draining)
         return None
-
-    def _refuse_now(
-        self, connection: ClientConnection, request: Request, error: SwarmError, started_s: float
-    ) -> None:
-        answer = self.refuse(connection, request, error)
-        self.recorder.immediate(connection, request, answer, error, started_s or time.monotonic())
 
     def _answer(self, request: Request) -> bytes:
         answer = local.answer(self, request)

@@ -107,7 +107,7 @@ class Writer:
             )
         known = head.sent.get(candidate.endpoint.id)
         if known is None or known[0] is not plan.view:
-            known = head.sent[candidate.endpoint.id] = (plan.view, self._for_peer(plan, candidate, head))
+            known = head.sent[candidate.endpoint.id] = (plan.view, self._for_peer(plan, candidate, request))
         return b"%bx-swarm-attempt: %d\r\n%b%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
             known[1],
             attempt,
@@ -132,14 +132,15 @@ class Writer:
             _forwarded(head) if outgoing is None else _forwarded_anew(head),
         )
 
-    def _for_peer(self, plan: Plan, candidate: Candidate, head: Head) -> bytes:
-        endpoint = candidate.endpoint
+    def _for_peer(self, plan: Plan, candidate: Candidate, request: Request) -> bytes:
+        endpoint, head, key = candidate.endpoint, request.head, request.key
         hop = hop_lines(
             self._plane.routes.node_id,
             model=plan.model,
             endpoint=endpoint.id,
             version=str(plan.view.table.version),
             priority=head.option(b"x-swarm-priority"),
+            key=key.id if key is not None else "",
         )
         return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b" % (
             head.method,

@@ -157,7 +157,7 @@ def join_parts(
     sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, version)
     admin = AdminServer(sources, listeners.admin)
     metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
-    telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told)
+    telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told, plane.keys.used_tokens)
     return Parts(
         settings,
         registry,

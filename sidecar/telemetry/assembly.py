@@ -18,7 +18,7 @@ from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, MetricsPolic
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span
 from sidecar.telemetry.trace import RandomBits, Tracing
-from sidecar.telemetry.worker import OnCached, OnPace, Worker
+from sidecar.telemetry.worker import OnCached, OnPace, OnSpent, Worker
 from swarmplane.exposition import Family
 
 CLOSE_S: Final = 3.0
@@ -93,9 +93,10 @@ class Telemetry:
         """Export what ``shown`` gives, on the event loop, rather than the metrics of requests alone."""
         self._shown = shown
 
-    def tell(self, on_pace: OnPace, on_cached: OnCached) -> None:
-        """Tell, on the event loop, how fast answers were written and how much of prompts was cached."""
+    def tell(self, on_pace: OnPace, on_cached: OnCached, on_spent: OnSpent | None = None) -> None:
+        """Tell, on the event loop, how fast answers were written, what was cached, and what keys used."""
         self._worker.on_pace, self._worker.on_cached = on_pace, on_cached
+        self._worker.on_spent = on_spent
 
     async def catch_up(self) -> None:
         """Count every request that has ended by now: before figures are shown."""

@@ -34,6 +34,8 @@ OnPace = Callable[[str, EndpointId, float], None]
 """Canonical model, endpoint, tokens per second."""
 OnCached = Callable[[str, EndpointId, int, float], None]
 """Canonical model, endpoint, blocks of the prompt that were believed to be cached there, and that were."""
+OnSpent = Callable[[str, int], None]
+"""Id of the key, tokens."""
 _LEAST_TOKENS: Final = 8
 _LEAST_S: Final = 0.005
 
@@ -87,6 +89,8 @@ class Worker:
         """Told of every streamed answer whose length is known how fast it was written."""
         self.on_cached: OnCached | None = None
         """Told how much of a prompt was cached where some of it was believed to be."""
+        self.on_spent: OnSpent | None = None
+        """Told how many tokens an answer cost that a client of this host got under a key."""
         self.faults = 0
         """Records that could not be told: errors in our own code."""
 
@@ -150,6 +154,8 @@ class Worker:
             blocks = cached_blocks(record, usage)
             if blocks >= 0.0:
                 self.on_cached(record.model, EndpointId(record.endpoint), record.cached, blocks)
+        if record.key and not record.origin and self.on_spent is not None:
+            self.on_spent(record.key, (usage.input_tokens or 0) + (usage.output_tokens or 0))
         if self._lines is not None:
             self._lines.put(self._writer.line(record, usage, wall_offset_s))
         trace = record.trace

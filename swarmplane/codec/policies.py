@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from swarmplane.codec.client_keys import client_key_from_pb, client_key_to_pb
 from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
 from swarmplane.codec.version import version_from_pb, version_to_pb
 from swarmplane.fallbacks import FallbackPolicy
@@ -29,6 +30,7 @@ def policy_to_pb(policy: Policy, nonce: int) -> pb.PolicyUpdate:
             pb.Pull(model=one.model, node_id=one.node, backend=one.backend, eta_s=one.eta_s)
             for one in policy.pulls
         ],
+        keys=map(client_key_to_pb, policy.keys),
     )
 
 
@@ -47,6 +49,7 @@ def policy_from_pb(message: pb.PolicyUpdate) -> Policy:
             Pull(one.model, NodeId(one.node_id), BackendName(one.backend), one.eta_s) for one in message.pulls
         ),
         default_context=message.context_protection,
+        keys=tuple(map(client_key_from_pb, message.keys)),
         open=message.open,
     )
 

@@ -248,6 +248,7 @@ def table_to_bytes(table: RouteTable) -> bytes:
             fallbacks=table.fallbacks,
             pulls=table.pulls,
             default_context=table.default_context,
+            keys=table.keys,
         ),
         0,
     ).SerializeToString()
@@ -289,4 +290,5 @@ def table_from_bytes(content: bytes) -> RouteTable:
         fallbacks=policy.fallbacks,
         pulls=policy.pulls,
         default_context=policy.default_context,
+        keys=policy.keys,
     )

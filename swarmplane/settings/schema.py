@@ -7,6 +7,7 @@ their cores from these models; the cores never see pydantic.
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 
@@ -106,13 +107,27 @@ class ClientSettings(Section):
     origins: tuple[str, ...] = ()
     """Further Origins that may act."""
     manage: Literal["local", "off", "swarm"] = "local"
-    """Pulling, creating, copying and deleting models, and ``keep_alive`` 0 and -1: by this host's clients at
-    its own backends; not at all; or at those of other nodes too, where both nodes say so."""
+    """Pulling, creating, copying and deleting models, and ``keep_alive`` 0 and -1: by this host's clients and
+    by keys that may manage, at its own backends; not at all; or at other nodes' too, where both say so."""
+    auth: Literal["none", "lan", "always"] = "none"
+    """Who needs an API key: nobody; clients of other machines; everybody."""
+    trusted_nets: tuple[str, ...] = ()
+    """Networks, as ``172.17.0.0/16``, whose clients count as this host's own: those of its containers."""
 
     @field_validator("listen")
     @classmethod
     def _are_addresses(cls, listen: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_address(text) for text in listen)
+
+    @field_validator("trusted_nets")
+    @classmethod
+    def _are_networks(cls, nets: tuple[str, ...]) -> tuple[str, ...]:
+        for net in nets:
+            try:
+                ipaddress.ip_network(net)
+            except ValueError:
+                raise ValueError(f"{net!r} is no network; write it as 172.17.0.0/16") from None
+        return nets
 
 
 class PeerSettings(Section):

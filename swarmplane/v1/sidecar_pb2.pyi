@@ -42,7 +42,7 @@ class SidecarMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., inventory: _Optional[_Union[Inventory, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., engine_status: _Optional[_Union[EngineStatus, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., peer_report: _Optional[_Union[PeerReport, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., prefixes: _Optional[_Union[Prefixes, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., want_model: _Optional[_Union[WantModel, _Mapping]] = ..., pull_report: _Optional[_Union[PullReport, _Mapping]] = ...) -> None: ...
 
 class ControlMessage(_message.Message):
-    __slots__ = ("welcome", "route_update", "load_digest", "assignment", "policy_update", "drain", "reject", "redirect", "suspicion", "condition_digest", "prefix_digest", "explain_query", "instances")
+    __slots__ = ("welcome", "route_update", "load_digest", "assignment", "policy_update", "drain", "reject", "redirect", "suspicion", "condition_digest", "prefix_digest", "explain_query", "instances", "in_line")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ROUTE_UPDATE_FIELD_NUMBER: _ClassVar[int]
     LOAD_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class ControlMessage(_message.Message):
     PREFIX_DIGEST_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_QUERY_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    IN_LINE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     route_update: RouteUpdate
     load_digest: LoadDigest
@@ -69,7 +70,8 @@ class ControlMessage(_message.Message):
     prefix_digest: PrefixDigest
     explain_query: ExplainQuery
     instances: Instances
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., route_update: _Optional[_Union[RouteUpdate, _Mapping]] = ..., load_digest: _Optional[_Union[LoadDigest, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., policy_update: _Optional[_Union[PolicyUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., redirect: _Optional[_Union[Redirect, _Mapping]] = ..., suspicion: _Optional[_Union[Suspicion, _Mapping]] = ..., condition_digest: _Optional[_Union[ConditionDigest, _Mapping]] = ..., prefix_digest: _Optional[_Union[PrefixDigest, _Mapping]] = ..., explain_query: _Optional[_Union[ExplainQuery, _Mapping]] = ..., instances: _Optional[_Union[Instances, _Mapping]] = ...) -> None: ...
+    in_line: InLine
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., route_update: _Optional[_Union[RouteUpdate, _Mapping]] = ..., load_digest: _Optional[_Union[LoadDigest, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ..., policy_update: _Optional[_Union[PolicyUpdate, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., redirect: _Optional[_Union[Redirect, _Mapping]] = ..., suspicion: _Optional[_Union[Suspicion, _Mapping]] = ..., condition_digest: _Optional[_Union[ConditionDigest, _Mapping]] = ..., prefix_digest: _Optional[_Union[PrefixDigest, _Mapping]] = ..., explain_query: _Optional[_Union[ExplainQuery, _Mapping]] = ..., instances: _Optional[_Union[Instances, _Mapping]] = ..., in_line: _Optional[_Union[InLine, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("node_id", "incarnation", "last_version", "features", "peer_addresses", "software_version", "hash_version", "platform", "client_url")
@@ -376,6 +378,12 @@ class RouteUpdate(_message.Message):
     more: bool
     def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., snapshot: bool = ..., models: _Optional[_Iterable[_Union[_route_pb2.ModelRoute, _Mapping]]] = ..., removed_models: _Optional[_Iterable[str]] = ..., nodes: _Optional[_Iterable[_Union[NodeEntry, _Mapping]]] = ..., removed_nodes: _Optional[_Iterable[str]] = ..., more: bool = ...) -> None: ...
 
+class InLine(_message.Message):
+    __slots__ = ("ahead",)
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    ahead: int
+    def __init__(self, ahead: _Optional[int] = ...) -> None: ...
+
 class NodeEntry(_message.Message):
     __slots__ = ("id", "name", "peer_addresses", "session", "cordoned", "revision")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -459,7 +467,7 @@ class WantedEngine(_message.Message):
     def __init__(self, model: _Optional[str] = ..., context_length: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class PolicyUpdate(_message.Message):
-    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls", "context_protection", "open")
+    __slots__ = ("version", "nonce", "denied_subjects", "default_strategy", "fallback_rules", "substitute_loaded", "auto_pull", "pulls", "context_protection", "keys", "open")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DENIED_SUBJECTS_FIELD_NUMBER: _ClassVar[int]
@@ -469,6 +477,7 @@ class PolicyUpdate(_message.Message):
     AUTO_PULL_FIELD_NUMBER: _ClassVar[int]
     PULLS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_PROTECTION_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     version: _common_pb2.Version
     nonce: int
@@ -479,8 +488,31 @@ class PolicyUpdate(_message.Message):
     auto_pull: _containers.RepeatedScalarFieldContainer[str]
     pulls: _containers.RepeatedCompositeFieldContainer[Pull]
     context_protection: str
+    keys: _containers.RepeatedCompositeFieldContainer[ClientKey]
     open: bool
-    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ..., context_protection: _Optional[str] = ..., open: bool = ...) -> None: ...
+    def __init__(self, version: _Optional[_Union[_common_pb2.Version, _Mapping]] = ..., nonce: _Optional[int] = ..., denied_subjects: _Optional[_Iterable[str]] = ..., default_strategy: _Optional[str] = ..., fallback_rules: _Optional[_Iterable[_Union[_policy_pb2.FallbackRule, _Mapping]]] = ..., substitute_loaded: bool = ..., auto_pull: _Optional[_Iterable[str]] = ..., pulls: _Optional[_Iterable[_Union[Pull, _Mapping]]] = ..., context_protection: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[ClientKey, _Mapping]]] = ..., open: bool = ...) -> None: ...
+
+class ClientKey(_message.Message):
+    __slots__ = ("id", "sha256", "name", "models", "manage", "requests_per_minute", "tokens_per_day", "concurrency", "expires_at_s")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MANAGE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    sha256: bytes
+    name: str
+    models: _containers.RepeatedScalarFieldContainer[str]
+    manage: bool
+    requests_per_minute: int
+    tokens_per_day: int
+    concurrency: int
+    expires_at_s: int
+    def __init__(self, id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., name: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., manage: bool = ..., requests_per_minute: _Optional[int] = ..., tokens_per_day: _Optional[int] = ..., concurrency: _Optional[int] = ..., expires_at_s: _Optional[int] = ...) -> None: ...
 
 class Pull(_message.Message):
     __slots__ = ("model", "node_id", "backend", "eta_s")

@@ -117,6 +117,8 @@ def test_each_setting_that_is_named_changes_what_is_adopted(key: str) -> None:
     elif isinstance(usual, str):
         words = get_args(section.model_fields[name].annotation)
         other = next(word for word in words if word != usual)
+    elif isinstance(usual, tuple):
+        other = ("192.0.2.0/24",)
     else:
         other = usual + 1 if isinstance(usual, int) else usual / 2
     changed = Settings(**{table: section(**{name: other})})

@@ -244,3 +244,29 @@ class Alias(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     model: str
     def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class ApiKey(_message.Message):
+    __slots__ = ("id", "sha256", "name", "models", "manage", "requests_per_minute", "tokens_per_day", "concurrency", "expires_at_s", "created_at_s", "created_by")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MANAGE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_S_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    sha256: bytes
+    name: str
+    models: _containers.RepeatedScalarFieldContainer[str]
+    manage: bool
+    requests_per_minute: int
+    tokens_per_day: int
+    concurrency: int
+    expires_at_s: int
+    created_at_s: int
+    created_by: str
+    def __init__(self, id: _Optional[str] = ..., sha256: _Optional[bytes] = ..., name: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., manage: bool = ..., requests_per_minute: _Optional[int] = ..., tokens_per_day: _Optional[int] = ..., concurrency: _Optional[int] = ..., expires_at_s: _Optional[int] = ..., created_at_s: _Optional[int] = ..., created_by: _Optional[str] = ...) -> None: ...
