@@ -78,7 +78,7 @@ def _codex(place: Place) -> Mapping[str, object]:
     return {
         "model": place.model,
         "model_provider": "swarmplane",
-        # Its search is a tool that only OpenAI's own service has.
+        # Its search is a tool that only OpenAI's own service has: it would be left out of each request.
         "web_search": "disabled",
         "model_providers": {"swarmplane": provider},
     }

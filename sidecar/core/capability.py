@@ -15,6 +15,7 @@ VISION: Final = "vision"
 TOOLS: Final = "tools"
 AUDIO: Final = "audio"
 IMAGE: Final = "image"
+THINKING: Final = "thinking"
 MOST_NAMED: Final = 10
 """Models that a refusal names."""
 

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from sidecar.core.capability import THINKING
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.splice import splice
 from sidecar.dialects.translate import COUNT_TOKENS, Outgoing, count_tokens, translate, translates
@@ -62,6 +63,7 @@ class Translator:
         if request.head.path == COUNT_TOKENS:
             return count_tokens(bytes(body))
         target = plane.backends.targets.get(candidate.endpoint.backend)
+        can = candidate.endpoint.traits.capabilities
         return translate(
             request.head.path,
             bytes(body),
@@ -71,6 +73,7 @@ class Translator:
             answer_id=plane.new_request_id().decode(),
             now_s=int(time.time()),
             clock_ns=time.monotonic_ns,
+            thinks=not can or THINKING in can,
         )
 
     async def apart(self, work: Callable[..., T], *values: object) -> T:

@@ -285,7 +285,7 @@ def write_chat(chat: Chat, model: str) -> bytes:
         body["format"] = schema_of(forced)
     elif chat.form is not None:
         body["format"] = chat.form.schema or "json"
-    if chat.thinking is not None and (think := _think(chat.thinking)) is not None:
+    if chat.thinking is not None and (think := _think(chat.thinking, chat)) is not None:
         body["think"] = think
     if chat.keep_alive is not None:
         body["keep_alive"] = chat.keep_alive
@@ -300,13 +300,19 @@ def _definition(tool: Tool) -> dict[str, object]:
     return found
 
 
-def _think(thinking: Thinking) -> bool | str | None:
+def _think(thinking: Thinking, chat: Chat) -> bool | str | None:
     if thinking.effort:
-        return _EFFORTS.get(thinking.effort, thinking.effort)
+        level = _EFFORTS.get(thinking.effort)
+        if level is None:
+            raise refused(chat.called("thinking"), f"may be {', '.join(_EFFORTS)} or none")
+        return level
     return None if thinking.on and not thinking.insists else thinking.on
 
 
-_EFFORTS: Final = {"minimal": "low", "xhigh": "high", "max": "high"}
+_EFFORTS: Final = {
+    "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high",
+}  # fmt: skip
+"""Ollama has three levels; models without levels take any of them for yes."""
 
 
 def _written(message: Message, chat: Chat, callers: Mapping[str, str]) -> dict[str, object]:

@@ -39,7 +39,10 @@ CHAT: Final = Surface(
         ),
         "parallel_tool_calls": Coded(ollama="not sent; false: only the first call is passed on"),
         "response_format": Coded(ollama="format", name="form"),
-        "reasoning_effort": Coded(ollama="think", name="thinking"),
+        "reasoning_effort": Coded(
+            ollama="think: low, medium or high, the nearest; left out where the model does not think",
+            name="thinking",
+        ),
         "chat_template_kwargs": Coded(ollama="think; anything but enable_thinking is refused"),
         "keep_alive": Coded(ollama="keep_alive"),
         "n": Refused(_NO_SUCH, frozenset({b"1"})),

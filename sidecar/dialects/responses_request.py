@@ -7,10 +7,18 @@ from typing import Final, Literal
 
 import msgspec
 
-from sidecar.dialects.chat import Chat, Form, Message, Part, Role, Thinking, Tool, ToolCall, ToolChoice
+from sidecar.dialects.chat import Chat, Form, Message, Part, Role, Thinking, ToolCall
 from sidecar.dialects.failures import refused
 from sidecar.dialects.fields import Coded, Ignored, Refused, Surface, members_of, setting_fields, sort_out
 from sidecar.dialects.openai_chat import image_of
+from sidecar.dialects.responses_tools import (
+    ONLY_THERE,
+    Kinds,
+    as_arguments,
+    in_space,
+    read_choice,
+    read_tools,
+)
 from sidecar.dialects.settings import (
     ABSENT,
     FLAG,
@@ -25,7 +33,10 @@ from sidecar.dialects.settings import (
 )
 
 _KEPT: Final = "this model's backend keeps no answers; send the whole conversation as input"
-_ONLY_THERE: Final = "only OpenAI's own service has it"
+_TOOLS: Final = (
+    "tools; custom ones as functions of one text, namespaces dissolved; those that only OpenAI's own "
+    "service runs are left out beside others, alone refused"
+)
 
 ECHOED: Final = (
     "instructions",
@@ -49,7 +60,7 @@ RESPONSE: Final = Surface(
         "input": Coded("messages", "messages"),
         "instructions": Coded("messages, the first one", "messages, the first one"),
         "stream": Coded("stream", "stream"),
-        "tools": Coded("tools; functions only", "tools; functions only"),
+        "tools": Coded(_TOOLS, _TOOLS),
         "tool_choice": Coded(
             "tool_choice",
             "none: no tools are sent; a call that must be made: format, its text becomes the call",
@@ -59,15 +70,17 @@ RESPONSE: Final = Surface(
             "parallel_tool_calls", "not sent; false: only the first call is passed on"
         ),
         "text": Coded("format: response_format", "format: format", "form"),
-        "reasoning": Coded("effort: reasoning_effort", "effort: think", "thinking"),
+        "reasoning": Coded(
+            "effort: reasoning_effort", "effort: think, as reasoning_effort above", "thinking"
+        ),
         "include": Coded("not sent; message.output_text.logprobs is refused", "as for OpenAI"),
         "metadata": Coded("not sent; stands in the answer", "not sent; stands in the answer"),
         "previous_response_id": Refused(_KEPT),
         "conversation": Refused(_KEPT),
         "prompt": Refused(_KEPT),
         "background": Refused(_KEPT),
-        "max_tool_calls": Refused(_ONLY_THERE),
-        "moderation": Refused(_ONLY_THERE),
+        "max_tool_calls": Refused(ONLY_THERE),
+        "moderation": Refused(ONLY_THERE),
         "background_options": Ignored("say nothing without background"),
         "access_programs": Ignored("names the caller"),
         "context_management": Ignored("nothing is cut from the conversation"),
@@ -110,6 +123,13 @@ class _Call(msgspec.Struct):
     call_id: str
     name: str
     arguments: str
+    namespace: str | None = None
+
+
+class _FreeCall(msgspec.Struct):
+    call_id: str
+    name: str
+    input: str
 
 
 class _Output(msgspec.Struct):
@@ -120,19 +140,6 @@ class _Output(msgspec.Struct):
 class _Reasoning(msgspec.Struct):
     summary: list[_Part] | None = None
     content: list[_Part] | None = None
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    name: str = ""
-    description: str | None = None
-    parameters: msgspec.Raw = ABSENT
-    strict: bool | None = None
-
-
-class _Choice(msgspec.Struct):
-    type: Literal["function"]
-    name: str
 
 
 class _Format(msgspec.Struct):
@@ -154,17 +161,16 @@ _INPUT: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _TYPED: Final = msgspec.json.Decoder(_Typed)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _CALL: Final = msgspec.json.Decoder(_Call)
+_FREE_CALL: Final = msgspec.json.Decoder(_FreeCall)
 _OUTPUT: Final = msgspec.json.Decoder(_Output)
 _REASONING: Final = msgspec.json.Decoder(_Reasoning)
-_TOOLS: Final = msgspec.json.Decoder(list[_Tool])
-_CHOICE: Final = msgspec.json.Decoder(Literal["auto", "none", "required"] | _Choice)
 _TEXT: Final = msgspec.json.Decoder(_Text)
 _EFFORT: Final = msgspec.json.Decoder(_Effort)
 _INCLUDE: Final = msgspec.json.Decoder(list[str])
 
 
-def read(body: bytes) -> tuple[Chat, Mapping[str, msgspec.Raw]]:
-    """A client's request, and those of its members that its answer repeats.
+def read(body: bytes) -> tuple[Chat, Mapping[str, msgspec.Raw], Kinds]:
+    """A client's request, those of its members that its answer repeats, and of what kinds its tools are.
 
     Raises:
         InvalidRequestError: Something in it is wrong or can't be put into any other dialect.
@@ -187,18 +193,19 @@ def read(body: bytes) -> tuple[Chat, Mapping[str, msgspec.Raw]]:
     if effort:
         thinking = Thinking(on=False) if effort == "none" else Thinking(effort=effort)
     parallel = coded.get("parallel_tool_calls")
+    tools, kinds = read_tools(coded)
     chat = Chat(
         messages=tuple(turns),
         settings=settings,
         stream="stream" in coded and decoded(coded["stream"], FLAG, "stream"),
         names=RESPONSE.names,
-        tools=_tools(coded),
-        choice=_choice(coded),
+        tools=tools,
+        choice=read_choice(coded),
         parallel=None if parallel is None else decoded(parallel, FLAG, "parallel_tool_calls"),
         form=_form(coded),
         thinking=thinking,
     )
-    return chat, {name: one_line(members[name]) for name in ECHOED if name in members}
+    return chat, {name: one_line(members[name]) for name in ECHOED if name in members}, kinds
 
 
 def _turns(raw: msgspec.Raw) -> list[Message]:
@@ -214,13 +221,12 @@ def _turns(raw: msgspec.Raw) -> list[Message]:
         if kind == "reasoning":
             one = decoded(item, _REASONING, where)
             thinking = "\n\n".join(part.text for part in one.content or one.summary or ())
-        elif kind == "function_call":
-            call = decoded(item, _CALL, where)
-            made = ToolCall(call.call_id, call.name, call.arguments)
+        elif kind in {"function_call", "custom_tool_call"}:
+            made = _made(item, kind, where)
             last = found.pop() if found and found[-1].role == "assistant" else Message("assistant")
             found.append(Message("assistant", last.parts, last.thinking or thinking, (*last.calls, made)))
             thinking = ""
-        elif kind == "function_call_output":
+        elif kind in {"function_call_output", "custom_tool_call_output"}:
             result = decoded(item, _OUTPUT, where)
             found.append(Message("tool", _parts(result.output, where), call_id=result.call_id))
         elif kind == "message":
@@ -232,6 +238,14 @@ def _turns(raw: msgspec.Raw) -> list[Message]:
         else:
             raise refused(f"{where}.type", f"{kind[:64]} items can't be passed on to this model's backend")
     return found
+
+
+def _made(item: msgspec.Raw, kind: str, where: str) -> ToolCall:
+    if kind == "custom_tool_call":
+        free = decoded(item, _FREE_CALL, where)
+        return ToolCall(free.call_id, free.name, as_arguments(free.input))
+    call = decoded(item, _CALL, where)
+    return ToolCall(call.call_id, in_space(call.namespace or "", call.name), call.arguments)
 
 
 def _parts(content: str | list[_Part], where: str) -> tuple[Part, ...]:
@@ -246,29 +260,6 @@ def _parts(content: str | list[_Part], where: str) -> tuple[Part, ...]:
         else:
             found.append(image_of(part.image_url))
     return tuple(found)
-
-
-def _tools(coded: dict[str, msgspec.Raw]) -> tuple[Tool, ...]:
-    if "tools" not in coded:
-        return ()
-    found = []
-    tools = decoded(coded["tools"], _TOOLS, "tools")
-    for place, tool in enumerate(tools):
-        if tool.type != "function":
-            raise refused(f"tools[{place}].type", f"{_ONLY_THERE}; functions alone can be passed on")
-        if not tool.name:
-            raise refused(f"tools[{place}].name", "is missing")
-        found.append(Tool(tool.name, tool.description, given(tool.parameters), tool.strict))
-    return tuple(found)
-
-
-def _choice(coded: dict[str, msgspec.Raw]) -> ToolChoice:
-    if "tool_choice" not in coded:
-        return ToolChoice()
-    found = decoded(coded["tool_choice"], _CHOICE, "tool_choice")
-    if isinstance(found, _Choice):
-        return ToolChoice("tool", found.name)
-    return ToolChoice(found)
 
 
 def _form(coded: dict[str, msgspec.Raw]) -> Form | None:

@@ -9,8 +9,10 @@ from typing import Final
 import msgspec
 
 from sidecar.dialects.answer import Delta, Ending, ToolDelta, Usage, Whole
+from sidecar.dialects.responses_tools import Kinds, as_text
 
 encode: Final = msgspec.json.Encoder().encode
+_PLAIN: Final = Kinds()
 
 
 @dataclass(slots=True)
@@ -22,6 +24,7 @@ class _Item:
     index: int
     call_id: str = ""
     name: str = ""
+    space: str = ""
     pieces: list[str] = field(default_factory=list)
 
     def part(self, text: str) -> dict[str, object]:
@@ -33,8 +36,12 @@ class _Item:
         """The item as it stands in ``output``; without content while it is in progress."""
         text = "".join(self.pieces)
         found: dict[str, object] = {"id": self.id, "type": self.kind, "status": status}
+        if self.kind == "custom_tool_call":
+            given = "" if status == "in_progress" else as_text(text)
+            return found | {"call_id": self.call_id, "name": self.name, "input": given}
         if self.kind == "function_call":
-            return found | {"call_id": self.call_id, "name": self.name, "arguments": text}
+            within = {"namespace": self.space} if self.space else {}
+            return found | {"call_id": self.call_id, "name": self.name, "arguments": text} | within
         content = [] if status == "in_progress" else [self.part(text)]
         if self.kind == "reasoning":
             return found | {"summary": [], "content": content}
@@ -42,16 +49,27 @@ class _Item:
 
 
 class ResponsesWriter:
-    """See :class:`sidecar.dialects.answer.ClientWriter`. ``echoed`` are members of the request."""
+    """See :class:`sidecar.dialects.answer.ClientWriter`. ``echoed`` are members of the request.
 
-    __slots__ = ("_calls", "_echoed", "_id", "_items", "_model", "_now_s", "_number", "_open")
+    ``kinds``: which of its tools were no plain functions.
+    """
+
+    __slots__ = ("_calls", "_echoed", "_id", "_items", "_kinds", "_model", "_now_s", "_number", "_open")
     stream_type = b"text/event-stream"
 
-    def __init__(self, asked: str, answer_id: str, now_s: int, echoed: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(
+        self,
+        asked: str,
+        answer_id: str,
+        now_s: int,
+        echoed: Mapping[str, msgspec.Raw],
+        kinds: Kinds = _PLAIN,
+    ) -> None:
         self._id = answer_id
         self._model = asked
         self._now_s = now_s
         self._echoed = echoed
+        self._kinds = kinds
         self._number = 0
         self._items: list[_Item] = []
         self._open: _Item | None = None
@@ -74,8 +92,13 @@ class ResponsesWriter:
         for item in self._calls.values():
             arguments = "".join(item.pieces)
             where: dict[str, object] = {"item_id": item.id, "output_index": item.index}
-            done = where | {"name": item.name, "arguments": arguments}
-            out += self._event("response.function_call_arguments.done", done)
+            if item.kind == "custom_tool_call":
+                text = as_text(arguments)
+                out += self._event("response.custom_tool_call_input.delta", where | {"delta": text})
+                out += self._event("response.custom_tool_call_input.done", where | {"input": text})
+            else:
+                done = where | {"name": item.name, "arguments": arguments}
+                out += self._event("response.function_call_arguments.done", done)
             out += self._event(
                 "response.output_item.done", {"output_index": item.index, "item": item.document("completed")}
             )
@@ -89,8 +112,7 @@ class ResponsesWriter:
         if answer.text or not answer.calls:
             self._add("message").pieces.append(answer.text)
         for call in answer.calls:
-            item = self._add("function_call")
-            item.call_id, item.name = call.id, call.name
+            item = self._called(call.id, call.name)
             item.pieces.append(call.arguments)
         return encode(self._response(answer.ending))
 
@@ -98,6 +120,12 @@ class ResponsesWriter:
         index = len(self._items)
         item = _Item(kind, f"{_PREFIXES[kind]}_{self._id}_{index}", index)
         self._items.append(item)
+        return item
+
+    def _called(self, call_id: str, name: str) -> _Item:
+        item = self._add("custom_tool_call" if name in self._kinds.free else "function_call")
+        item.call_id = call_id
+        item.space, item.name = self._kinds.spaces.get(name, ("", name))
         return item
 
     def _response(self, ending: Ending | None) -> dict[str, object]:
@@ -188,20 +216,21 @@ class ResponsesWriter:
         item = self._calls.get(tool.index)
         if item is None:
             out = self._close()
-            item = self._calls[tool.index] = self._add("function_call")
-            item.call_id, item.name = tool.id, tool.name
+            item = self._calls[tool.index] = self._called(tool.id, tool.name)
             out += self._event(
                 "response.output_item.added",
                 {"output_index": item.index, "item": item.document("in_progress")},
             )
         if tool.arguments:
             item.pieces.append(tool.arguments)
+        # A free-form input stands in JSON here: what it is shows at its end.
+        if tool.arguments and item.kind == "function_call":
             where: dict[str, object] = {"item_id": item.id, "output_index": item.index}
             out += self._event("response.function_call_arguments.delta", where | {"delta": tool.arguments})
         return out
 
 
-_PREFIXES: Final = {"reasoning": "rs", "message": "msg", "function_call": "fc"}
+_PREFIXES: Final = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
 
 
 def _status(ending: Ending) -> tuple[str, dict[str, str] | None]:

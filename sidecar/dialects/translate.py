@@ -6,7 +6,7 @@ Nothing here reads or waits. Where :func:`translates` says no, bytes pass as the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from sidecar.dialects import (
@@ -115,6 +115,7 @@ class _Asked:
     answer_id: str
     now_s: int
     clock_ns: Clock
+    thinks: bool
 
 
 _CHAT: Final = b"/v1/chat/completions"
@@ -163,13 +164,15 @@ def translate(
     answer_id: str,
     now_s: int,
     clock_ns: Clock = lambda: 0,
+    thinks: bool = True,
 ) -> Outgoing:
     """Put ``body``, sent to ``path``, into a dialect of ``spoken``; only where :func:`translates` says so.
 
     ``model`` is the backend's spelling and goes into the request, ``asked`` the client's and into the answer,
     ``answer_id`` random text that ids in the answer are made of, ``now_s`` seconds since 1970.
-    ``clock_ns`` measures the durations that Ollama's clients expect, where the backend tells none. Costs time
-    in proportion to the body.
+    ``clock_ns`` measures the durations that Ollama's clients expect, where the backend tells none. Where the
+    model is known not to think (``thinks``), what is said of that is left out: Ollama would refuse it.
+    Costs time in proportion to the body.
 
     Raises:
         InvalidRequestError: A field is wrong, or the backend cannot honour it; ``param`` names it.
@@ -177,7 +180,7 @@ def translate(
     way = _WAYS.get(path)
     if way is None:
         raise InvalidRequestError("this model's backend does not serve this path")
-    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s, clock_ns))
+    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s, clock_ns, thinks))
 
 
 def _chat(body: bytes, a: _Asked) -> Outgoing:
@@ -186,8 +189,8 @@ def _chat(body: bytes, a: _Asked) -> Outgoing:
 
 
 def _responses(body: bytes, a: _Asked) -> Outgoing:
-    chat, echoed = responses_request.read(body)
-    return _talk(chat, ResponsesWriter(a.asked, a.answer_id, a.now_s, echoed), a)
+    chat, echoed, kinds = responses_request.read(body)
+    return _talk(chat, ResponsesWriter(a.asked, a.answer_id, a.now_s, echoed, kinds), a)
 
 
 def _messages(body: bytes, a: _Asked) -> Outgoing:
@@ -221,7 +224,7 @@ def _embeddings(body: bytes, a: _Asked) -> Outgoing:
 
 def _talk(chat: Chat, writer: ClientWriter, a: _Asked) -> Outgoing:
     if a.to_ollama:
-        body = ollama_chat.write_chat(chat, a.model)
+        body = ollama_chat.write_chat(chat if a.thinks else replace(chat, thinking=None), a.model)
         reader: BackendReader = OllamaAnswer(a.answer_id, one_call=chat.parallel is False)
         forced = forced_tools(chat)
         if forced:

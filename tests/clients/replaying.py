@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,16 @@ def replay(world: World, file: str, name: str, model: str) -> Answer:
     body = request["body"]
     if body is not None:
         body = {**body, ("name" if "name" in body else "model"): model}
+    return ask(world, request["target"], body, request["headers"], method=request["method"])
+
+
+def ask(
+    world: World, target: str, body: Any, headers: Mapping[str, str] | None = None, *, method: str = "POST"
+) -> Answer:
+    """One request to the host that has no model."""
     connection = http.client.HTTPConnection("127.0.0.1", world.entry.ports["listen"], timeout=30)
     raw = None if body is None else json.dumps(body, ensure_ascii=False).encode()
-    connection.request(request["method"], request["target"], body=raw, headers=request["headers"])
+    connection.request(method, target, body=raw, headers=headers or {"content-type": "application/json"})
     answer = connection.getresponse()
     told = Answer(answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read())
     connection.close()

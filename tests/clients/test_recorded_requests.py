@@ -1,4 +1,4 @@
-"""Requests as Claude Code and Continue send them, byte for byte but for the model's name.
+"""Requests as Claude Code, Continue and Codex send them, byte for byte but for the model's name.
 
 The models have a context of 8,192 tokens and are on another node.
 """
@@ -9,8 +9,8 @@ import json
 
 import pytest
 
-from tests.clients.conftest import CHAT, CODER, NATIVE, World
-from tests.clients.replaying import Answer, replay
+from tests.clients.conftest import CHAT, CODER, NATIVE, THINKER, World
+from tests.clients.replaying import Answer, ask, replay
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -132,3 +132,68 @@ def test_continue_by_ollama(world: World, model: str) -> None:
     assert answer.status == 200, answer.body
     told = "".join(line["message"]["content"] for line in answer.lines())
     assert told.startswith("You said: good day")
+
+
+def calls_of(answer: Answer) -> list[tuple[str, str, str]]:
+    """Kind, name, and what the tool is given, of Codex's stream: it reads finished items alone."""
+    items = [one["item"] for one in answer.events() if one["type"] == "response.output_item.done"]
+    return [
+        (one["type"], one.get("namespace", "") + one["name"], one.get("arguments", one.get("input")))
+        for one in items
+        if one["type"].endswith("_call")
+    ]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_codexs_first_turn(world: World, model: str) -> None:
+    """Beside functions it sends a free-form tool, a namespace and a search that nobody here has."""
+    answer = replay(world, "codex", "first_turn", model)
+    assert answer.status == 200, answer.body
+    assert answer.events()[-1]["type"] == "response.completed"
+    ((kind, name, arguments),) = calls_of(answer)
+    assert (kind, name, json.loads(arguments)["command"]) == ("function_call", "shell_command", "Paris")
+    sent = world.server(model).last()
+    names = [tool["function"]["name"] for tool in sent["tools"]]
+    assert names == ["shell_command", "update_plan", "apply_patch", "view_image", "mcp__tickets__find_ticket"]
+    patch = sent["tools"][2]["function"]
+    assert 'begin_patch: "*** Begin Patch" LF' in patch["description"], "who is not held to it has to know it"
+    assert list(patch["parameters"]["properties"]) == ["input"]
+    assert sent.get("reasoning_effort") == ("medium" if model == CHAT else None)
+    assert "think" not in sent, "a model that does not think would refuse it"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_codex_is_answered_in_kind(world: World, model: str) -> None:
+    """A free-form tool is given text; a function in a namespace is called by both its names."""
+    assert calls_of(replay(world, "codex", "patch", model)) == [("custom_tool_call", "apply_patch", "Rome")]
+    ((kind, name, arguments),) = calls_of(replay(world, "codex", "ticket", model))
+    assert (kind, name) == ("function_call", "mcp__tickets__find_ticket")
+    assert json.loads(arguments) == {"words": "Berlin"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_codexs_second_turn(world: World, model: str) -> None:
+    answer = replay(world, "codex", "second_turn", model)
+    assert answer.status == 200, answer.body
+    said = "".join(one["delta"] for one in answer.events() if one["type"] == "response.output_text.delta")
+    assert said == "The tools say: mcp__tickets__find_ticket=no tickets"
+    messages = world.server(model).last()["messages"]
+    calls = [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+    given = [json.loads(one["arguments"]) if model == CHAT else one["arguments"] for one in calls]
+    assert given[1] == {"input": "*** Begin Patch\n*** Add File: a.txt\n+one\n*** End Patch\n"}
+
+
+@pytest.mark.parametrize(("effort", "level"), [("minimal", "low"), ("high", "high"), ("none", False)])
+def test_how_much_a_model_thinks(world: World, effort: str, level: object) -> None:
+    """Ollama has three levels; its word for none is no."""
+    chat: dict[str, object] = {"messages": [{"role": "user", "content": "hi"}], "reasoning_effort": effort}
+    for path, said in (
+        ("/v1/chat/completions", chat),
+        ("/v1/responses", {"reasoning": {"effort": effort}, "input": "hi"}),
+    ):
+        raw = ask(world, path, {"model": THINKER, **said})
+        assert raw.status == 200, raw.body
+        assert world.ollama.last()["think"] == level
+    refused = ask(world, "/v1/chat/completions", {"model": THINKER, **chat, "reasoning_effort": "some"})
+    assert refused.status == 400
+    assert refused.document["error"]["param"] == "reasoning_effort"
