@@ -28,6 +28,7 @@ def swarmctl(
     """Run ``swarmctl`` on a data directory of the test's own."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("SWARMPLANE_CONTEXT", raising=False)
+    monkeypatch.delenv("SWARMPLANE_DISCOVERY__BACKENDS", raising=False)  # commands show what is set
 
     def call(*arguments: str, data_dir: Path | None = tmp_path) -> Done:
         where: tuple[Any, ...] = () if data_dir is None else ("--data-dir", str(data_dir))
