@@ -94,6 +94,7 @@ references: $(READY) ## Write the reference pages that are made from the code.
 	@$(BIN)/python scripts/generate_settings_reference.py
 	@$(BIN)/python scripts/generate_cli_reference.py
 	@$(BIN)/python scripts/generate_dialects_reference.py
+	@$(BIN)/python scripts/generate_doctor_reference.py
 
 lock: $(READY) ## Pin the requirements of pyproject.toml anew. LOCK_ARGS=--upgrade takes newer versions.
 	@$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
@@ -107,6 +108,7 @@ check: lint types imports docs ## Everything .ci/run checks beside the tests.
 	@$(BIN)/python scripts/generate_settings_reference.py --check
 	@$(BIN)/python scripts/generate_cli_reference.py --check
 	@$(BIN)/python scripts/generate_dialects_reference.py --check
+	@$(BIN)/python scripts/generate_doctor_reference.py --check
 	@$(BIN)/python scripts/lock.py --check
 
 clean: ## Remove .venv and everything that was built.

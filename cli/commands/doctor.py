@@ -26,12 +26,15 @@ def doctor() -> None:
     from cli.doctor.checks import ALL
     from cli.doctor.examine import examine
     from cli.doctor.host import examined
+    from cli.doctor.progress import shown_progress
 
     called = invocation()
-    found = wait_for(examine(examined(called), ALL))
+    with shown_progress() as tell:
+        found = wait_for(examine(examined(called), ALL, tell))
     counts = {
         "errors": sum(row.is_error for row in found),
-        "warnings": sum(row.state == "failed" and not row.is_error for row in found),
+        "warnings": sum(row.state == "failed" and row.severity == "warning" for row in found),
+        "infos": sum(row.state == "failed" and row.severity == "info" for row in found),
         "unknown": sum(row.state == "unknown" for row in found),
     }
     emit(

@@ -16,7 +16,7 @@ from swarmplane.errors import SwarmError
 
 Facts = Mapping[str, Any]
 _HTTP_S = 3.0
-_SWARM_S = 8.0
+_SWARM_S = 7.0
 
 
 def asked(host: ExaminedHost, listener: str, path: str) -> Facts:
@@ -69,6 +69,6 @@ def known(swarm: Swarm) -> tuple[Facts, ...]:
     return swarm.nodes
 
 
-SWARM = Source(ask=_swarm, limit_s=_SWARM_S + 2.0)
+SWARM = Source(ask=_swarm, limit_s=_SWARM_S + 1.0)
 STREAM = Source(gather=lambda host: asked(host, "admin", "/control"))
 STORE = Source(gather=lambda host: asked(host, "console", "/store"))

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from cli.doctor.host import ExaminedHost
 
 T = TypeVar("T")
-Severity: TypeAlias = Literal["error", "warning"]
+Severity: TypeAlias = Literal["error", "warning", "info"]
 LIMIT_S: Final = 5.0
 """Longest time that a fact is waited for."""
 
@@ -57,7 +57,8 @@ class Check(Generic[T]):
     judge: Callable[[T], Verdict]
     """Pure."""
     severity: Severity = "warning"
-    """Of a failure; an error is something that requests or the swarm suffer from now."""
+    """Of a failure. An error: requests or the swarm suffer from it now; a warning: they may, or something
+    stands open; info: something more would work."""
 
     @property
     def group(self) -> str:

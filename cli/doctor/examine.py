@@ -24,15 +24,44 @@ class _Missing:
     reason: str
 
 
-async def examine(host: ExaminedHost, checks: Sequence[AnyCheck]) -> list[Row]:
-    """A row for each of ``checks``, in their order. It takes as long as the slowest source may."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is."""
+
+    done: int
+    """Facts that were gathered, or given up."""
+    of: int
+    waiting: tuple[str, ...]
+    """Ids of the checks whose facts are waited for."""
+
+
+def _silent(_progress: Progress) -> None:
+    """Nobody looks."""
+
+
+async def examine(
+    host: ExaminedHost, checks: Sequence[AnyCheck], tell: Callable[[Progress], None] = _silent
+) -> list[Row]:
+    """A row for each of ``checks``, in their order. It takes as long as the slowest source may.
+
+    ``tell`` is called at the begin, and whenever a fact is there.
+    """
     sources = list(dict.fromkeys(check.source for check in checks))
+    facts: dict[Source[Any], object] = {}
+
+    def told() -> None:
+        waiting = tuple(check.id for check in checks if check.source not in facts)
+        tell(Progress(len(facts), len(sources), waiting))
+
+    async def gather(source: Source[Any]) -> None:
+        facts[source] = await _fact(source, host)
+        told()
+
+    told()
     async with asyncio.TaskGroup() as group:
-        tasks = {
-            source: group.create_task(_fact(source, host), name=f"doctor-{number}")
-            for number, source in enumerate(sources)
-        }
-    return rows(checks, {source: task.result() for source, task in tasks.items()})
+        for number, source in enumerate(sources):
+            group.create_task(gather(source), name=f"doctor-{number}")
+    return rows(checks, facts)
 
 
 def rows(checks: Sequence[AnyCheck], facts: Mapping[Source[Any], Any]) -> list[Row]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cli.invocation import Invocation
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from swarmplane.identity import NodeRecord
     from swarmplane.runtime import Runtime
     from swarmplane.settings.schema import Settings
+
+
+_ASK_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class ExaminedHost:
     record: NodeRecord | None
     """None where it is in no swarm."""
     settings: Settings | None
-    """None where they are wrong."""
+    """In force where it runs, else those that it would start with; None where they are wrong."""
     settings_problem: str = ""
 
     def url(self, listener: str) -> str:
@@ -37,6 +41,7 @@ class ExaminedHost:
 
 def examined(called: Invocation) -> ExaminedHost:
     """Read the files of the host that ``called`` means. It blocks; nothing is written."""
+    from cli.client.local import settings_in_force
     from cli.supervise.lock import holder
     from swarmplane.errors import SwarmError
     from swarmplane.identity import read_record
@@ -50,12 +55,9 @@ def examined(called: Invocation) -> ExaminedHost:
         settings = load_with_origins(data_dir.root).settings
     except SwarmError as error:
         problem = error.message
-    return ExaminedHost(
-        called,
-        data_dir,
-        pid,
-        read_runtime(data_dir) if pid is not None else None,
-        read_record(data_dir),
-        settings,
-        problem,
-    )
+    runtime = read_runtime(data_dir) if pid is not None else None
+    if runtime is not None and runtime.urls.get("admin"):
+        # What it was started with is stronger than files, and known to it alone.
+        with contextlib.suppress(SwarmError):
+            settings = settings_in_force(runtime.urls["admin"], timeout_s=_ASK_S)
+    return ExaminedHost(called, data_dir, pid, runtime, read_record(data_dir), settings, problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
@@ -336,4 +337,5 @@ def _welcome(welcome: m.Welcome) -> pb.Welcome:
         features=sorted(welcome.features),
         swarm_name=welcome.swarm_name,
         prefix_key=welcome.prefix_key,
+        clock_s=time.time(),
     )

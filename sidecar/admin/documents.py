@@ -21,6 +21,7 @@ def routes_document(view: View) -> Mapping[str, Any]:
         "version": str(view.table.version),
         "stale": view.stale,
         "default_strategy": view.table.default_strategy,
+        "open": view.table.open,
         "items": [
             {
                 "name": route.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -74,6 +75,8 @@ class ControlStream:
         self._session: Session | None = None
         self._welcome: pb.Welcome | None = None
         self._address, self._since_s = "", 0.0
+        self._ahead_s: float | None = None
+        self._wall_s = 0.0
         self._reason = "not connected yet"
         self._leaving = asyncio.Event()
         self._left = asyncio.Event()
@@ -132,7 +135,17 @@ class ControlStream:
             if progress.nacked
             else None,
             "reason": "" if self.connected else self._reason,
+            "clock_ahead_s": self._clock_ahead_s(),
         }
+
+    def _clock_ahead_s(self) -> float | None:
+        """How far this host's clock is ahead of the instance's; None: it was never told.
+
+        Compared when the stream began, off by half a round trip; what was done to this clock since counts.
+        """
+        if self._ahead_s is None:
+            return None
+        return round(self._ahead_s + time.time() - self._clock.now_s() - self._wall_s, 3)
 
     async def run(self) -> None:
         """Until cancelled, or left by :meth:`drain`."""
@@ -216,6 +229,8 @@ class ControlStream:
             def welcomed(welcome: pb.Welcome) -> None:
                 self._welcome, self._address = welcome, address
                 self._since_s = self._clock.now_s()
+                self._ahead_s = time.time() - welcome.clock_s if welcome.clock_s > 0 else None
+                self._wall_s = time.time() - self._since_s
                 self._welcomed.set()
                 log.info("control.connected", address=address, session=welcome.session)
                 self._places.learned([address, *welcome.control_addresses], ())

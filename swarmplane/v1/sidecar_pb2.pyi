@@ -333,7 +333,7 @@ class PeerReport(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., reachable: bool = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("session", "generation", "lease_ttl_s", "heartbeat_s", "load_interval_s", "instance_id", "control_addresses", "node_name", "features", "swarm_name", "prefix_key")
+    __slots__ = ("session", "generation", "lease_ttl_s", "heartbeat_s", "load_interval_s", "instance_id", "control_addresses", "node_name", "features", "swarm_name", "prefix_key", "clock_s")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     LEASE_TTL_S_FIELD_NUMBER: _ClassVar[int]
@@ -345,6 +345,7 @@ class Welcome(_message.Message):
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     SWARM_NAME_FIELD_NUMBER: _ClassVar[int]
     PREFIX_KEY_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_S_FIELD_NUMBER: _ClassVar[int]
     session: int
     generation: int
     lease_ttl_s: float
@@ -356,7 +357,8 @@ class Welcome(_message.Message):
     features: _containers.RepeatedScalarFieldContainer[str]
     swarm_name: str
     prefix_key: bytes
-    def __init__(self, session: _Optional[int] = ..., generation: _Optional[int] = ..., lease_ttl_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., load_interval_s: _Optional[float] = ..., instance_id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., node_name: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., swarm_name: _Optional[str] = ..., prefix_key: _Optional[bytes] = ...) -> None: ...
+    clock_s: float
+    def __init__(self, session: _Optional[int] = ..., generation: _Optional[int] = ..., lease_ttl_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., load_interval_s: _Optional[float] = ..., instance_id: _Optional[str] = ..., control_addresses: _Optional[_Iterable[str]] = ..., node_name: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., swarm_name: _Optional[str] = ..., prefix_key: _Optional[bytes] = ..., clock_s: _Optional[float] = ...) -> None: ...
 
 class RouteUpdate(_message.Message):
     __slots__ = ("version", "nonce", "snapshot", "models", "removed_models", "nodes", "removed_nodes", "more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from dataclasses import dataclass
@@ -15,11 +16,19 @@ from cli.doctor.check import AnyCheck, Severity, SkippedError
 from cli.doctor.checks import ALL
 from cli.doctor.checks.control import Table
 from cli.doctor.checks.credentials import Life, Skew
-from cli.doctor.checks.listeners import Listener, Ports
-from cli.doctor.checks.machine import Disk, Files
+from cli.doctor.checks.listeners import Exposure, Listener, Ports
+from cli.doctor.checks.machine import Disk, Files, Room
 from cli.doctor.checks.models import Engines, Memory
+from cli.doctor.checks.network import Names, Trips
 from cli.doctor.checks.processes import Running
+from cli.doctor.checks.rpc import Split
+from cli.doctor.checks.surroundings import Containers, Inside, Permission, Sleep
+from cli.doctor.firewalls import Firewall, Port
+from cli.doctor.multicast import Heard
+from cli.doctor.trips import Trip
 from swarmplane.addresses import Address
+from swarmplane.hardware.gpus import Accelerators, GpuReading
+from swarmplane.inventory import Gpu
 
 CHECKS: dict[str, AnyCheck] = {check.id: check for check in ALL}
 WEEK_S = 604_800.0
@@ -106,6 +115,178 @@ def _case(of: str, broken: Any, whole: Any, detail: str, fix: str, severity: Sev
     return Case(of, broken, whole, detail, fix, severity)
 
 
+_TRIP = Trip("b", "192.0.2.2:11403", 0.002, large=True)
+NETWORK = (
+    _case(
+        "network.binds",
+        {"192.0.2.9": "no interface of this machine has this address", "127.0.0.1": ""},
+        {"0.0.0.0": ""},
+        "192.0.2.9",
+        "client.listen=0.0.0.0:11400",
+        "error",
+    ),
+    _case(
+        "network.names",
+        Names(("192.0.2.9",), 0.0, "m", ""),
+        Names(("::1", "127.0.0.1"), 0.1, "m", ""),
+        "localhost means 192.0.2.9",
+        "127.0.0.1 localhost",
+        "error",
+    ),
+    _case(
+        "network.names",
+        Names((), 0.0, "m", ""),
+        Names(("127.0.0.1",), 0.1, "m", ""),
+        "nothing",
+        "hosts file",
+        "error",
+    ),
+    _case(
+        "network.names",
+        Names(("127.0.0.1",), 4.0, "m", ""),
+        Names(("127.0.0.1",), 0.9, "m", ""),
+        "4.0 s",
+        "resolvectl status",
+    ),
+    _case(
+        "network.names",
+        Names(("127.0.0.1",), 0.1, "m", "Name or service not known"),
+        Names(("127.0.0.1",), 0.1, "m", ""),
+        "not known",
+        "127.0.1.1 m",
+    ),
+    _case(
+        "network.multicast",
+        Heard({"192.0.2.1": "Permission denied", "192.0.2.2": ""}, {}),
+        Heard({"192.0.2.1": ""}, {}),
+        "192.0.2.1: Permission denied",
+        "224.0.0.0/4",
+    ),
+    _case(
+        "network.multicast",
+        Heard({"192.0.2.1": ""}, {"b": False}),
+        Heard({"192.0.2.1": ""}, {"b": True, "without-mdns": False}),
+        "b on this network can't be heard",
+        "client isolation",
+    ),
+    _case(
+        "network.peers",
+        Trips((Trip("b", "192.0.2.2:11403", reason="timed out"),)),
+        Trips((_TRIP,)),
+        "b at 192.0.2.2:11403: timed out",
+        "--advertise HOST",
+    ),
+    _case(
+        "network.peers", Trips((Trip("b", "x:1", 0.3, large=True),)), Trips((_TRIP,)), "b 300 ms", "a wire"
+    ),
+    _case(
+        "network.mtu",
+        Trips((_TRIP, Trip("c", "x:1", 0.001, large=False))),
+        Trips((_TRIP, Trip("c", "x:1", 0.001))),
+        "lost on the way to c",
+        "mtu 1280",
+        "error",
+    ),
+    _case(
+        "network.firewall",
+        Firewall("ufw", (Port(5353, "udp"), Port(11401))),
+        Firewall("ufw"),
+        "5353/udp, 11401/tcp",
+        "sudo ufw allow 11401/tcp; sudo ufw allow 5353/udp",
+    ),
+    _case(
+        "network.firewall",
+        Firewall("windows", (Port(11401),)),
+        Firewall(""),
+        "11401/tcp",
+        "netsh advfirewall firewall add rule name=swarmplane dir=in action=allow",
+    ),
+    _case(
+        "machine.sleep", Sleep("macos", 10.0), Sleep("macos", None), "after 10 min", "sudo pmset -c sleep 0"
+    ),
+    _case("machine.sleep", Sleep("linux", 0.0), Sleep("linux", None), "its lid", "systemctl mask"),
+    _case("machine.sleep", Sleep("windows", 30.0), Sleep("windows", None), "30 min", "standby-timeout-ac 0"),
+    _case("network.wsl", "nat", "mirrored", "is nat", "networkingMode=mirrored"),
+    _case(
+        "network.container",
+        Inside("Docker", ("172.17.0.2",)),
+        Inside("Docker", ("192.168.1.5", "172.17.0.1")),
+        "172.17.0.2",
+        "--network host",
+    ),
+    _case(
+        "network.containers",
+        Containers(("172.17.0.1",), (OURS,)),
+        Containers(("172.17.0.1",), (OURS, Address("172.17.0.1", 11400))),
+        "127.0.0.1:11400",
+        "client.listen=127.0.0.1:11400,172.17.0.1:11400 client.trusted_nets=172.17.0.0/16",
+        "info",
+    ),
+    _case(
+        "network.containers",
+        Containers(("10.88.0.1",), (OURS,)),
+        Containers(("10.88.0.1",), (THEIRS,)),
+        "127.0.0.1:11400",
+        "host.docker.internal:11400",
+        "info",
+    ),
+    _case(
+        "network.permission",
+        Permission(15, root=False, error=errno.EHOSTUNREACH),
+        Permission(15, root=False, error=0),
+        "macOS 15 keeps",
+        "Local Network",
+        "error",
+    ),
+    _case(
+        "network.permission",
+        Permission(26, root=False, error=errno.EPERM),
+        Permission(15, root=True, error=errno.EHOSTUNREACH),
+        "macOS 26 keeps",
+        "sudo swarmctl service install",
+        "error",
+    ),
+    _case("machine.memory", Room(GIB // 4, 16 * GIB), Room(GIB, 16 * GIB), "0.2 of 16.0 GiB", "unload"),
+    _case(
+        "machine.gpu",
+        Accelerators((), ("nvidia",)),
+        Accelerators((GpuReading(Gpu("NVIDIA H100", "nvidia", 80 * GIB)),)),
+        "of NVIDIA is in this machine",
+        "--gpus all",
+    ),
+    _case(
+        "machine.gpu",
+        Accelerators((GpuReading(Gpu("RTX 4090", "nvidia", 24 * GIB)),), ("amd",)),
+        Accelerators(()),
+        "seen: RTX 4090 (24 GiB)",
+        "modprobe amdgpu",
+    ),
+    _case("trust.open", True, False, "without a token", "swarmctl enrolment close"),
+    _case(
+        "models.rpc",
+        Split("", takes_workers=False, worker=""),
+        Split("s", takes_workers=True, worker="w"),
+        "llama-server is not installed",
+        "GGML_RPC=ON",
+        "info",
+    ),
+    _case(
+        "models.rpc",
+        Split("/bin/llama-server", takes_workers=False, worker="w"),
+        Split("s", takes_workers=True, worker="w"),
+        "built without RPC",
+        "llama.cpp release",
+        "info",
+    ),
+    _case(
+        "models.rpc",
+        Split("s", takes_workers=True, worker=""),
+        Split("s", takes_workers=True, worker="w"),
+        "ggml-rpc-server is not",
+        "ggml-rpc-server",
+        "info",
+    ),
+)
 CASES = (
     _case(
         "host.running",
@@ -158,7 +339,21 @@ CASES = (
         "--admin-listen",
         "error",
     ),
-    _case("network.exposed", (THEIRS,), (), "0.0.0.0:11400", "swarmctl up --listen 127.0.0.1:11400"),
+    _case(
+        "network.exposed",
+        Exposure((THEIRS,), "none"),
+        Exposure((THEIRS,), "lan"),
+        "0.0.0.0:11400",
+        "swarmctl up --listen 127.0.0.1:11400",
+    ),
+    _case(
+        "network.exposed",
+        Exposure((THEIRS,), "none"),
+        Exposure((), "none"),
+        "need no keys",
+        "swarmctl key create",
+    ),
+    *NETWORK,
     _case(
         "network.admin", (Address("0.0.0.0", 11402),), (), "0.0.0.0:11402", "--admin-listen 127.0.0.1:11402"
     ),
@@ -220,6 +415,9 @@ CASES = (
         "control.reachable",
     ),
     _case("trust.clock", Skew(90.0, 60.0), Skew(-30.0, 60.0), "1m ahead", "timedatectl set-ntp true"),
+    _case(
+        "trust.clock", Skew(95.0, 0.0), Skew(1.0, 0.0), "control stream measured", "timedatectl set-ntp true"
+    ),
     _case(
         "trust.clock", Skew(-7_200.0, 60.0), Skew(0.1, 60.0), "2h behind", "timedatectl set-ntp true", "error"
     ),
@@ -351,6 +549,7 @@ def test_every_check_has_a_case_and_an_id_of_its_own() -> None:
         ("store.file", _etcd()),
         ("store.space", {**_etcd(), "members": [{**_etcd()["members"][0], "answers": False}]}),
         ("models.engine", Engines("auto", (), needed=False)),
+        ("network.mtu", Trips((Trip("b", "x:1", reason="timed out"),))),
     ],
 )
 def test_what_is_no_question_here_is_skipped_with_the_reason(check: str, fact: Any) -> None:
@@ -358,7 +557,10 @@ def test_what_is_no_question_here_is_skipped_with_the_reason(check: str, fact: A
         CHECKS[check].judge(fact)
 
 
-def test_every_check_is_documented() -> None:
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "find-what-is-wrong.md"
-    told = re.findall(r"^\| `(\w+\.\w+)` \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert told == [(check.id, check.title) for check in ALL]
+def test_every_check_is_documented_and_says_why() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "doctor.md"
+    rows = re.findall(
+        r"^\| `(\w+\.\w+)` \| (.+) \| (\w+) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(row[:3] for row in rows) == sorted((check.id, check.title, check.severity) for check in ALL)
+    assert all(row[3].endswith((".", ":")) for row in rows)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,14 @@ def ip(*arguments: str) -> None:
 def address_of(number: int) -> str:
     """Of the host with this number, from 1."""
     return f"{_NETWORK}.{number}"
+
+
+def drop_multicast(hosts: Sequence[str]) -> None:
+    """From now on the bridge of ``hosts`` passes on nothing that is sent to groups."""
+    for number, name in enumerate(hosts, 1):
+        tag = name.removeprefix(f"sw{number}")
+        port = ("link", "set", f"p{number}{tag}", "type", "bridge_slave")
+        ip("-n", f"sws{tag}", *port, "mcast_flood", "off")
 
 
 @contextlib.contextmanager
@@ -53,13 +61,13 @@ def lan(count: int, *, multicast: bool = True) -> Iterator[tuple[str, ...]]:
             port = f"p{number}{tag}"
             ip("link", "add", "lan0", "netns", name, "type", "veth", "peer", "name", port, "netns", switch)
             ip("-n", switch, "link", "set", port, "master", "sw0", "up")
-            if not multicast:
-                ip("-n", switch, "link", "set", port, "type", "bridge_slave", "mcast_flood", "off")
             ip("-n", name, "link", "set", "lo", "up")
             ip("-n", name, "address", "add", f"{address_of(number)}/24", "dev", "lan0")
             ip("-n", name, "link", "set", "lan0", "up")
             # Nobody is there: a default route is what a host in a house has.
             ip("-n", name, "route", "add", "default", "via", f"{_NETWORK}.254")
+        if not multicast:
+            drop_multicast(hosts)
         yield hosts
     finally:
         for name in made:

@@ -9,15 +9,35 @@ from __future__ import annotations
 from typing import Final
 
 from cli.doctor.check import AnyCheck
-from cli.doctor.checks import control, credentials, listeners, machine, models, nodes, processes, store
+from cli.doctor.checks import (
+    control,
+    credentials,
+    firewall,
+    listeners,
+    machine,
+    models,
+    network,
+    nodes,
+    openness,
+    processes,
+    rpc,
+    store,
+    surroundings,
+)
 
 ALL: Final[tuple[AnyCheck, ...]] = (
     *processes.CHECKS,
     *listeners.CHECKS,
+    *network.CHECKS,
+    *firewall.CHECKS,
+    *surroundings.CHECKS,
     *machine.CHECKS,
+    surroundings.SLEEP,
     *control.CHECKS,
     *credentials.CHECKS,
+    *openness.CHECKS,
     *nodes.CHECKS,
     *store.CHECKS,
     *models.CHECKS,
+    *rpc.CHECKS,
 )

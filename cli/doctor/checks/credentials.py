@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cli.doctor.asking import asked
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
 from cli.output import ago
@@ -34,12 +35,12 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """This clock against the control plane's, when it issued this host's certificate."""
+    """This clock against the control plane's."""
 
     ahead_s: float
     """Negative: this one is behind."""
     measured_s: float
-    """Ago."""
+    """Ago; 0: now."""
 
 
 def _lives(host: ExaminedHost) -> tuple[Life, ...]:
@@ -89,6 +90,10 @@ def _skew(host: ExaminedHost) -> Skew:
         raise SkippedError("this host is in no swarm")
     if host.data_dir.control_plane.is_dir():
         raise SkippedError("the control plane is on this machine")
+    if host.runtime is not None:
+        ahead_s = asked(host, "admin", "/control").get("clock_ahead_s")
+        if isinstance(ahead_s, float):
+            return Skew(ahead_s, 0.0)
     return skew_of(host.data_dir.node / CERTIFICATE)
 
 
@@ -102,7 +107,11 @@ def skew_of(path: Path) -> Skew:
 def judge_skew(skew: Skew) -> Verdict:
     """Certificates end early or late by it, and logs of two hosts don't fit together."""
     size_s = abs(skew.ahead_s)
-    when = f"as of {ago(skew.measured_s)} ago, when the certificate was issued"
+    when = (
+        f"as of {ago(skew.measured_s)} ago, when the certificate was issued"
+        if skew.measured_s
+        else "as the control stream measured it"
+    )
     if size_s <= SKEW_S:
         return good(f"within {size_s:.0f} s of the control plane's, {when}")
     return bad(

@@ -119,14 +119,34 @@ def _same(held: Address, wanted: Address) -> bool:
     return held.port == wanted.port and (held.host == wanted.host or held.unspecified or wanted.unspecified)
 
 
-def judge_exposure(listeners: tuple[Address, ...]) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Who may use models here."""
+
+    listeners: tuple[Address, ...]
+    """For clients, beyond loopback."""
+    auth: str
+    """``client.auth``."""
+
+
+def _exposure(host: ExaminedHost) -> Exposure:
+    if host.settings is None:
+        raise SkippedError("the settings can't be read")
+    return Exposure(_exposed(host, "client"), host.settings.client.auth)
+
+
+def judge_exposure(exposure: Exposure) -> Verdict:
     """Without client keys a listener that others reach serves everybody."""
-    if not listeners:
+    if not exposure.listeners:
         return good("clients are taken from this machine alone")
+    where = ", ".join(map(str, exposure.listeners))
+    if exposure.auth != "none":
+        return good(f"clients of other machines need a key at {where}")
     return bad(
-        f"everybody who reaches {', '.join(map(str, listeners))} can use every model: clients have no keys",
-        "let a firewall admit only whom you mean, or take this machine's clients alone: "
-        "swarmctl up --listen 127.0.0.1:11400",
+        f"everybody who reaches {where} can use every model: clients need no keys",
+        "ask for keys: swarmctl key create, then swarmctl config set client.auth=lan; or let a firewall "
+        "admit "
+        "only whom you mean; or take this machine's clients alone: swarmctl up --listen 127.0.0.1:11400",
     )
 
 
@@ -173,7 +193,7 @@ CHECKS: Final[tuple[AnyCheck, ...]] = (
     Check("network.ports", "ports are this host's or free", Source(gather=_ports), judge_ports, "error"),
     Check(
         "network.exposed", "clients are known, or near",
-        Source(gather=lambda host: _exposed(host, "client")), judge_exposure,
+        Source(gather=_exposure), judge_exposure,
     ),
     Check(
         "network.admin", "admin listeners are near",

@@ -8,12 +8,17 @@ from typing import Final
 
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
+from swarmplane.hardware.gpus import AMD, NVIDIA, Accelerators, names, read_accelerators
 
 LITTLE_BYTES: Final = 1 << 30
 LEAST_BYTES: Final = 64 << 20
 """Tables, histories, certificates and logs fail to be written below."""
 SPARE_FILES: Final = 512
 """Connections to peers and backends, logs, libraries: beside those of clients."""
+
+
+LEAST_SHARE: Final = 0.04
+"""Of the memory; systems begin to swap about there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,14 @@ class Files:
 
     limit: int
     needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory now."""
+
+    free_bytes: int
+    total_bytes: int
 
 
 def _disk(host: ExaminedHost) -> Disk:
@@ -86,7 +99,55 @@ def judge_files(files: Files) -> Verdict:
     )
 
 
+def _accelerators(_: ExaminedHost) -> Accelerators:
+    return read_accelerators()
+
+
+def judge_accelerators(found: Accelerators) -> Verdict:
+    """Models run on the processor where the driver of an accelerator does not answer."""
+    seen = names([one.gpu for one in found.readings])
+    if not found.unread:
+        return good(seen or ("none" if found.gpus is not None else "none that can be seen from here"))
+    fixes = {
+        NVIDIA: "install its driver (nvidia-smi must list it); in a container: docker run --gpus all, "
+        "with the "
+        "NVIDIA container toolkit",
+        AMD: "load the kernel's driver (modprobe amdgpu), and join the groups render and video; in a "
+        "container: "
+        "--device /dev/kfd --device /dev/dri",
+    }
+    makers = {NVIDIA: "NVIDIA", AMD: "AMD"}
+    return bad(
+        f"an accelerator of {' and of '.join(makers[one] for one in found.unread)} is in this machine, "
+        "and its "
+        "driver does not answer" + (f"; seen: {seen}" if seen else ""),
+        "; ".join(fixes[one] for one in found.unread),
+    )
+
+
+def _short(_: ExaminedHost) -> Room:
+    import psutil
+
+    found = psutil.virtual_memory()
+    return Room(found.available, found.total)
+
+
+def judge_room(room: Room) -> Verdict:
+    """A machine without free memory moves programs to disk, and stands still meanwhile."""
+    detail = f"{room.free_bytes / 2**30:.1f} of {room.total_bytes / 2**30:.1f} GiB are free"
+    if room.free_bytes < room.total_bytes * LEAST_SHARE:
+        return bad(detail, "unload models that nobody uses (swarmctl model list), or stop other programs")
+    return good(detail)
+
+
 CHECKS: Final[tuple[AnyCheck, ...]] = (
     Check("machine.disk", "the data directory has room", Source(gather=_disk), judge_disk),
+    Check("machine.memory", "memory is left", Source(gather=_short), judge_room),
+    Check(
+        "machine.gpu",
+        "accelerators can be used",
+        Source(gather=_accelerators, limit_s=6.0),
+        judge_accelerators,
+    ),
     Check("machine.files", "enough files may be open", Source(gather=_files), judge_files),
 )
