@@ -32,7 +32,9 @@ STALE_KEY: Final = "x-swarm-stale-s"
 # `grpc.keepalive_timeout_ms` does nothing in any version that was measured; the HTTP/2 ping time-out works.
 _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
-    ("grpc.keepalive_time_ms", 4_000),
+    # Within four seconds of silence a sidecar looks for another instance: while it does, its membership
+    # stands on the lease of the one that it lost.
+    ("grpc.keepalive_time_ms", 2_000),
     ("grpc.http2.ping_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),

@@ -26,6 +26,26 @@ class MembershipPolicy:
     pause_s: float = 1.0
     """A gap of our own that is longer says that our evidence is stale."""
 
+    @property
+    def instance_lease_s(self) -> float:
+        """How long the memberships of an instance outlive it (ADR 23).
+
+        Long enough for who lives to notice that its instance does not, and to come back at another one.
+        With :attr:`doubt_s` before it, it is little more than a lease: for who fell silent and whose
+        instance died before it wrote that down.
+        """
+        return self.lease_ttl_s * 0.7
+
+    @property
+    def doubt_s(self) -> float:
+        """After so much silence the instance writes it down: from then on the removal does not need it."""
+        return self.lease_ttl_s * 0.35
+
+    @property
+    def forsaken_s(self) -> float:
+        """After so much silence the instance ends the membership itself: nobody removed the node."""
+        return self.lease_ttl_s * 1.1
+
 
 class Standing(Enum):
     """How a node stands, for people."""
@@ -45,11 +65,28 @@ class Sighting:
     """When its last message came."""
     reset: bool = False
     """Whether its stream broke without a farewell."""
+    excused_until_s: float = float("-inf")
+    """Until then its silence says nothing."""
+
+
+def was_silent(sighting: Sighting, now_s: float, for_s: float) -> bool:
+    """Whether the node behind ``sighting`` was not heard for ``for_s``, and could have been."""
+    return now_s - sighting.heard_s >= for_s and now_s >= sighting.excused_until_s
 
 
 def is_silent(sighting: Sighting, now_s: float, policy: MembershipPolicy) -> bool:
     """Whether the node behind ``sighting`` is to be suspected."""
-    return sighting.reset or now_s - sighting.heard_s >= policy.suspect_s
+    return sighting.reset or was_silent(sighting, now_s, policy.suspect_s)
+
+
+def excused(sighting: Sighting, gap_s: float, now_s: float, policy: MembershipPolicy) -> Sighting:
+    """``sighting`` after this process stood still for ``gap_s``, which is over now.
+
+    What came meanwhile lies in its sockets and is read in a moment; after a gap in which the lease of the
+    instance may have ended, everybody has to find its way back first.
+    """
+    grace_s = policy.pause_s if gap_s < policy.instance_lease_s else policy.suspect_s
+    return replace(sighting, excused_until_s=now_s + grace_s)
 
 
 def standing(*, seen: bool, gone: bool, present: bool, suspected: bool) -> Standing:
@@ -116,6 +153,8 @@ class Removals:
     vanished_s: Mapping[NodeId, float] = field(default_factory=_none)
     """Nodes whose lease ended within the last lease time, those already removed too."""
     held_until_s: float = float("-inf")
+    waiting: frozenset[NodeId] = frozenset()
+    """Whose removal waits for what becomes of others that are in doubt."""
 
 
 def hold(state: Removals, now_s: float, policy: MembershipPolicy) -> Removals:
@@ -139,7 +178,7 @@ def observe(
     Args:
         state: The last one.
         present: Nodes with a lease.
-        absent: Nodes without one that were seen and are not decided gone.
+        absent: Nodes without one, or silent for one, that were seen and are not decided gone.
         now_s: Of one clock throughout.
         policy: Figures.
         doubtful: Those of ``present`` that are suspected: their leases may be about to end.
@@ -156,4 +195,5 @@ def observe(
     if now_s < state.held_until_s:
         return state, frozenset()
     wait_s = policy.lease_ttl_s if doubtful and len(recent.keys() | doubtful) > limit else 0.0
-    return state, frozenset(node for node in absent if now_s - since[node] >= wait_s)
+    due = frozenset(node for node in absent if now_s - since[node] >= wait_s)
+    return replace(state, waiting=frozenset(absent - due)), due

@@ -34,7 +34,13 @@ from swarmplane.ids import SwarmId
 MARKER: Final = "migration/source"
 _LAST: Final = frozenset({keyspace.SWARM, keyspace.GENERATION})
 """What makes a store a swarm: written at the end."""
-_PASSING: Final = (keyspace.MEMBERS, keyspace.INSTANCES, keyspace.ELECTIONS, keyspace.REQUESTS)
+_PASSING: Final = (
+    keyspace.MEMBERS,
+    keyspace.INSTANCES,
+    keyspace.DOUBTS,
+    keyspace.ELECTIONS,
+    keyspace.REQUESTS,
+)
 _PAGE: Final = 500
 
 

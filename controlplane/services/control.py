@@ -15,6 +15,7 @@ from controlplane.core.reachability import Reachability
 from controlplane.services import keyspace
 from controlplane.services.admission import Admission
 from controlplane.services.catalog import Catalog
+from controlplane.services.doubts import Doubts
 from controlplane.services.drains import Drains
 from controlplane.services.elections import Elections
 from controlplane.services.events import Events
@@ -105,10 +106,11 @@ class ControlService:
         hearsay = Hearsay()
         self.admission = Admission(clock)
         """What whoever connects passes first."""
-        self._lease = lease = NodeLease(store, clock, figures.lease_ttl_s)
+        self._lease = lease = NodeLease(store, clock, figures.instance_lease_s)
         self.sessions = Sessions(store, mirror, clock, figures, hearsay, lease, instance=own, unix_s=unix_s)
-        self._expiry = Expiry(store, mirror, self.sessions, clock, figures, instance=own)
-        heard = (self.sessions, self.leadership, hearsay)
+        doubts = Doubts(mirror, clock)
+        self._expiry = Expiry(store, mirror, self.sessions, doubts, clock, figures, instance=own)
+        heard = (self.sessions, self.leadership, hearsay, doubts)
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
         self.instances = Instances(store, mirror, clock, instance, figures.lease_ttl_s)
         routing = (mirror, self.table, self.leadership, clock, self._crowded)
@@ -160,9 +162,8 @@ class ControlService:
         """
         if self._instance.alone:
             # Whoever is listed is dead, and a dead controller's lease need not be waited for.
-            await self._store.transact(
-                (), [DeletePrefix(keyspace.INSTANCES), DeletePrefix(keyspace.ELECTIONS)]
-            )
+            dead = (keyspace.INSTANCES, keyspace.DOUBTS, keyspace.ELECTIONS)
+            await self._store.transact((), [DeletePrefix(prefix) for prefix in dead])
         async with asyncio.TaskGroup() as group:
             for name, part in (
                 ("instance", self.instances.run),

@@ -14,6 +14,7 @@ SWARM_POLICY: Final = "policies/swarm"
 
 MEMBERS: Final = "members/"
 INSTANCES: Final = "instances/"
+DOUBTS: Final = "doubts/"
 NODES: Final = "nodes/"
 NODE_NAMES: Final = "node-names/"
 INVENTORIES: Final = "inventory/"
@@ -42,13 +43,18 @@ def _below(prefix: str, name: str) -> str:
 
 
 def member(node: NodeId) -> str:
-    """``members/<node>``: present while the node's lease lives."""
+    """``members/<node>``: present while its session lasts, and the lease of its instance lives."""
     return _below(MEMBERS, node)
 
 
 def instance(instance_id: InstanceId) -> str:
     """``instances/<id>``: present while the instance's lease lives."""
     return _below(INSTANCES, instance_id)
+
+
+def doubts(instance_id: InstanceId) -> str:
+    """``doubts/<id>``: nodes that the instance has not heard for a while."""
+    return _below(DOUBTS, instance_id)
 
 
 def node(node_id: NodeId) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
 import structlog
 
+from controlplane.core.doubts import Doubt
 from controlplane.core.membership import (
     MembershipPolicy,
     Removals,
@@ -21,11 +22,12 @@ from controlplane.core.membership import (
     standing,
 )
 from controlplane.services import keyspace
+from controlplane.services.doubts import Doubts
 from controlplane.services.hearsay import Hearsay
 from controlplane.services.leadership import Leadership
 from controlplane.services.mirror import Mirror, Turn
 from controlplane.services.sessions import Sessions
-from controlplane.store.port import KeyValue, Operation, Put, Store, absent, modified
+from controlplane.store.port import Compare, Delete, KeyValue, Operation, Put, Store, modified
 from swarmplane.clock import Clock
 from swarmplane.codec import records
 from swarmplane.errors import StaleEpochError, UnavailableError
@@ -38,11 +40,16 @@ _LARGE: Final = 100
 """From so many nodes on not every change makes a decision of its own."""
 _NODES_A_SECOND: Final = 10_000
 _BATCH: Final = 30
-"""Nodes removed in one transaction; each takes two conditions and one write."""
+"""Nodes removed in one transaction; each takes two conditions and two writes."""
 
 
 class Membership:
-    """Watches silence, and decides removals. Suspicion is an overlay: it is pushed, never stored."""
+    """Watches silence, and decides removals.
+
+    Suspicion is an overlay: it is pushed. What is stored of a long silence (see
+    :mod:`controlplane.services.expiry`) is for removals, which must come in time though the instance that
+    noticed it is dead by then.
+    """
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class Membership:
         sessions: Sessions,
         leadership: Leadership,
         hearsay: Hearsay,
+        doubts: Doubts,
         clock: Clock,
         policy: MembershipPolicy,
         *,
@@ -62,6 +70,7 @@ class Membership:
         self._sessions = sessions
         self._leadership = leadership
         self._hearsay = hearsay
+        self._doubts = doubts
         self._clock = clock
         self._policy = policy
         self._instance = instance
@@ -105,6 +114,7 @@ class Membership:
         if any(True for _ in self._known()) and not self._others_lead():
             # Leases that were running while nobody could renew them say nothing.
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
+            log.info("removals.held", nodes=0, hold_s=self._policy.removal_hold_s)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick(), name="membership-tick")
             while True:
@@ -181,6 +191,8 @@ class Membership:
             # The lease ended, or the node is just connecting and our picture is behind.
             return node not in self._sessions.open
         instance = InstanceId(records.parse(records.Member, kv.value).instance_id)
+        if instance != self._instance and self._doubts.about(node, kv.mod_revision):
+            return True
         if instance != self._instance and instance in self._mirror.below(keyspace.INSTANCES):
             self._unheld_s.pop(node, None)
             return self._hearsay.suspected(instance, node)
@@ -194,31 +206,42 @@ class Membership:
         return is_silent(sighting, now_s, self._policy)
 
     async def _decide(self) -> None:
-        held = self._removals.held_until_s
+        before = self._removals
         # What is followed at a member that a majority left behind goes on: questions tell sooner.
         outages = self._mirror.outages + self._leadership.outages
         if outages != self._outages:
             self._outages = outages
             self._removals = hold(self._removals, self._clock.now_s(), self._policy)
-        present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)}
+        silent = self._doubts.run_out()
+        present = {NodeId(name) for name in self._mirror.below(keyspace.MEMBERS)} - silent.keys()
         lost = frozenset(node for node in self._known() if node not in present)
         now_s = self._clock.now_s()
         self._removals, due = observe(
             self._removals, present, lost, now_s, self._policy, doubtful=self.suspects & present
         )
-        if self._removals.held_until_s > held:
-            log.warning("removals.held", nodes=len(lost), hold_s=self._policy.removal_hold_s)
+        self._tell_of_holds(before, len(lost))
         if not self._leadership.leading:
             return
         try:
-            await self._remove(sorted(due))
+            await self._remove(sorted(due), silent)
+            if leftover := list(self._doubts.leftover(self._instance)):
+                compares, then = zip(*leftover, strict=True)
+                await self._store.transact([self._leadership.guard, *compares], then)
         except (UnavailableError, StaleEpochError) as error:
             log.warning("removals.not_written", reason=error.message)
 
-    async def _remove(self, due: list[NodeId]) -> None:
+    def _tell_of_holds(self, before: Removals, lost: int) -> None:
+        now = self._removals
+        if now.held_until_s > before.held_until_s:
+            log.warning("removals.held", nodes=lost, hold_s=self._policy.removal_hold_s)
+        if bool(now.waiting) != bool(before.waiting):
+            log.info("removals.waiting" if now.waiting else "removals.waited", nodes=sorted(now.waiting))
+
+    async def _remove(self, due: list[NodeId], silent: Mapping[NodeId, Doubt]) -> None:
+        """Decide that those ``due`` are gone. ``silent``: who of them has a membership still, which ends."""
         waiting = iter(due)
         while batch := list(islice(waiting, _BATCH)):
-            compares = [self._leadership.guard]
+            compares: list[Compare] = [self._leadership.guard]
             then: list[Operation] = []
             for node in batch:
                 kv = self._mirror.below(keyspace.NODES).get(node)
@@ -227,9 +250,17 @@ class Membership:
                     continue
                 record = records.parse(records.Node, kv.value)
                 record.gone, record.gone_at_s = True, int(self._unix_s())
-                key = keyspace.node(node)
-                compares += [absent(keyspace.member(node)), modified(key, kv.mod_revision)]
+                key, doubt = keyspace.node(node), silent.get(node)
+                session = doubt.session if doubt is not None else 0
+                compares += [modified(keyspace.member(node), session), modified(key, kv.mod_revision)]
                 then.append(Put(key, record.SerializeToString()))
+                if doubt is not None:
+                    then.append(Delete(keyspace.member(node)))
+            over = {silent[node] for node in batch if node in silent}
+            for compare, operation in self._doubts.without(over):
+                # Nobody took it back meanwhile.
+                compares.append(compare)
+                then.append(operation)
             done = await self._store.transact(compares, then)
             if not done.succeeded:
                 # One came back, or the picture is behind: the next look decides anew.

@@ -41,6 +41,7 @@ _KEPT: Final = (
     keyspace.ALIASES,
     keyspace.PULLS,
     keyspace.INSTANCES,
+    keyspace.DOUBTS,
     keyspace.ELECTIONS,
     keyspace.EPOCHS,
     keyspace.OPERATIONS,

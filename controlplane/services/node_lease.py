@@ -13,17 +13,18 @@ from swarmplane.errors import SwarmError
 
 log = structlog.get_logger(__name__)
 
-_RENEWALS: Final = 5
-"""Within one time to live: whoever loses its instance has four fifths of it left at least."""
+_RENEWALS: Final = 7
+"""Within one time to live: whoever loses its instance has six sevenths of it left at least."""
 _RETRY_S: Final = 0.5
 
 
 class NodeLease:
     """Grants the lease when it is first wanted, and keeps it alive while :meth:`run` runs.
 
-    That it lives says that this instance does. Whether a node does is for the instance to say, which takes
-    the key of a silent one away (:mod:`controlplane.services.expiry`). So the store is asked to renew once
-    in two seconds, however many nodes there are, and no node waits for the renewals of others.
+    That it lives says that this instance does. Whether a node does is for the instance to say, which writes
+    down who is silent (:mod:`controlplane.services.expiry`). So the store is asked to renew once a second,
+    however many nodes there are, and no node waits for the renewals of others. It is shorter than what is
+    called a node's lease (``MembershipPolicy.instance_lease_s``).
     """
 
     def __init__(self, store: Store, clock: Clock, ttl_s: float) -> None:

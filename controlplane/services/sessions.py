@@ -9,7 +9,14 @@ from typing import Final
 
 import structlog
 
-from controlplane.core.membership import Holder, MembershipPolicy, Sighting, is_silent, may_connect
+from controlplane.core.membership import (
+    Holder,
+    MembershipPolicy,
+    Sighting,
+    excused,
+    is_silent,
+    may_connect,
+)
 from controlplane.services import keyspace
 from controlplane.services.claiming import Found, claim, found_in, keys, pictured
 from controlplane.services.hearsay import Hearsay
@@ -114,8 +121,9 @@ class Sessions:
 
     def excuse(self, gap_s: float) -> None:
         """This process stood still for ``gap_s``: nobody could be heard meanwhile."""
+        now_s = self._clock.now_s()
         for node, sighting in self._sightings.items():
-            self._sightings[node] = replace(sighting, heard_s=sighting.heard_s + gap_s)
+            self._sightings[node] = excused(sighting, gap_s, now_s, self._policy)
 
     async def connect(self, hello: Hello) -> Session:
         """Make the stream that said ``hello`` the node's session; an older one of the same node ends.

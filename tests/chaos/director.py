@@ -15,11 +15,12 @@ from typing import Any
 
 from swarmplane.codec import records
 from tests.chaos.actors import HOLD_S, Actor, Cast
-from tests.chaos.invariants import ELECTION, Circumstances, Sample, Span, vacancies
+from tests.chaos.invariants import ELECTION, Circumstances, Sample, Span, vacancies, waits
 from tests.chaos.schedule import ETCD, INSTANCES, SIDECARS, Fault
 from tests.chaos.watching import PREFIX
 
 LOOK_S = 0.5
+WAITS = {"removals.waiting", "removals.waited"}
 
 
 def tell(what: str) -> None:
@@ -147,14 +148,12 @@ class Sentinel:
         """What may have delayed removals: only holds of one that was elected then count."""
         holds = []
         for name, entries in logs.items():
-            for entry in entries:
-                if entry["event"] in {"removals.held", "membership.paused"}:
-                    span = Span(entry["at_s"], entry["at_s"] + HOLD_S)
-                    reigned = {
-                        who for at_s, who in self.reigns if span.begins_s - 1 <= at_s <= span.ends_s + 2
-                    }
-                    if name in reigned:
-                        holds.append(span)
+            begun = [e["at_s"] for e in entries if e["event"] in {"removals.held", "membership.paused"}]
+            waited = [(e["at_s"], e["event"] == "removals.waiting") for e in entries if e["event"] in WAITS]
+            for span in [*(Span(at_s, at_s + HOLD_S) for at_s in begun), *waits(waited)]:
+                reigned = {who for at_s, who in self.reigns if span.begins_s - 1 <= at_s <= span.ends_s + 2}
+                if name in reigned:
+                    holds.append(span)
         entries = [entry for of_one in logs.values() for entry in of_one]
         vacant = vacancies(
             [entry["at_s"] for entry in entries if entry["event"] == "controller.stepped_down"],

@@ -229,21 +229,24 @@ def vacancies(stepped_down_s: Iterable[float], elected_s: Iterable[float]) -> li
     return [Span(at_s, min((e for e in elected if e > at_s), default=at_s)) for at_s in stepped_down_s]
 
 
-def deadline_s(
-    down_s: float, given: Circumstances, lease_s: float = LEASE_S, *, deaf: Sequence[Span] = ()
-) -> float:
-    """Until when routes may lead to a node that went down at ``down_s`` and stays so.
+def waits(told: Iterable[tuple[float, bool]], lease_s: float = LEASE_S) -> list[Span]:
+    """While a controller waited whether others vanish, too; a lease at most.
 
-    ``deaf``: when the instance that had its stream was disturbed. Only that one can say that the node is
-    silent; if it ends before it did, the node stays for the lease of the instance (ADR 23).
+    ``told``: at which moments it waited from then on, and at which no longer.
     """
+    ordered = sorted(told)
+    found = []
+    for place, (at_s, waiting) in enumerate(ordered):
+        if waiting:
+            later = next((over_s for over_s, _ in ordered[place + 1 :]), at_s + lease_s)
+            found.append(Span(at_s, min(later, at_s + lease_s)))
+    return found
+
+
+def deadline_s(down_s: float, given: Circumstances, lease_s: float = LEASE_S) -> float:
+    """Until when routes may lead to a node that went down at ``down_s`` and stays so."""
     ends_s = 0.0
     wanted_s = down_s + lease_s + given.removal_s
-    for span in deaf:
-        if span.begins_s < wanted_s and span.ends_s > down_s:
-            away_s = min(span.ends_s - max(span.begins_s, down_s), lease_s)
-            wanted_s = max(wanted_s + away_s, span.begins_s + lease_s + given.removal_s)
-    least_s = wanted_s
     while wanted_s > ends_s:
         ends_s = wanted_s
         changes = sum(down_s - lease_s <= at_s <= ends_s for at_s in given.leader_changes_s)
@@ -252,7 +255,7 @@ def deadline_s(
             for span in given.blind
             if span.begins_s < ends_s and span.ends_s > down_s
         )
-        wanted_s = least_s + changes * lease_s + blind_s
+        wanted_s = down_s + lease_s + given.removal_s + changes * lease_s + blind_s
         for span in given.holds:
             if span.begins_s <= wanted_s <= span.ends_s + given.removal_s:
                 wanted_s = span.ends_s + given.removal_s
@@ -273,17 +276,6 @@ def no_stale_routes(
     disturbed, and until its next try. Nor does one that is connected to a disturbed instance.
     """
     found: list[str] = []
-    samples = list(samples)
-
-    def deaf(node: str, down_s: float) -> Sequence[Span]:
-        told = [one for one in samples if one.sidecar == node and one.connected and one.at_s <= down_s]
-        return downs.get(max(told, key=lambda one: one.at_s).instance, ()) if told else ()
-
-    until = {
-        (node, span): deadline_s(span.begins_s, given, lease_s, deaf=deaf(node, span.begins_s))
-        for node, spans in downs.items()
-        for span in spans
-    }
 
     def within(spans: Iterable[Span], at_s: float, more_s: float) -> bool:
         return any(s.begins_s <= at_s <= s.ends_s + more_s for s in spans)
@@ -297,7 +289,7 @@ def no_stale_routes(
             continue
         for node in sample.nodes:
             for span in downs.get(node, ()):
-                until_s = until[node, span]
+                until_s = deadline_s(span.begins_s, given, lease_s)
                 if until_s < sample.at_s < span.ends_s:
                     found.append(
                         f"{sample.at_s:.1f} s: {sample.sidecar} has a route to {node}, down since "

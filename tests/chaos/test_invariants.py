@@ -24,6 +24,7 @@ from tests.chaos.invariants import (
     one_controller,
     same_history,
     vacancies,
+    waits,
 )
 
 
@@ -202,26 +203,12 @@ class TestNoStaleRoutes:
         assert deadline_s(100, Circumstances(holds=[Span(90, 102)])) == 112
         assert deadline_s(100, Circumstances(holds=[Span(105, 117), Span(118, 130)])) == 132
 
-    def test_a_node_is_ended_by_the_instance_that_heard_it(self) -> None:
-        """Kills: any instance's end counted, one long before or after, one that it had left before."""
-        calm = Circumstances()
-        assert deadline_s(100, calm, deaf=[Span(104, 105)]) == 116, "it died, too: its lease ends at 114"
-        assert deadline_s(100, calm, deaf=[Span(101, 108)]) == 119, "frozen for seven seconds"
-        assert deadline_s(100, calm, deaf=[Span(101, 190)]) == 122, "for longer than its lease"
-        assert deadline_s(100, calm, deaf=[Span(95, 104)]) == 116
-        assert deadline_s(100, calm, deaf=[Span(80, 99), Span(113, 120)]) == 112
-        assert deadline_s(100, Circumstances(holds=[Span(114, 134)]), deaf=[Span(104, 105)]) == 136
-
-        def stale(instance: str, before: str) -> bool:
-            heard = [Sample(90.0, "n1", frozenset(), instance=before)]
-            heard += [Sample(99.0, "n1", frozenset(), instance=instance)]
-            late = Sample(115.0, "n2", frozenset({"n1"}), instance="i3")
-            after = Sample(151.0, "n1", frozenset(), instance="i1")
-            downs = self.downs | {"i1": [Span(104.0, 105.0)]}
-            return bool(no_stale_routes([late, after, *heard], downs, calm))
-
-        assert not stale("i1", "i2")
-        assert stale("i2", "i1")
+    def test_a_removal_waits_for_what_becomes_of_others_for_a_lease_at_most(self) -> None:
+        """Kills: a wait without an end, or that ends with the one before it."""
+        told = [(90.0, True), (108.0, False), (111.0, True), (115.0, False), (120.0, False)]
+        assert waits(told) == [Span(90.0, 100.0), Span(111.0, 115.0)]
+        assert waits([(50.0, True)]) == [Span(50.0, 60.0)]
+        assert deadline_s(100, Circumstances(holds=waits(told))) == 117
 
     def test_a_deadline_is_no_licence(self) -> None:
         given = Circumstances(leader_changes_s=[105])

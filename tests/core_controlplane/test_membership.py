@@ -12,11 +12,13 @@ from controlplane.core.membership import (
     Removals,
     Sighting,
     Standing,
+    excused,
     hold,
     is_silent,
     may_connect,
     observe,
     standing,
+    was_silent,
 )
 from swarmplane.ids import InstanceId, NodeId
 
@@ -38,6 +40,29 @@ def nodes(*numbers: int) -> frozenset[NodeId]:
 )
 def test_silence(sighting: Sighting, now_s: float, silent: bool) -> None:
     assert is_silent(sighting, now_s, POLICY) is silent
+
+
+def test_who_falls_silent_with_its_instance_is_ended_within_a_lease() -> None:
+    """And two seconds, of which more than one is left for ticks, the store and the decision."""
+    assert POLICY.doubt_s + POLICY.instance_lease_s <= POLICY.lease_ttl_s + 0.5
+    assert POLICY.doubt_s < POLICY.suspect_s < POLICY.instance_lease_s
+    assert POLICY.lease_ttl_s < POLICY.forsaken_s <= POLICY.lease_ttl_s + 2.0
+
+
+def test_a_short_pause_of_our_own_excuses_silence_for_a_moment_and_a_long_one_for_longer() -> None:
+    """Kills: no excuse, one that moves when it was heard, `<=` for `<` between short and long."""
+    before = Sighting(100.0, reset=True)
+    short = excused(before, 6.9, 106.0, POLICY)
+    assert (short.heard_s, short.reset) == (100.0, True)
+    short = excused(Sighting(100.0), 6.9, 106.0, POLICY)
+    assert not is_silent(short, 106.9, POLICY)
+    assert is_silent(short, 107.0, POLICY)
+    assert was_silent(short, 107.0, 7.0)
+    assert not was_silent(short, 107.0, 7.1)
+    assert not was_silent(short, 106.9, 1.0)
+    long = excused(Sighting(100.0), POLICY.instance_lease_s, 106.0, POLICY)
+    assert not is_silent(long, 110.9, POLICY)
+    assert is_silent(long, 111.0, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +125,7 @@ def test_the_first_of_a_mass_loss_is_held_with_the_rest() -> None:
     assert due == frozenset(), "the next lease is about to end"
     state, due = observe(state, nodes(1), nodes(2, 3), 101.9, POLICY)
     assert due == frozenset()
+    assert state.waiting == frozenset(), "they are held, which is more"
     _, due = observe(state, nodes(1), nodes(2, 3), 161.8, POLICY)
     assert due == frozenset()
     _, due = observe(state, nodes(1), nodes(2, 3), 161.9, POLICY)
@@ -109,7 +135,9 @@ def test_the_first_of_a_mass_loss_is_held_with_the_rest() -> None:
 def test_who_is_only_in_doubt_delays_a_removal_by_a_lease_at_most() -> None:
     """Kills: `>` for `>=` at the wait's end, a wait that goes on once the doubt has gone, a limit of 1."""
     state, due = observe(Removals(), nodes(1, 2), nodes(3), 100.0, POLICY, doubtful=nodes(2))
-    assert observe(state, nodes(1, 2), nodes(3), 100.5, POLICY)[1] == nodes(3)
+    assert state.waiting == nodes(3)
+    after, removed = observe(state, nodes(1, 2), nodes(3), 100.5, POLICY)
+    assert (after.waiting, removed) == (frozenset(), nodes(3))
     for now_s in (104.0, 109.9):
         state, due = observe(state, nodes(1, 2), nodes(3), now_s, POLICY, doubtful=nodes(2))
         assert due == frozenset()

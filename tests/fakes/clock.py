@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from typing import Final
 
 _TURNS: Final = 10
@@ -47,6 +48,19 @@ class FakeClock:
             await self._settle()
         self._now_s = target_s
         await self._settle()
+
+    async def pass_until(self, check: Callable[[], bool], *, within_s: float, step_s: float = 0.5) -> None:
+        """Move on in steps, threads and sockets having a moment after each, until ``check`` holds.
+
+        Raises:
+            TimeoutError: It does not within ``within_s`` of this clock.
+        """
+        ends_s = self._now_s + within_s
+        while not check():
+            if self._now_s >= ends_s:
+                raise TimeoutError(f"not within {within_s:g} s")
+            await self.advance(step_s)
+            await asyncio.sleep(0.02)
 
     async def jump(self, seconds: float) -> None:
         """Move time on as suspend does: nobody runs meanwhile, then all who are due wake at once."""

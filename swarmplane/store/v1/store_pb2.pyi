@@ -2,7 +2,7 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -51,6 +51,22 @@ class Member(_message.Message):
     features: _containers.RepeatedScalarFieldContainer[str]
     client_url: str
     def __init__(self, incarnation: _Optional[str] = ..., instance_id: _Optional[str] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., software_version: _Optional[str] = ..., platform: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., client_url: _Optional[str] = ...) -> None: ...
+
+class Doubts(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Doubt]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Doubt, _Mapping]]] = ...) -> None: ...
+
+class Doubt(_message.Message):
+    __slots__ = ("node_id", "session", "left_s")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LEFT_S_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    session: int
+    left_s: float
+    def __init__(self, node_id: _Optional[str] = ..., session: _Optional[int] = ..., left_s: _Optional[float] = ...) -> None: ...
 
 class Instance(_message.Message):
     __slots__ = ("id", "control_addresses", "join_addresses", "software_version")
