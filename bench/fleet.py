@@ -13,6 +13,7 @@ command a line, one JSON document back for each:
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import resource
@@ -25,8 +26,9 @@ from typing import Any
 
 import grpc
 
+from sidecar.control.places import Places
 from sidecar.control.reconnect import reconnect_delay_s
-from sidecar.control.session import RejectedError
+from sidecar.control.session import WELCOME_S, RejectedError
 from swarmplane import features
 from swarmplane.channels import control_channel
 from swarmplane.codec.inventory import inventory_to_pb
@@ -58,7 +60,7 @@ class Node:
     number: int
     id: str
     credential: Credential
-    addresses: list[str]
+    places: Places
     incarnation: str = field(default_factory=random_id)
     call: Call | None = None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -97,9 +99,9 @@ class Node:
 
     async def stay(self) -> None:
         """Connected, for ever: at the pace of the real sidecar, the next address after a failure."""
-        lost_s, failures, turn = time.monotonic(), 0, 0
+        lost_s, failures = time.monotonic(), 0
         while True:
-            address = self.addresses[turn % len(self.addresses)]
+            address = self.places.next()
             self.tries += 1
             again_s = 0.0
             try:
@@ -112,7 +114,7 @@ class Node:
                 self.failures[self.reason[:120]] += 1
             if self.call is not None:
                 self.call, lost_s, failures = None, time.monotonic(), 0
-            turn += 1
+                self.places.lost(address)
             if again_s:
                 await asyncio.sleep(again_s)
                 continue
@@ -135,17 +137,19 @@ class Node:
             )
             if self.version is not None:
                 hello.last_version.CopyFrom(self.version)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WELCOME_S) as limit:
                 await self.send(call, pb.SidecarMessage(hello=hello))
                 await self.send(call, pb.SidecarMessage(inventory=self.inventory()))
-                first = await call.read()
+                while isinstance(first := await call.read(), pb.ControlMessage):
+                    if first.WhichOneof("kind") != "in_line":
+                        break
+                    limit.reschedule(asyncio.get_running_loop().time() + WELCOME_S)
             if isinstance(first, pb.ControlMessage) and first.WhichOneof("kind") == "reject":
                 raise RejectedError(first.reject)
             if not isinstance(first, pb.ControlMessage) or first.WhichOneof("kind") != "welcome":
                 raise ConnectionError(f"answered with {first}")
             welcome = first.welcome
-            known = [*welcome.control_addresses, *self.addresses]
-            self.addresses = list(dict.fromkeys(known))
+            self.places.learned([address, *welcome.control_addresses], ())
             self.heartbeat_s, self.load_interval_s = welcome.heartbeat_s, welcome.load_interval_s
             self.call, self.welcomed_s = call, time.monotonic()
             self.connects += 1
@@ -251,6 +255,7 @@ class Fleet:
         began_s = time.monotonic()
         connects = {n.number: n.connects for n in self.nodes}
         tries = sum(n.tries for n in self.nodes)
+        failed = sum((n.failures for n in self.nodes), Counter())
         broken: set[int] = set()
 
         def back() -> bool:
@@ -265,6 +270,7 @@ class Fleet:
             "p50_s": took[len(took) // 2] if took else -1,
             "max_s": took[-1] if took else -1,
             "tries": sum(n.tries for n in self.nodes) - tries,
+            "failed": dict((sum((n.failures for n in self.nodes), Counter()) - failed).most_common(5)),
             "why": self._why(),
         }
 
@@ -294,7 +300,8 @@ async def _enrol(count: int, address: str, token: str) -> list[Node]:
                     if not left:
                         raise
         uses = tuple(f"model-{(number + step) % MODELS}" for step in range(USES))
-        return Node(number, got.subject_id, got.credential, list(got.control_addresses), uses=uses)
+        places = Places(got.control_addresses, ())
+        return Node(number, got.subject_id, got.credential, places, uses=uses)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(number)) for number in range(count)]
@@ -329,4 +336,14 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    # As instances have it: what the sidecars take in their common process is not what is measured.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_main())
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main())

@@ -41,7 +41,7 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     # So long may an attempt to connect take, handshake and all. With less, a swarm that connects at once
     # gives up all its attempts and makes them again, which is what keeps the instance from answering.
-    ("grpc.min_reconnect_backoff_ms", 3_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

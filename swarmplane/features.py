@@ -19,6 +19,8 @@ INTEREST: Final = "interest"
 """It says which models its clients use, and hears of those."""
 INVENTORY_FIRST: Final = "inventory_first"
 """Its Inventory follows Hello at once, so that one write makes it a member with all that it has."""
+IN_LINE: Final = "in_line"
+"""It waits for its Welcome for as long as it is told that there is a line."""
 
 ALL: Final = (
     ROUTES,
@@ -34,5 +36,6 @@ ALL: Final = (
     INTEREST,
     PULL,
     INVENTORY_FIRST,
+    IN_LINE,
 )
 """What this version understands."""

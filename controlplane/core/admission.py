@@ -19,10 +19,12 @@ _NEW_WEIGHT = 0.1
 class AdmissionPolicy:
     """Figures of admission."""
 
-    places: int = 12
-    """So many come in at the same time."""
+    places: int = 24
+    """So many come in at a time: each waits mostly, for the store and for its turn in the loop."""
     patience_s: float = 4.0
-    """So long the line may be: whoever waits longer for its Welcome goes elsewhere, and begins anew."""
+    """So long the line may be for whoever can't be told of it: it would go elsewhere, and begin anew."""
+    told_patience_s: float = 60.0
+    """So long it may be for whoever is told: its handshake, the dearest part, is not thrown away."""
     longest_s: float = 15.0
     """Nobody is sent away for longer."""
     spread: float = 0.25
@@ -49,16 +51,18 @@ class Line:
     """Turns up to this moment are given to those who were sent away."""
 
 
-def arrive(line: Line, now_s: float, policy: AdmissionPolicy, draw: float) -> tuple[Line, Answer, float]:
+def arrive(
+    line: Line, now_s: float, policy: AdmissionPolicy, draw: float, *, told: bool = False
+) -> tuple[Line, Answer, float]:
     """One more comes: the line then, the answer, and for LATER after how many seconds to come again.
 
-    ``draw`` is uniform in [0, 1).
+    ``draw`` is uniform in [0, 1). ``told``: it can be told of the line while it waits.
     """
     if line.inside < policy.places and not line.waiting:
         return replace(line, inside=line.inside + 1), Answer.ENTER, 0.0
     turn_s = line.each_s / policy.places
     wait_s = (line.waiting + 1) * turn_s
-    if wait_s <= policy.patience_s:
+    if wait_s <= (policy.told_patience_s if told else policy.patience_s):
         return replace(line, waiting=line.waiting + 1), Answer.WAIT, 0.0
     due_s = max(line.told_until_s, now_s + wait_s) + turn_s
     again_s = min(due_s - now_s, policy.longest_s)

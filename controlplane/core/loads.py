@@ -49,6 +49,13 @@ class LoadBoard:
         """``node`` left: what it said is void. Returns of which endpoints."""
         return frozenset(self._reports.pop(node, {}))
 
+    def fresh(self, endpoint: EndpointId, now_s: float) -> tuple[LoadEntry, int] | None:
+        """What was told of ``endpoint``, and its age in ms at ``now_s``; None: nothing fresh is known."""
+        report = self._report(endpoint)
+        if report is None or now_s - report.taken_s >= FRESH_S:
+            return None
+        return report.entry, max(0, round((now_s - report.taken_s) * 1000))
+
     def of(self, nodes: Iterable[NodeId]) -> frozenset[EndpointId]:
         """Endpoints of ``nodes`` of which there is a report."""
         return frozenset(key for node in nodes for key in self._reports.get(node, ()))
@@ -65,12 +72,8 @@ class LoadBoard:
 
     def digest(self, endpoints: Iterable[EndpointId], now_s: float) -> tuple[LoadEntry, ...]:
         """What is known and fresh of ``endpoints``, with its age at ``now_s``."""
-        found = map(self._report, endpoints)
-        return tuple(
-            replace(report.entry, age_ms=max(0, round((now_s - report.taken_s) * 1000)))
-            for report in found
-            if report is not None and now_s - report.taken_s < FRESH_S
-        )
+        found = (self.fresh(endpoint, now_s) for endpoint in endpoints)
+        return tuple(replace(entry, age_ms=age_ms) for entry, age_ms in filter(None, found))
 
     def _report(self, endpoint: EndpointId) -> _Report | None:
         return self._reports.get(owner_of(endpoint), {}).get(endpoint)

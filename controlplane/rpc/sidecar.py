@@ -63,8 +63,12 @@ class SidecarServicer(sidecar_pb2_grpc.SidecarServiceServicer):
             raise ForbiddenError("Hello names another node than the certificate")
         if features.INVENTORY_FIRST in hello.features:
             hello = replace(hello, inventory=await _inventory(hello.node, incoming))
+
+        async def tell(ahead: int) -> None:
+            await context.write(pb.ControlMessage(in_line=pb.InLine(ahead=ahead)))
+
         try:
-            place = await self._control.admission.place()
+            place = await self._control.admission.place(tell if features.IN_LINE in hello.features else None)
         except CrowdedError as error:
             again_s = error.retry_after_s
             await context.write(_to_pb(m.Refusal(error.code.slug, error.message, retry_after_s=again_s)))

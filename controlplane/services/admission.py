@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Final
 
 from controlplane.core.admission import (
     AdmissionPolicy,
@@ -20,6 +21,11 @@ from controlplane.core.admission import (
 )
 from swarmplane.clock import Clock
 from swarmplane.errors import Code, SwarmError
+
+Tell = Callable[[int], Awaitable[None]]
+"""Tells one that waits how many are before it."""
+TOLD_S: Final = 2.0
+"""Between two words to one that waits, and before the first."""
 
 
 class CrowdedError(SwarmError):
@@ -68,34 +74,48 @@ class Admission:
         """Who is being taken in, and who waits."""
         return self._line
 
-    async def place(self) -> Place:
+    async def place(self, tell: Tell | None = None) -> Place:
         """A place, at once or after a wait that is bounded by the policy's patience as far as one can tell.
+
+        Args:
+            tell: What tells whoever waits of the line, every ``TOLD_S``; None: nothing can, and its patience
+                is short. What it raises ends the wait.
 
         Raises:
             CrowdedError: The line is full.
         """
-        self._line, answer, again_s = arrive(self._line, self._clock.now_s(), self._policy, self._draw())
+        now_s, told = self._clock.now_s(), tell is not None
+        self._line, answer, again_s = arrive(self._line, now_s, self._policy, self._draw(), told=told)
         if answer is Answer.LATER:
             raise CrowdedError(again_s)
         if answer is Answer.WAIT:
-            await self._turn()
+            await self._turn(tell)
         return Place(self._through, self._clock)
 
-    async def _turn(self) -> None:
+    async def _turn(self, tell: Tell | None) -> None:
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(called)
+        came_in = False
         try:
-            await called
-        except asyncio.CancelledError:
-            if called.done() and not called.cancelled():
-                # It was its turn in the same moment.
-                self._through(self._line.each_s)
-            else:
-                with suppress(ValueError):
-                    self._waiting.remove(called)
-                self._line = give_up(self._line)
-                self._call()
-            raise
+            while not called.done():
+                await asyncio.wait({called}, timeout=TOLD_S if tell is not None else None)
+                if tell is not None and not called.done():
+                    await tell(self._waiting.index(called))
+            came_in = True
+        finally:
+            if not came_in:
+                self._gave_up(called)
+
+    def _gave_up(self, called: asyncio.Future[None]) -> None:
+        if called.done():
+            # It was its turn in the same moment.
+            self._through(self._line.each_s)
+            return
+        called.cancel()
+        with suppress(ValueError):
+            self._waiting.remove(called)
+        self._line = give_up(self._line)
+        self._call()
 
     def _through(self, took_s: float) -> None:
         self._line = leave(self._line, took_s)

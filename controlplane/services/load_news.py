@@ -13,7 +13,7 @@ from controlplane.services.outbox import MOST_NEWS
 from controlplane.services.sessions import Session, Sessions
 from swarmplane import features
 from swarmplane.clock import Clock
-from swarmplane.codec.load import encoded_load_entry
+from swarmplane.codec.load import encoded_load_entry, encoded_report
 from swarmplane.ids import EndpointId, ModelName, NodeId
 from swarmplane.load import LoadEntry
 
@@ -53,8 +53,10 @@ class Loads:
         self._crowded = crowded
         self._board = LoadBoard()
         self._fresh: set[EndpointId] = set()
+        self._reports: dict[EndpointId, bytes] = {}
+        """The newest, encoded but for their age."""
         self._encoded: dict[EndpointId, tuple[bytes, float]] = {}
-        """Of the newest reports, and when; gone with the report."""
+        """With their age, and when; gone with the report, as the above."""
         self._news = asyncio.Event()
         self._subscribers: list[Callable[[frozenset[EndpointId]], None]] = []
 
@@ -132,7 +134,7 @@ class Loads:
     def drop(self, node: NodeId) -> None:
         """It left: what it carried is void."""
         for endpoint in self._board.drop(node):
-            self._encoded.pop(endpoint, None)
+            self._forget(endpoint)
 
     def news(self, session: Session) -> LoadNews | None:
         """What to tell the stream next, as much as fits into a message; None: nothing."""
@@ -155,10 +157,17 @@ class Loads:
 
     def _encode(self, endpoint: EndpointId, now_s: float) -> bytes:
         """Empty where nothing fresh is known."""
-        content = b"".join(map(encoded_load_entry, self._board.digest((endpoint,), now_s)))
         if len(self._encoded) >= MOST_NEWS:
             # Names that came and went; what is needed is encoded again.
             self._encoded.clear()
+            self._reports.clear()
+        content = b""
+        if (known := self._board.fresh(endpoint, now_s)) is not None:
+            entry, age_ms = known
+            report = self._reports.get(endpoint)
+            if report is None:
+                report = self._reports[endpoint] = encoded_report(entry)
+            content = encoded_load_entry(report, age_ms)
         self._encoded[endpoint] = content, now_s
         return content
 
@@ -166,4 +175,8 @@ class Loads:
         """There are newer reports of ``endpoints``."""
         self._fresh |= endpoints
         for endpoint in endpoints:
-            self._encoded.pop(endpoint, None)
+            self._forget(endpoint)
+
+    def _forget(self, endpoint: EndpointId) -> None:
+        self._encoded.pop(endpoint, None)
+        self._reports.pop(endpoint, None)

@@ -26,7 +26,9 @@ from swarmplane.v1 import sidecar_pb2 as pb
 Call = grpc.aio.StreamStreamCall[pb.SidecarMessage, pb.ControlMessage]
 
 WELCOME_S: Final = 10.0
-"""Longest wait for an answer to Hello."""
+"""Longest wait for an answer to Hello, and for the next while there is a line."""
+LINE_S: Final = 120.0
+"""Longest wait in a line."""
 GOODBYE_S: Final = 2.0
 WRITE_S: Final = 10.0
 """A message that can't be handed on for so long means a dead stream."""
@@ -139,13 +141,13 @@ class Session:
 
     async def _converse(self, call: Call) -> None:
         try:
-            async with asyncio.timeout(WELCOME_S):
+            async with asyncio.timeout(WELCOME_S) as limit:
                 await call.write(pb.SidecarMessage(hello=self._hello()))
                 inventory = self._facts.inventory()
                 with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
                     # Where the stream has ended already, reading says why.
                     await call.write(pb.SidecarMessage(inventory=inventory_to_pb(inventory)))
-                first = await call.read()
+                first = await its_turn(call, limit)
         except TimeoutError as error:
             raise UnavailableError("the control plane did not answer in time") from error
         welcome = _welcome(first)
@@ -217,6 +219,15 @@ class Session:
                 await self._changed.wait()
         except TimeoutError:
             return
+
+
+async def its_turn(call: Call, limit: asyncio.Timeout) -> pb.ControlMessage | object:
+    """What comes after all that says that there is a line; each such word moves ``limit``."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + LINE_S
+    while isinstance(first := await call.read(), pb.ControlMessage) and first.WhichOneof("kind") == "in_line":
+        limit.reschedule(min(loop.time() + WELCOME_S, ends_s))
+    return first
 
 
 def _welcome(first: pb.ControlMessage | object) -> pb.Welcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from swarmplane.codec.wire import message_field
+from swarmplane.codec.wire import message_field, number_field
 from swarmplane.ids import EndpointId
 from swarmplane.load import LoadEntry
 from swarmplane.v1 import sidecar_pb2 as pb
@@ -15,6 +15,8 @@ MOST_ID_CHARACTERS: Final = 1024
 _MOST_ORIGINS: Final = 8192
 _MOST_ORIGIN_CHARACTERS: Final = 64
 _UINT32: Final = 2**32 - 1
+_ENDPOINTS: Final = pb.LoadDigest.DESCRIPTOR.fields_by_name["endpoints"].number
+_AGE: Final = pb.EndpointLoad.DESCRIPTOR.fields_by_name["age_ms"].number
 _DIGEST: Final = pb.ControlMessage.DESCRIPTOR.fields_by_name["load_digest"].number
 
 
@@ -29,9 +31,16 @@ def load_entry_to_pb(entry: LoadEntry) -> pb.EndpointLoad:
     )
 
 
-def encoded_load_entry(entry: LoadEntry) -> bytes:
-    """``entry`` as a field of a LoadDigest: such fields are joined by joining their bytes."""
-    return pb.LoadDigest(endpoints=(load_entry_to_pb(entry),)).SerializeToString()
+def encoded_report(entry: LoadEntry) -> bytes:
+    """``entry`` without its age, for :func:`encoded_load_entry`."""
+    message = load_entry_to_pb(entry)
+    message.age_ms = 0
+    return message.SerializeToString()
+
+
+def encoded_load_entry(report: bytes, age_ms: int) -> bytes:
+    """An :func:`encoded_report` with an age, as a field of a LoadDigest: fields are joined by their bytes."""
+    return message_field(_ENDPOINTS, report, number_field(_AGE, min(age_ms, _UINT32)))
 
 
 def load_digest_message(entries: Iterable[bytes], load_interval_s: float) -> bytes:

@@ -9,6 +9,7 @@ from swarmplane import features
 from swarmplane.codec.conditions import condition_to_pb
 from swarmplane.codec.load import (
     encoded_load_entry,
+    encoded_report,
     load_digest_message,
     load_entries_from_pb,
     load_entry_to_pb,
@@ -136,7 +137,8 @@ def test_an_encoded_digest_is_the_digest() -> None:
     entries = [
         LoadEntry(EndpointId(f"n{n}/engine/{'m' * n}"), {"a": n, "b": 2}, n, 4, n * 1000) for n in range(60)
     ]
-    message = pb.ControlMessage.FromString(load_digest_message(map(encoded_load_entry, entries), 0.75))
+    encoded = [encoded_load_entry(encoded_report(entry), entry.age_ms) for entry in entries]
+    message = pb.ControlMessage.FromString(load_digest_message(encoded, 0.75))
     assert message.WhichOneof("kind") == "load_digest"
     assert load_entries_from_pb(message.load_digest.endpoints) == tuple(entries)
     assert message.load_digest.load_interval_s == 0.75

@@ -1,8 +1,8 @@
 """Who comes in, who waits, and who comes again when.
 
 Mutants that were tried and are killed: places are not bounded; who comes later overtakes the line; the line
-is not bounded; turns are told to all alike; turns are told without end; a turn before the line's end; the
-mean forgets everything or nothing; who gave up keeps its place in the line.
+is not bounded, for those who are told of it either; turns are told to all alike; turns are told without end;
+a turn before the line's end; the mean forgets everything or nothing; who gave up keeps its place in the line.
 """
 
 from __future__ import annotations
@@ -44,6 +44,15 @@ FULL = Line(inside=2, waiting=10, each_s=0.2)
 )
 def test_arrivals(line: Line, after: Line, answer: Answer, again_s: float) -> None:
     assert arrive(line, 5.0, POLICY, 0.0) == (after, answer, again_s)
+
+
+def test_who_can_be_told_of_the_line_has_more_patience() -> None:
+    policy = AdmissionPolicy(places=2, patience_s=1.0, told_patience_s=3.0)
+    longer, answer, _ = arrive(FULL, 5.0, policy, 0.0, told=True)
+    assert (longer.waiting, answer) == (11, Answer.WAIT)
+    assert arrive(FULL, 5.0, policy, 0.0)[1] is Answer.LATER
+    line = Line(inside=2, waiting=30, each_s=0.2)
+    assert arrive(line, 5.0, policy, 0.0, told=True)[1] is Answer.LATER, "it is bounded, too"
 
 
 def test_those_sent_away_have_a_turn_each_after_the_line() -> None:
