@@ -82,7 +82,18 @@ def _model(name: str, entry: Mapping[str, Any]) -> BackendModel:
         context_length=figure(told, "n_ctx") or figure(entry, "max_model_len"),
         size_bytes=figure(told, "size"),
         quantization=text(told, "ftype"),
+        format="gguf" if "n_ctx_train" in told else "",
+        parameter_size=_parameters(figure(told, "n_params")),
+        trained_context=figure(told, "n_ctx_train"),
     )
+
+
+def _parameters(count: int) -> str:
+    """As people write it: ``8.0B``; empty where unknown."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return ""
 
 
 def _canonical(name: str) -> ModelName | None:

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import aiohttp
 
+from sidecar.backends.abilities import makes_embeddings, of_llama_server, of_routes
 from sidecar.backends.catalogues import read_lm_studio, with_localai, with_omlx
 from sidecar.backends.figures import WITH_METRICS, Figures, read_metrics, with_slots
 from sidecar.backends.finding import NO_FIGURES, Finding, Health
 from sidecar.backends.listing import ListingError, figure, read_json, read_models, read_props
 from sidecar.backends.ollama_probe import Ask, Shelf, look
+from sidecar.backends.spoken import EMPTY_REQUEST
 from sidecar.core.identify import (
     LLAMA_CPP_PYTHON,
     LLAMA_SERVER,
@@ -88,7 +90,7 @@ async def _llama_cpp_python(ask: Ask, shelf: Shelf) -> Finding:
     return found
 
 
-async def _llama_server(ask: Ask, _shelf: Shelf) -> Finding:
+async def _llama_server(ask: Ask, shelf: Shelf) -> Finding:
     found = await _openai(LLAMA_SERVER, ask)
     if found.health is not Health.OK or found.kind != LLAMA_SERVER:
         return found
@@ -100,11 +102,13 @@ async def _llama_server(ask: Ask, _shelf: Shelf) -> Finding:
     if status != _OK:  # a router of several models has none
         return found
     context, slots, quantization = read_props(body)
+    capabilities = of_llama_server(read_json(body), embeds=await _embeds(ask, shelf))
     models = tuple(
         replace(
             model,
             context_length=context or model.context_length,
             quantization=model.quantization or quantization,
+            capabilities=capabilities,
         )
         for model in found.models or ()
     )
@@ -116,6 +120,27 @@ async def _ollama(ask: Ask, shelf: Shelf) -> Finding:
     if isinstance(found, int):
         return refused(found)
     return Finding(Health.OK, "", OLLAMA, found.models, residents=found.residents, more=shelf.missing)
+
+
+async def _embeds(ask: Ask, shelf: Shelf) -> bool:
+    if shelf.embeds is None:
+        try:
+            status, body = await ask("/v1/embeddings", EMPTY_REQUEST)
+        except (ListingError, aiohttp.ClientError, OSError):
+            return True
+        shelf.embeds = makes_embeddings(status, body)
+    return shelf.embeds
+
+
+async def _vllm(ask: Ask, shelf: Shelf) -> Finding:
+    found = await _openai(VLLM, ask)
+    if found.health is not Health.OK or found.kind != VLLM:
+        return found
+    if not shelf.listed:
+        shelf.listed = True
+        shelf.abilities = of_routes(await _told(ask, "/openapi.json"))
+    models = tuple(replace(model, capabilities=shelf.abilities) for model in found.models or ())
+    return replace(found, models=models)
 
 
 async def _lm_studio(ask: Ask, _shelf: Shelf) -> Finding:
@@ -198,5 +223,6 @@ _LOOKS: Final[Mapping[str, Callable[[Ask, Shelf], Awaitable[Finding]]]] = Mappin
         OLLAMA: _ollama,
         OMLX: _omlx,
         SGLANG: _sglang,
+        VLLM: _vllm,
     }
 )

@@ -45,12 +45,18 @@ class Shelf:
     """Whether what is asked once only was asked."""
     slots: int = 0
     """Requests served at a time; 0: not told."""
+    embeds: bool | None = None
+    """Whether it makes embeddings; None: not asked yet."""
+    abilities: tuple[str, ...] = ()
+    """What all its models can do; empty: not told."""
 
     def forget(self) -> None:
         """Another server may be there."""
         self.shown.clear()
         self.missing = self.listed = False
         self.slots = 0
+        self.embeds = None
+        self.abilities = ()
 
 
 @dataclass(frozen=True, slots=True)

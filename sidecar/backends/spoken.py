@@ -6,13 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from sidecar.backends.target import OPENAI_ONLY
-from sidecar.dialects.translate import ANTHROPIC, OLLAMA, RESPONSES
+from sidecar.dialects.translate import ANTHROPIC, COUNTS, OLLAMA, RESPONSES
 
 EMPTY_REQUEST: Final = b"{}"
 """Asks whether a dialect is spoken: who would read a full request says what this one lacks."""
 _REFUSES: Final = frozenset({400, 422})
+_STUMBLES: Final = 500
+"""llama-server's status for a request that lacks something; its words tell it from a fault."""
+_LACKS: Final = b"' is required"
 _ASKED_AT: Final[Mapping[str, tuple[str, tuple[bytes, ...]]]] = {
-    ANTHROPIC: ("/v1/messages/count_tokens", (b"messages", b"model")),
+    ANTHROPIC: ("/v1/messages", (b"messages", b"model", b"max_tokens")),
+    COUNTS: ("/v1/messages/count_tokens", (b"messages", b"model")),
     RESPONSES: ("/v1/responses", (b"input", b"model")),
 }
 """Dialect → where a backend is asked for it, and members of which an empty request lacks one."""
@@ -39,4 +43,6 @@ async def spoken(kind: str, ask: Ask) -> frozenset[str]:
 
 def _understood(status: int, body: bytes, members: tuple[bytes, ...]) -> bool:
     """Who does not know the path says 404 or 405, and a few say 200 with a sentence about it."""
+    if status == _STUMBLES:
+        return any(b"'" + member + _LACKS in body for member in members)
     return status in _REFUSES and any(member in body for member in members)

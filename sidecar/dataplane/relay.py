@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
+from sidecar.dataplane.frames import EVENT_END, WHOLE, is_answer, is_broken
 from sidecar.dataplane.headers import Header, relayed_lines
 from sidecar.dataplane.marks import MARKS, UNMARKED
 from sidecar.dataplane.splice import rename_answer
+from sidecar.dialects.translate import error_answer
 from sidecar.telemetry.usage import last_of
 
 if TYPE_CHECKING:
@@ -34,23 +36,8 @@ _STREAM_KINDS: Final = (
     b"image/",
     b"application/octet-stream",
 )
-_OBJECTS: Final = frozenset(
-    {
-        b"/v1/chat/completions",
-        b"/v1/completions",
-        b"/v1/embeddings",
-        b"/v1/messages",
-        b"/v1/responses",
-        b"/api/chat",
-        b"/api/generate",
-        b"/api/embed",
-        b"/api/embeddings",
-    }
-)
-"""Where a whole answer is a JSON object in every dialect."""
-_FAILURES: Final = (b'{"error":"', b'{"error": "', b'{"error":{', b'{"error": {')
-"""Some servers report a failure with status 200."""
 _NO_ANSWER: Final = "The backend's answer is none"
+_NO_EVENT: Final = "The backend's stream can't be read"
 _validate: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -140,10 +127,13 @@ class CollectingRelay(Relay):
 
     def end(self) -> None:
         """See :class:`Relay`."""
-        body = self.body
-        if self._upstream.status == _OK and not is_answer(self._exchange.request.head.path, body):
+        body, path = self.body, self._exchange.request.head.path
+        status = self._upstream.status
+        if status == _OK and not is_answer(path, body):
             self._exchange.spoiled(_NO_ANSWER)
             return
+        if status >= _ERRORS_FROM and path.startswith(_MESSAGES) and not body.startswith(_ERROR_OF_ANTHROPIC):
+            body = error_answer(path, status, body)
         name = self._exchange.rename
         if name:
             body = rename_answer(body, name)
@@ -206,8 +196,11 @@ class PassingRelay(Relay):
 class EventRelay(Relay):
     """Server-sent events: whole lines only, so that a failure can still be told as an event of its own."""
 
+    events: ClassVar = True
+    """Whether lines are server-sent events; else each is a document."""
     __slots__ = (
         "_as_it_comes",
+        "_documents",
         "_early",
         "_ends",
         "_finished",
@@ -230,10 +223,14 @@ class EventRelay(Relay):
         marks = MARKS.get(exchange.request.head.path, UNMARKED)
         self._ends, self._rename_in = marks.ends, marks.rename
         self._finished = marks is UNMARKED or upstream.status != _OK
+        self._documents = not self._finished
+        """Whether every event has to be JSON."""
 
     def data(self, data: bytes, framed: bytes = b"") -> None:
         """See :class:`Relay`."""
         if framed and self._as_it_comes and not self._held and data[-1] == _NEWLINE:
+            if data[-3:] != EVENT_END and not data.endswith(WHOLE) and self._spoils(data):
+                return
             if not self._finished:
                 self._finished = self._ends(data)
             self._last = data
@@ -255,7 +252,16 @@ class EventRelay(Relay):
         """See :class:`Relay`: an end marker passed, or a finish reason: some servers send no more."""
         return self._finished or self._ends(self._held)
 
+    def _spoils(self, data: bytes) -> bool:
+        """Whether what does not end as an event does is none, and the stream is given up for it."""
+        broken = self._documents and data[-1] == _NEWLINE and is_broken(data, events=self.events)
+        if broken:
+            self._exchange.spoiled(_NO_EVENT)
+        return broken
+
     def _emit(self, data: bytes) -> None:
+        if not data.endswith(WHOLE) and self._spoils(data):
+            return
         if not self._finished:
             self._finished = self._ends(data)
         if self._rename:
@@ -308,6 +314,7 @@ class LineRelay(EventRelay):
     """Ollama's streams: a JSON document on every line."""
 
     __slots__ = ()
+    events = False
 
     def whole_at_eof(self) -> bool:
         """See :class:`Relay`: a line said that it is the last one."""
@@ -323,6 +330,10 @@ class LineRelay(EventRelay):
 
 _NEWLINE: Final = 0x0A
 _OK: Final = 200
+_ERRORS_FROM: Final = 400
+_MESSAGES: Final = b"/v1/messages"
+_ERROR_OF_ANTHROPIC: Final = (b'{"type":"error"', b'{"type": "error"')
+"""Some servers answer in Anthropic's dialect, but refuse in OpenAI's."""
 
 
 def streams(relay: Relay | None) -> bool:
@@ -338,14 +349,6 @@ def is_silence(data: bytes) -> bool:
 def is_stream(kind: str) -> bool:
     """Whether an answer of this content type comes in lines that mean something each."""
     return kind.lower().startswith(_EVENT_NAMES)
-
-
-def is_answer(path: bytes, body: bytes) -> bool:
-    """Whether ``body`` can be a good answer at ``path``: a look at both its ends, whatever its length."""
-    if path not in _OBJECTS:
-        return True
-    opens = body.startswith(b"{") or body[:64].lstrip().startswith(b"{")
-    return opens and (body.endswith(b"}") or body.rstrip().endswith(b"}")) and not body.startswith(_FAILURES)
 
 
 def is_plain(headers: list[Header]) -> bool:

@@ -15,6 +15,8 @@ _T = TypeVar("_T")
 OPENAI: Final = "openai"
 OLLAMA: Final = "ollama"
 ANTHROPIC: Final = "anthropic"
+COUNTS: Final = "count_tokens"
+"""Not every backend that speaks Anthropic's dialect counts LLM tokens in it."""
 RESPONSES: Final = "responses"
 """OpenAI's newer surface, a dialect of its own: `/v1/responses`."""
 

@@ -30,13 +30,14 @@ from sidecar.dialects.ollama_writing import OllamaWriter
 from sidecar.dialects.openai_answer import OpenAIAnswer
 from sidecar.dialects.openai_writing import OpenAIChatWriter
 from sidecar.dialects.responses_writing import ResponsesWriter
-from sidecar.dialects.settings import ANTHROPIC, OLLAMA, OPENAI, RESPONSES
+from sidecar.dialects.settings import ANTHROPIC, COUNTS, OLLAMA, OPENAI, RESPONSES
 from sidecar.dialects.token_count import count_tokens
 from sidecar.dialects.transcoding import Transcoding
 from swarmplane.errors import InvalidRequestError
 
 __all__ = [
     "ANTHROPIC",
+    "COUNTS",
     "COUNT_TOKENS",
     "OLLAMA",
     "OPENAI",
@@ -133,7 +134,7 @@ NATIVE: Final[Mapping[bytes, str]] = {
     _EMBEDDINGS: OPENAI,
     b"/v1/responses": RESPONSES,
     b"/v1/messages": ANTHROPIC,
-    COUNT_TOKENS: ANTHROPIC,
+    COUNT_TOKENS: COUNTS,
     _OLLAMA_CHAT: OLLAMA,
     _GENERATE: OLLAMA,
     _EMBED: OLLAMA,

@@ -25,6 +25,7 @@ from sidecar.engines.programs import Places
 from sidecar.engines.references import Reference
 from sidecar.engines.restarts import Record, describe_exit
 from sidecar.engines.status import EngineState, EngineStatus
+from sidecar.engines.told import Told, told_by
 from swarmplane.clock import Clock
 from swarmplane.datadir import write_atomically
 from swarmplane.errors import FailedPreconditionError, SwarmError
@@ -73,6 +74,7 @@ class Engine:
         self._record = Record()
         self._prepared: Prepared | None = None
         self._target: Target | None = None
+        self._told = Told()
         self.status = EngineStatus(reference.name, reference.model, log=self._folder / "engine.log")
         self._announce()
 
@@ -195,6 +197,9 @@ class Engine:
         heard_s = clock.now_s()
         if self._prepared is not None:
             self._around.reservations.settle(self.status.name, self._prepared.needed)
+        self._told = await told_by(asker)
+        if self._target is not None:
+            self._target = replace(self._target, dialects=self._told.dialects)
         log.info("engine.ready", engine=self.status.name, kind=self.status.kind, pid=process.pid)
         self._set(EngineState.READY)
         while process.exit is None:
@@ -244,14 +249,14 @@ class Engine:
             kind=status.kind or "engine",
             healthy=not failed,
             reason=status.reason,
-            models=(_model(self._alias, status, prepared),),
+            models=(_model(self._alias, status, prepared, self._told),),
             slots=0 if prepared is None else prepared.shape.slots,
         )
         target = self._target if ready else None
         self._around.registry.announce(backend, target, self._wake.set)
 
 
-def _model(alias: str, status: EngineStatus, prepared: Prepared | None) -> BackendModel:
+def _model(alias: str, status: EngineStatus, prepared: Prepared | None, told: Told) -> BackendModel:
     model = BackendModel(
         name=alias,
         canonical=None if alias == status.model else status.model,
@@ -260,8 +265,7 @@ def _model(alias: str, status: EngineStatus, prepared: Prepared | None) -> Backe
     if prepared is None:
         return model
     facts = prepared.facts
-    # Whatever template there is, the engine puts tools into it.
-    can = [*(["chat", "tools"] if facts.has_chat_template else []), "completion"]
+    can = [*(["chat", *told.senses] if facts.has_chat_template else []), "completion"]
     if not prepared.program.serial:  # it makes text or embeddings, never both
         can.append("embedding")
     return replace(

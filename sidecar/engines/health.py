@@ -42,7 +42,7 @@ class Asker:
             answer = await self.again()
             if answer is not Answer.READY:
                 return answer
-        status, body = await self._get("/v1/models")
+        status, body = await self.ask("/v1/models")
         if status != _OK:
             return Answer.NONE if self.program.serial else Answer.LOADING
         try:
@@ -53,21 +53,22 @@ class Asker:
 
     async def again(self) -> Answer:
         """Whether it still answers; cheap, and harmless while it generates. Never raises."""
-        status, _ = await self._get("/health")
+        status, _ = await self.ask("/health")
         if status == 0:
             return Answer.NONE
         # llama-cpp-python's server has no such path: any answer shows that it lives.
         return Answer.READY if status == _OK or self.program.serial else Answer.LOADING
 
-    async def _get(self, path: str) -> tuple[int, bytes]:
-        """Status and body; 0 where there is no answer."""
+    async def ask(self, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Status and body; 0 where there is no answer. With a ``body`` it is a POST. Never raises."""
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
-            headers = {"authorization": f"Bearer {self.key}"}
-            async with self.session.get(url, headers=headers, allow_redirects=False) as answer:
-                body = bytearray()
+            headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+            call = self.session.post if body else self.session.get
+            async with call(url, headers=headers, allow_redirects=False, data=body or None) as answer:
+                read = bytearray()
                 async for chunk in answer.content.iter_chunked(1 << 16):
-                    body += chunk[: _MAX_BODY_BYTES - len(body)]
-                return answer.status, bytes(body)
+                    read += chunk[: _MAX_BODY_BYTES - len(read)]
+                return answer.status, bytes(read)
         except (aiohttp.ClientError, OSError):
             return 0, b""

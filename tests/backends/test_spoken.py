@@ -22,9 +22,11 @@ class Server:
 
 async def test_a_backend_speaks_openai_and_what_it_was_found_to_speak() -> None:
     lacking = 400, b'{"error":{"code":400,"message":"\'messages\' is required"}}'
-    server = Server(count_tokens=lacking, responses=(422, b'{"detail":[{"loc":["body","input"]}]}'))
-    assert await spoken("llama-server", server.ask) == {"openai", "anthropic", "responses"}
-    assert await spoken("vllm", Server(count_tokens=lacking).ask) == {"openai", "anthropic"}
+    server = Server(
+        messages=lacking, count_tokens=lacking, responses=(422, b'{"detail":[{"loc":["body","input"]}]}')
+    )
+    assert await spoken("llama-server", server.ask) == {*("openai", "anthropic", "count_tokens", "responses")}
+    assert await spoken("vllm", Server(messages=lacking).ask) == {"openai", "anthropic"}
     assert await spoken("openai", Server().ask) == {"openai"}
 
 
@@ -46,5 +48,5 @@ async def test_ollama_is_not_asked() -> None:
     ],
 )
 async def test_who_does_not_miss_what_is_missing_does_not_speak_it(status: int, body: bytes) -> None:
-    server = Server(count_tokens=(status, body), responses=(status, body))
+    server = Server(messages=(status, body), count_tokens=(status, body), responses=(status, body))
     assert await spoken("openai", server.ask) == {"openai"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sidecar.dataplane.relay import is_answer
+from sidecar.dataplane.frames import is_answer
 from tests.fakes.backend import Behaviour, running_backend
 from tests.fakes.dataplane import CHAT, Served, client, running_node
 

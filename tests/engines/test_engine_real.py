@@ -45,6 +45,8 @@ async def test_two_models_are_served_each_by_its_own_engine(tmp_path: Path) -> N
         assert not running.registry.targets
         pids = [(await running.ready(name)).pid for name in (TRAINED, CHAIN)]
         backend = next(one for one in running.registry.inventory().backends if one.name == TRAINED)
+        spoken = {target.dialects for target in running.registry.targets.values()}
+        assert spoken == {frozenset({"openai", "anthropic", "count_tokens", "responses"})}
 
         status, answer = await running.post("/v1/chat/completions", QUESTION, TRAINED)
         assert (status, answer["choices"][0]["message"]["content"]) == (200, "The lion eats meat.")
@@ -54,13 +56,15 @@ async def test_two_models_are_served_each_by_its_own_engine(tmp_path: Path) -> N
         assert (status, answer["usage"]["completion_tokens"]) == (200, 3)
         status, answer = await running.post("/v1/embeddings", {"input": ["one", "two"]}, TRAINED)
         assert (status, [len(entry["embedding"]) for entry in answer["data"]]) == (200, [128, 128])
+        status, answer = await running.post("/v1/messages", {**QUESTION, "max_tokens": 64}, TRAINED)
+        assert (status, answer["content"][0]["text"]) == (200, "The lion eats meat.")
         status, _ = await running.post("/v1/chat/completions", QUESTION, TRAINED, key=False)
         assert status == 401
 
     model = backend.models[0]
     assert (backend.kind, backend.slots, backend.healthy) == ("xllamacpp", 4, True)
     assert (model.state, model.context_length, model.quantization) == (ModelState.LOADED, 2048, "Q8_0")
-    assert model.capabilities == ("chat", "tools", "completion", "embedding")
+    assert model.capabilities == ("chat", "completion", "embedding"), "its template has no place for tools"
     assert running.registry.inventory().backends == ()
     assert [one.state for one in running.supervisor.status()] == [EngineState.STOPPED] * 2
     assert not any(alive(pid) for pid in pids)

@@ -87,6 +87,10 @@ class Behaviour:
     """Send an event that can't be read after so many; of a backend with a voice."""
 
 
+_PROBED = frozenset({"/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/v1/embeddings"})
+"""Where an empty request only asks what a backend can do."""
+
+
 @dataclass
 class Seen:
     """One request as it arrived."""
@@ -104,8 +108,8 @@ class Seen:
 
     @property
     def probes(self) -> bool:
-        """Whether it only asks for a dialect."""
-        return self.body == b"{}" and self.target in {"/v1/messages/count_tokens", "/v1/responses"}
+        """Whether it only asks for a dialect, or for embeddings."""
+        return self.body == b"{}" and self.target in _PROBED
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)

@@ -397,6 +397,7 @@ class OllamaVoice:
             {"status": "success"},
         ]
         self.arriving[full] = (time.monotonic() + self.pull_s, replace(found, name=full, resident=0))
+        self._arrive()
         if asked.get("stream") is False:
             return replace(whole({"status": "success"}), delay_s=self.pull_s)
         return replace(_progress(lines), interval_s=self.pull_s / len(lines))
