@@ -103,12 +103,11 @@ class ControlService:
         self.table = LiveTable(mirror, instance.swarm)
         figures, own = policy.membership, instance.id
         self.leadership = Leadership(store, mirror, clock, policy.election, instance=own, unix_s=unix_s)
-        hearsay = Hearsay()
+        hearsay, doubts = Hearsay(), Doubts(mirror, clock)
         self.admission = Admission(clock)
         """What whoever connects passes first."""
         self._lease = lease = NodeLease(store, clock, figures.instance_lease_s)
         self.sessions = Sessions(store, mirror, clock, figures, hearsay, lease, instance=own, unix_s=unix_s)
-        doubts = Doubts(mirror, clock)
         self._expiry = Expiry(store, mirror, self.sessions, doubts, clock, figures, instance=own)
         heard = (self.sessions, self.leadership, hearsay, doubts)
         self.membership = Membership(store, mirror, *heard, clock, figures, instance=own, unix_s=unix_s)
