@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "gateway": ("cli.commands.gateway:gateway", "This host as the URL for clients."),
     "explain": ("cli.commands.explain:explain", "Show whom this host would ask for a model, and why."),
     "token": ("cli.commands.token:token", "Join tokens."),
+    "key": ("cli.commands.key:key", "API keys of clients."),
     "enrolment": ("cli.commands.enrolment:enrolment", "How hosts get into the swarm."),
     "login": ("cli.commands.login:login", "Get a person's certificate for a swarm."),
     "logout": ("cli.commands.login:logout", "Delete a person's certificate."),

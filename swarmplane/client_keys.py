@@ -12,6 +12,7 @@ from swarmplane.aliases import matches
 PREFIX: Final = "sk-swarm-"
 """Keys begin with it: programs that look for secrets know them by it, and some clients want ``sk-``."""
 SECRET_BYTES: Final = 24
+_LATEST: Final = ":latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,14 @@ class ClientKey:
     """Unix seconds; 0: until revoked."""
 
     def permits(self, *names: str) -> bool:
-        """Whether it may use a model that is called by ``names``, of which one must be on its list."""
-        return not self.models or any(matches(one, name) for one in self.models for name in names if name)
+        """Whether it may use a model that is called by ``names``, of which one must be on its list.
+
+        A name without a tag stands for the one with ``latest`` too.
+        """
+        if not self.models:
+            return True
+        called = {*names, *(name.removesuffix(_LATEST) for name in names)} - {""}
+        return any(matches(one, name) for one in self.models for name in called)
 
     def expired(self, now_s: float) -> bool:
         """Whether it is over at ``now_s``, unix seconds."""

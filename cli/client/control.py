@@ -130,6 +130,37 @@ class ControlClient:
             "join_addresses": list(made.join_addresses),
         }
 
+    async def create_key(
+        self,
+        name: str,
+        *,
+        models: Sequence[str],
+        manage: bool,
+        requests_per_minute: int,
+        tokens_per_day: int,
+        concurrency: int,
+        ttl_s: int,
+    ) -> Document:
+        """A new API key; ``key`` beside its facts."""
+        made = await self._client.keys.create(
+            name,
+            models=models,
+            manage=manage,
+            requests_per_minute=requests_per_minute,
+            tokens_per_day=tokens_per_day,
+            concurrency=concurrency,
+            ttl_s=ttl_s,
+        )
+        return {**documents.key(made.key), "key": made.secret}
+
+    async def keys(self) -> list[Document]:
+        """API keys without their secrets."""
+        return [documents.key(one) async for one in self._client.keys.list()]
+
+    async def revoke_key(self, key_id: str) -> str:
+        """End an API key at once; its id."""
+        return await self._client.keys.revoke(key_id)
+
     async def tokens(self) -> list[Document]:
         """Join tokens without their secrets."""
         return [documents.token(one) async for one in self._client.tokens.list()]

@@ -15,6 +15,7 @@ from swarmplane.client import (
     Event,
     FallbackPolicy,
     FallbackRule,
+    Key,
     Model,
     ModelRoute,
     Node,
@@ -273,6 +274,24 @@ def token(found: Token) -> Document:
         "role": found.role,
         "uses": found.uses,
         "used": found.used,
+        "state": found.state,
+        "created_at": moment(found.created_at_s),
+        "created_by": found.created_by,
+        "expires_at": moment(found.expires_at_s),
+        "revision": found.revision,
+    }
+
+
+def key(found: Key) -> Document:
+    """An API key's facts, without its secret."""
+    return {
+        "id": found.id,
+        "name": found.name or found.id,
+        "models": list(found.models),
+        "manage": found.manage,
+        "rpm": found.requests_per_minute,
+        "tpd": found.tokens_per_day,
+        "concurrency": found.concurrency,
         "state": found.state,
         "created_at": moment(found.created_at_s),
         "created_by": found.created_by,

@@ -43,6 +43,8 @@ def status() -> None:
         "node": {"id": record.node_id, "name": record.node_name} if record is not None else None,
         "control": _control(runtime),
         "store": _store(runtime),
+        "backends": _backends(runtime),
+        "exposed": _exposed(runtime),
     }
     document |= wait_for(_swarm(called)) if running and record is not None else _nothing("")
     if called.as_json:
@@ -82,6 +84,32 @@ def _control(runtime: Runtime | None) -> Document | None:
     except SwarmError:
         return None
     return {name: value for name, value in document.items() if name != "schema"}
+
+
+def _exposed(runtime: Runtime | None) -> list[str]:
+    """What to say of client listeners that take everybody's requests."""
+    from cli.client.local import get_json
+    from cli.exposure import told_open
+
+    if runtime is None or not runtime.urls.get("admin"):
+        return []
+    try:
+        return list(told_open(get_json(runtime.urls["admin"], "/config")))
+    except SwarmError:
+        return []
+
+
+def _backends(runtime: Runtime | None) -> list[Mapping[str, Any]]:
+    """Inference servers of this host; none where it does not run."""
+    from cli.backends import known
+
+    admin = runtime.urls.get("admin", "") if runtime is not None else ""
+    if not admin:
+        return []
+    try:
+        return known(invocation().data_dir, admin)
+    except SwarmError:
+        return []
 
 
 def _store(runtime: Runtime | None) -> Document | None:
@@ -131,6 +159,10 @@ def _gateway_words(nodes: object) -> list[str]:
     return [f"gateway  {one['gateway_url']} ({one['name']})" for one in found]
 
 
+def _warnings(found: object) -> list[str]:
+    return [f"warning  {warning}" for warning in found] if isinstance(found, list) else []
+
+
 def _words(document: Document, up: str) -> str:
     swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
     lines = []
@@ -153,6 +185,7 @@ def _words(document: Document, up: str) -> str:
         lines.append(
             "warning  this swarm is open: hosts join without a token; swarmctl enrolment close ends that"
         )
+    lines += _warnings(document["exposed"])
     lines += _store_words(document["store"])
     for what, columns in (
         ("nodes", ("name", "state", "models", "unreachable_reason")),

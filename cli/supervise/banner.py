@@ -15,6 +15,7 @@ from typing import Final
 from cli.client.connection import connected_to
 from cli.client.joining import join_command, own_join_addresses
 from cli.client.local import get_json
+from cli.exposure import open_to_all
 from cli.output import say
 from swarmplane.addresses import parse_address
 from swarmplane.client.targets import chosen_target, node_target
@@ -68,16 +69,6 @@ async def announce(
     hint = await _what_next(settings, runtime)
     if hint:
         say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
-
-
-def open_to_all(settings: Settings) -> tuple[str, ...]:
-    """What to warn of: each client listener beyond loopback, which takes everybody's requests."""
-    return tuple(
-        f"everybody who reaches {listener} can use every model of this host's swarm: there are no client "
-        "keys yet; --listen 127.0.0.1:PORT takes requests from this machine alone"
-        for listener in settings.client_listeners()
-        if not parse_address(listener).loopback
-    )
 
 
 async def _is_open(data_dir: DataDir, *, wished: bool, founded: bool) -> bool:

@@ -19,6 +19,7 @@ from controlplane.process.storing import OpenStore
 from controlplane.process.upkeep import Upkeep
 from controlplane.process.whereabouts import Addresses, Whereabouts
 from controlplane.rpc.alias import register_aliases
+from controlplane.rpc.key import register_keys
 from controlplane.rpc.peer import PeerLinks
 from controlplane.rpc.policy import register_policies
 from controlplane.rpc.register import register_control
@@ -28,6 +29,7 @@ from controlplane.services import keyspace
 from controlplane.services.aliases import Aliases
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
+from controlplane.services.client_keys import ClientKeys
 from controlplane.services.control import ControlPolicy, ControlService
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment
@@ -109,8 +111,7 @@ def build(
         join_addresses=control.instances.join_addresses,
     )
     services += register_control(servers.control, control)
-    services += register_policies(servers.control, Policies(measured, mutations))
-    services += register_aliases(servers.control, Aliases(measured, mutations, control.catalog))
+    services += _register_wishes(servers, measured, mutations, control)
     guards = partial(_guards, control.leadership)
     upkeep = Upkeep(measured, authority, data_dir, certificate, clock=clock, unix_s=time.time, guards=guards)
     backups = DailyBackups.of(settings, data_dir, authority, clock)
@@ -122,6 +123,17 @@ def build(
         *backups.runs(alone=opened.etcd is None),
     )
     return Parts(instance.id, authority, denials, certificate, servers, services, console, control, runs)
+
+
+def _register_wishes(
+    servers: RpcServers, store: MeasuredStore, mutations: Mutations, control: ControlService
+) -> tuple[str, ...]:
+    """The services of what people set: policies, aliases, API keys."""
+    return (
+        *register_policies(servers.control, Policies(store, mutations)),
+        *register_aliases(servers.control, Aliases(store, mutations, control.catalog)),
+        *register_keys(servers.control, ClientKeys(store, mutations, time.time)),
+    )
 
 
 def _runs(

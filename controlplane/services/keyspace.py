@@ -23,6 +23,7 @@ ALIASES: Final = "aliases/"
 PULLS: Final = "pulls/"
 ROUTES: Final = "routes/"
 TOKENS: Final = "tokens/"
+KEYS: Final = "keys/"
 PEOPLE: Final = "people/"
 DENIALS: Final = "denied/"
 REQUESTS: Final = "requests/"
@@ -95,6 +96,11 @@ def route(name: ModelName) -> str:
 def token(token_id: TokenId) -> str:
     """``tokens/<id>``."""
     return _below(TOKENS, token_id)
+
+
+def api_key(key_id: str) -> str:
+    """``keys/<id>``: an API key of clients."""
+    return _below(KEYS, key_id)
 
 
 def person(name: str) -> str:

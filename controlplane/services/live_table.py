@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from controlplane.core.resume import TableHistory
 from controlplane.core.routes import takes_away
 from controlplane.services import keyspace
+from controlplane.services.client_keys import keys_of
 from controlplane.services.mirror import Change, Mirror, Turn
 from swarmplane.codec import records
 from swarmplane.ids import BackendName, ModelName, NodeId, SubjectId, SwarmId
@@ -69,7 +70,7 @@ class LiveTable:
                 return self._route(change)
             case keyspace.NODES | keyspace.MEMBERS:
                 return self._node(NodeId(change.name), change.revision, loading=loading)
-            case keyspace.DENIALS | keyspace.POLICIES | keyspace.PULLS | keyspace.SWARM:
+            case keyspace.DENIALS | keyspace.POLICIES | keyspace.PULLS | keyspace.KEYS | keyspace.SWARM:
                 return News(policy=True)
             case _:
                 return News()
@@ -139,6 +140,7 @@ class LiveTable:
             default_strategy=record.default_strategy or Policy().default_strategy,
             fallbacks=records.fallbacks_of(record),
             default_context=record.context_protection,
+            keys=keys_of(self._mirror.below(keyspace.KEYS)),
             open=self._open(),
             pulls=tuple(
                 Pull(model, NodeId(pull.node_id), BackendName(pull.backend), pull.eta_s)

@@ -40,6 +40,7 @@ _KEPT: Final = (
     keyspace.MODELS,
     keyspace.ALIASES,
     keyspace.PULLS,
+    keyspace.KEYS,
     keyspace.INSTANCES,
     keyspace.DOUBTS,
     keyspace.ELECTIONS,

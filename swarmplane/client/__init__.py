@@ -5,6 +5,7 @@
 """
 
 from swarmplane.client.clients import AsyncClient, Client
+from swarmplane.client.key_resources import Key, NewKey
 from swarmplane.client.retrying import Retry
 from swarmplane.client.values import (
     Alias,
@@ -40,8 +41,10 @@ __all__ = [
     "ExplainedEndpoint",
     "FallbackPolicy",
     "FallbackRule",
+    "Key",
     "Model",
     "ModelRoute",
+    "NewKey",
     "NewToken",
     "Node",
     "NodeBackend",

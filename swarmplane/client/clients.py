@@ -12,6 +12,7 @@ from typing import Generic, Self, TypeVar
 from swarmplane.client import blocking_resources as blocking
 from swarmplane.client import calls, resources
 from swarmplane.client.blocking_transport import BlockingTransport
+from swarmplane.client.key_resources import AsyncKeys, Keys
 from swarmplane.client.retrying import Retry
 from swarmplane.client.targets import (
     Target,
@@ -119,6 +120,7 @@ class AsyncClient(_Client[Transport]):
         self.aliases = resources.AsyncAliases(self._transport)
         self.policies = resources.AsyncPolicies(self._transport)
         self.tokens = resources.AsyncTokens(self._transport)
+        self.keys = AsyncKeys(self._transport)
         self.operations = resources.AsyncOperations(self._transport)
 
     async def __aenter__(self) -> Self:
@@ -173,6 +175,7 @@ class Client(_Client[BlockingTransport]):
         self.aliases = blocking.Aliases(self._transport)
         self.policies = blocking.Policies(self._transport)
         self.tokens = blocking.Tokens(self._transport)
+        self.keys = Keys(self._transport)
         self.operations = blocking.Operations(self._transport)
 
     def __enter__(self) -> Self:

@@ -20,6 +20,7 @@ from swarmplane.inventory import Inventory as NodeInventory
 from swarmplane.routes import ModelRoute
 from swarmplane.store.v1.store_pb2 import (
     Alias,
+    ApiKey,
     Audit,
     Counter,
     Denied,
@@ -45,6 +46,7 @@ from swarmplane.v1 import policy_pb2, route_pb2
 
 __all__ = [
     "Alias",
+    "ApiKey",
     "Audit",
     "Counter",
     "Denied",

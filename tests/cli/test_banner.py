@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from cli.supervise.banner import open_to_all, why_out_of_reach
+from cli.exposure import open_to_all, told_open
+from cli.supervise.banner import why_out_of_reach
 from swarmplane.settings.schema import ClientSettings, NodeSettings, Settings
 
 
@@ -31,3 +32,13 @@ def test_listening_beyond_loopback_without_keys_is_said() -> None:
     assert "everybody who reaches 0.0.0.0:2" in warning
     assert open_to_all(Settings()) == ()
     assert open_to_all(Settings(node=NodeSettings(lan=True)))
+    for auth in ("lan", "always"):
+        guarded = ClientSettings(listen=("0.0.0.0:2",), auth=auth)
+        assert open_to_all(Settings(client=guarded)) == ()
+
+
+def test_a_host_that_runs_tells_where_everybody_is_served() -> None:
+    told = {"settings": Settings(node=NodeSettings(lan=True)).model_dump(mode="json")}
+    assert told_open(told) == open_to_all(Settings(node=NodeSettings(lan=True)))
+    assert told_open({"settings": Settings().model_dump(mode="json")}) == ()
+    assert told_open({}) == ()

@@ -350,7 +350,7 @@ CASES = (
         "network.exposed",
         Exposure((THEIRS,), "none"),
         Exposure((), "none"),
-        "need no keys",
+        "need no key",
         "swarmctl key create",
     ),
     *NETWORK,

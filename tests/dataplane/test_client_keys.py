@@ -282,6 +282,22 @@ async def test_the_hop_tells_whose_request_it_is_and_takes_no_key(
     assert seen.header("x-swarm-key") is None
 
 
+@pytest.mark.parametrize(
+    ("models", "name", "permitted"),
+    [
+        ((), "any", True),
+        (("m1",), "m1:latest", True),
+        (("m1:latest",), "m1:latest", True),
+        (("m1",), "m1:70b", False),
+        (("m*",), "m1:70b", True),
+        (("M1",), "m1", False),
+        (("",), "", False),
+    ],
+)
+def test_which_names_a_list_permits(models: tuple[str, ...], name: str, permitted: bool) -> None:
+    assert key(models=models).permits(name) is permitted
+
+
 def test_keys_are_never_shown() -> None:
     one = key()
     assert one.digest.hex() not in repr(one)

@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 
 from controlplane.rpc.alias import register_aliases
+from controlplane.rpc.key import register_keys
 from controlplane.rpc.policy import register_policies
 from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services.aliases import Aliases
+from controlplane.services.client_keys import ClientKeys
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
 from controlplane.services.control import ControlPolicy, ControlService
@@ -282,6 +284,7 @@ async def running_plane(
         services += register_control(servers.control, control)
         services += register_policies(servers.control, Policies(store, mutations))
         services += register_aliases(servers.control, Aliases(store, mutations, control.catalog))
+        services += register_keys(servers.control, ClientKeys(store, mutations, wall))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(denials.run()), group.create_task(control.run())]
             await denials.loaded.wait()

@@ -8,6 +8,7 @@ from typing import Final
 
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
+from cli.exposure import GUARD
 from swarmplane.addresses import Address, parse_address
 from swarmplane.settings.schema import Settings
 
@@ -119,35 +120,32 @@ def _same(held: Address, wanted: Address) -> bool:
     return held.port == wanted.port and (held.host == wanted.host or held.unspecified or wanted.unspecified)
 
 
+def judge_exposure(exposure: Exposure) -> Verdict:
+    """Without client keys a listener that others reach serves everybody."""
+    shown = ", ".join(map(str, exposure.listeners))
+    if not exposure.listeners:
+        return good("clients are taken from this machine alone")
+    if exposure.auth != "none":
+        return good(f"{shown}: clients of other machines need an API key (client.auth = {exposure.auth})")
+    return bad(
+        f"everybody who reaches {shown} can use every model: clients need no key",
+        f"{GUARD}. Or take this machine's clients alone: swarmctl up --listen 127.0.0.1:11400",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Who may use models here."""
+    """Whom the client listener serves."""
 
     listeners: tuple[Address, ...]
-    """For clients, beyond loopback."""
+    """Those beyond loopback."""
     auth: str
-    """``client.auth``."""
+    """As ``client.auth``."""
 
 
 def _exposure(host: ExaminedHost) -> Exposure:
-    if host.settings is None:
-        raise SkippedError("the settings can't be read")
-    return Exposure(_exposed(host, "client"), host.settings.client.auth)
-
-
-def judge_exposure(exposure: Exposure) -> Verdict:
-    """Without client keys a listener that others reach serves everybody."""
-    if not exposure.listeners:
-        return good("clients are taken from this machine alone")
-    where = ", ".join(map(str, exposure.listeners))
-    if exposure.auth != "none":
-        return good(f"clients of other machines need a key at {where}")
-    return bad(
-        f"everybody who reaches {where} can use every model: clients need no keys",
-        "ask for keys: swarmctl key create, then swarmctl config set client.auth=lan; or let a firewall "
-        "admit "
-        "only whom you mean; or take this machine's clients alone: swarmctl up --listen 127.0.0.1:11400",
-    )
+    listeners = _exposed(host, "client")
+    return Exposure(listeners, host.settings.client.auth if host.settings is not None else "none")
 
 
 def judge_admin(listeners: tuple[Address, ...]) -> Verdict:
