@@ -22,6 +22,11 @@ settings.load_profile(
 os.environ["SWARMPLANE_DISCOVERY__BACKENDS"] = "false"
 
 _WHOLE_SWARMS = ("tests/e2e/", "tests/clients/")
+_BESIDE_THE_CORES = (
+    *_WHOLE_SWARMS,
+    *(f"tests/{name}/" for name in ("admin", "authority", "cli", "dialects", "engines", "house", "store")),
+)
+"""What runs there is nothing whose coverage is measured: watching it would cost a third more time."""
 
 
 def _file(nodeid: str) -> str:
@@ -30,6 +35,9 @@ def _file(nodeid: str) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On a worker the whole swarms, which take longest, come first."""
+    for item in items:
+        if _file(item.nodeid).startswith(_BESIDE_THE_CORES):
+            item.add_marker("no_cover")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not _file(item.nodeid).startswith(_WHOLE_SWARMS))
 
