@@ -49,6 +49,11 @@ class Condition:
     """Whether somebody works at it."""
     overheated: bool | None = None
     """Whether a sensor is above the limit that it names itself."""
+    disk_free_bytes: int | None = None
+    """Of the disk that holds the data directory, in steps of a GiB."""
+    battery_percent: int | None = None
+    on_battery: bool | None = None
+    """Whether it runs on its battery now."""
     endpoints: tuple[EndpointCondition, ...] = ()
     valid_s: float = 90.0
     """After so many seconds all of this is unknown, unless it was said again."""

@@ -24,6 +24,7 @@ from swarmplane.client import (
     RouteExplanation,
     Token,
 )
+from swarmplane.conditions import Condition
 
 Document: TypeAlias = dict[str, object]
 
@@ -61,6 +62,7 @@ def node(found: Node) -> Document:
         else [{"name": one.name, "kind": one.kind, "memory_bytes": one.memory_bytes} for one in found.gpus],
         "disk_bytes": found.disk_bytes,
         "gateway_url": found.gateway_url,
+        "condition": None if found.condition is None else _condition(found.condition),
         "session": found.session,
         "instance_id": found.instance_id,
         "silent_s": round(found.silent_s, 3) if found.silent_s is not None else None,
@@ -71,6 +73,20 @@ def node(found: Node) -> Document:
             "nack_reason": found.push.nack_reason,
         },
         "revision": found.revision,
+    }
+
+
+def _condition(found: Condition) -> Document:
+    """How a host is now; null: unknown."""
+    return {
+        "free_bytes": found.free_bytes,
+        "memory_bytes": found.memory_bytes,
+        "pressure": found.pressure,
+        "owner_active": found.owner_active,
+        "overheated": found.overheated,
+        "disk_free_bytes": found.disk_free_bytes,
+        "battery_percent": found.battery_percent,
+        "on_battery": found.on_battery,
     }
 
 

@@ -110,6 +110,8 @@ def _set(name: str, *, cordoned: bool) -> None:
 
 
 def _words(document: Document) -> str:
+    from cli.hardware import condition, hardware
+
     silent_s = document["silent_s"]
     heard = ago(silent_s) + " ago" if isinstance(silent_s, float) and silent_s >= 0 else "-"
     state = f"{document['state']}{', cordoned' if document['cordoned'] else ''}"
@@ -123,6 +125,9 @@ def _words(document: Document) -> str:
         ("unreachable", document["unreachable_reason"]),
         ("labels", _joined(document["labels"])),
         ("software", f"{document['software_version']} {document['platform']}".strip()),
+        ("hardware", hardware(document)),
+        ("now", condition(document)),
+        ("gateway", document["gateway_url"]),
     ]
     backends = document["backends"]
     for backend in backends if isinstance(backends, list) else []:

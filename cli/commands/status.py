@@ -163,6 +163,24 @@ def _warnings(found: object) -> list[str]:
     return [f"warning  {warning}" for warning in found] if isinstance(found, list) else []
 
 
+def _hardware_words(document: Document) -> list[str]:
+    """Of this host, as the swarm was told."""
+    from cli.hardware import condition, hardware
+
+    node, nodes = document["node"], document["nodes"]
+    found = (
+        [one for one in nodes if isinstance(node, dict) and one["id"] == node["id"]]
+        if isinstance(nodes, list)
+        else []
+    )
+    return [
+        f"{name:<8} {words}"
+        for one in found
+        for name, words in (("hardware", hardware(one)), ("now", condition(one)))
+        if words
+    ]
+
+
 def _words(document: Document, up: str) -> str:
     swarm, node, runtime = document["swarm"], document["node"], document["runtime"]
     lines = []
@@ -180,7 +198,7 @@ def _words(document: Document, up: str) -> str:
         lines.append("host     draining: it stops once its requests are done")
     if document["problem"]:
         lines.append(f"problem  {document['problem']}")
-    lines += _gateway_words(document["nodes"])
+    lines += _gateway_words(document["nodes"]) + _hardware_words(document)
     if document["open"]:
         lines.append(
             "warning  this swarm is open: hosts join without a token; swarmctl enrolment close ends that"

@@ -13,9 +13,11 @@ from controlplane.services.control import ControlService
 from controlplane.services.dedupe import Repeat
 from controlplane.services.nodes import NodeFacts
 from controlplane.services.outbox import PushState
+from swarmplane.codec.conditions import condition_to_pb
 from swarmplane.codec.inventory import gpus_to_pb
 from swarmplane.codec.operations import operation_to_pb
 from swarmplane.codec.version import version_to_pb
+from swarmplane.conditions import Condition
 from swarmplane.ids import NodeId
 from swarmplane.inventory import Backend, Inventory
 from swarmplane.v1 import common_pb2, node_pb2_grpc, operation_pb2
@@ -38,7 +40,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
             after=start.after, limit=page_size(request.page_size), revision=start.revision
         )
         return pb.ListNodesResponse(
-            nodes=map(_node_to_pb, page.nodes),
+            nodes=[_node_to_pb(node, self._condition(node.id)) for node in page.nodes],
             next_page_token=PageToken(page.last, page.revision).encode(),
             revision=page.revision,
         )
@@ -46,7 +48,8 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
     async def Get(self, request: pb.GetNodeRequest, context: Context) -> pb.Node:  # noqa: N802
         """See ``NodeService.Get`` in node.proto."""
         del context
-        return _node_to_pb(await self._control.nodes.get(request.node))
+        node = await self._control.nodes.get(request.node)
+        return _node_to_pb(node, self._condition(node.id))
 
     async def Cordon(self, request: pb.CordonNodeRequest, context: Context) -> pb.Node:  # noqa: N802
         """See ``NodeService.Cordon`` in node.proto."""
@@ -89,6 +92,9 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         self._control.forget(NodeId(answer.node_id))
         return answer
 
+    def _condition(self, node: NodeId) -> Condition | None:
+        return self._control.pushes.sharing.condition_of(node)
+
     async def _set_cordon(
         self, request: pb.CordonNodeRequest | pb.UncordonNodeRequest, *, cordoned: bool
     ) -> pb.Node:
@@ -106,7 +112,7 @@ class NodeServicer(node_pb2_grpc.NodeServiceServicer):
         return answer
 
 
-def _node_to_pb(node: NodeFacts) -> pb.Node:
+def _node_to_pb(node: NodeFacts, condition: Condition | None = None) -> pb.Node:
     record, member = node.record, node.member
     return pb.Node(
         id=node.id,
@@ -134,6 +140,7 @@ def _node_to_pb(node: NodeFacts) -> pb.Node:
         gpus_known=node.inventory.host.gpus is not None,
         disk_bytes=node.inventory.host.disk_bytes,
         gateway_url=node.inventory.host.gateway_url if member is not None else "",
+        condition=condition_to_pb(condition) if condition is not None else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -101,6 +102,11 @@ class Sharing:
     ) -> tuple[tuple[NodeCondition, ...], tuple[EndpointPrefixes, ...]]:
         """The last words of ``nodes``, and the digests of ``endpoints``."""
         return self._conditions.digest(nodes, self._clock.now_s()), self._prefixes.digest(endpoints)
+
+    def condition_of(self, node: NodeId) -> Condition | None:
+        """How the host of ``node`` is, without its endpoints; None: nothing is known."""
+        (told,) = self._conditions.digest((node,), self._clock.now_s())
+        return None if told.condition is None else replace(told.condition, endpoints=())
 
     def drop(self, node: NodeId) -> None:
         """The node left."""

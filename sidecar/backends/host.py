@@ -14,21 +14,23 @@ from typing import Final
 
 import psutil
 
+from sidecar.backends.hardware import Spare
 from sidecar.core.conditions import pressure_of
 
 ACTIVE_S: Final = 300.0
 """Somebody who typed so short a time ago works at the host."""
 _PRESSURE: Final = Path("/proc/pressure/memory")
-_OWN_MEMORY: Final = (Path("/proc/driver/nvidia/gpus"), Path("/dev/kfd"))
-"""Where these are, models run in memory of a GPU's own, which is not read here."""
 
 
-def memory() -> tuple[int | None, int | None, float | None]:
-    """Bytes that a model could take, of how many, and how short the host is of memory (0 to 1)."""
+def memory(spare: Spare) -> tuple[int | None, int | None, float | None]:
+    """Bytes that a model could take, of how many, and how short the host is of memory (0 to 1).
+
+    The first two are the accelerators' where these have memory of their own: that is where models run.
+    """
     found = psutil.virtual_memory()
     pressure = pressure_of(found.available, found.total, stalled_share())
-    if any(path.exists() for path in _OWN_MEMORY):
-        return None, None, pressure
+    if spare.has_gpu_memory:
+        return spare.gpu_free_bytes, spare.gpu_bytes, pressure
     return found.available, found.total, pressure
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from sidecar.backends.finder import Finder
+from sidecar.backends.hardware import Hardware
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
@@ -174,6 +175,8 @@ async def _build(
         )
         membership = await become_member(record, here)
     node = record.node_id if record is not None else routes.view.own_name
+    hardware = Hardware(data_dir.root)
+    await asyncio.to_thread(hardware.look, clock.now_s())
     telemetry = await asyncio.to_thread(telemetry_of, settings, node=node, version=software)
     return join_parts(
         settings,
@@ -184,6 +187,7 @@ async def _build(
         membership,
         history=HistoryKeeper(data_dir.history, routes.balancer.history, clock, time.time),
         listeners=places.listeners,
+        hardware=hardware,
         telemetry=telemetry,
         read=read,
         version=software,

@@ -15,6 +15,7 @@ from sidecar.admin.metrics_listener import MetricsServer
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
 from sidecar.backends.finder import Finder
+from sidecar.backends.hardware import Hardware
 from sidecar.backends.registry import BackendRegistry
 from sidecar.backends.target import BackendSpec
 from sidecar.dataplane.policy import DataPlanePolicy
@@ -30,7 +31,6 @@ from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
 from swarmplane.clock import Clock
-from swarmplane.inventory import HostFacts
 from swarmplane.listening import adopted_socket, bound_address, listening_socket
 from swarmplane.settings.schema import Settings
 
@@ -47,6 +47,11 @@ class Listeners:
     client: tuple[socket.socket, ...]
     admin: socket.socket
     metrics: socket.socket | None = None
+
+    @property
+    def every(self) -> tuple[socket.socket, ...]:
+        """All of them."""
+        return (*self.client, self.admin, *((self.metrics,) if self.metrics is not None else ()))
 
     @classmethod
     def bind(cls, policy: ListenPolicy, client_fds: tuple[int, ...], closing: ExitStack) -> Listeners:
@@ -132,6 +137,7 @@ def join_parts(
     *,
     history: HistoryKeeper,
     listeners: Listeners,
+    hardware: Hardware,
     telemetry: Telemetry,
     read: Callable[[], Settings],
     version: str,
@@ -150,9 +156,8 @@ def join_parts(
         tracing=telemetry.tracing,
         clock=clock.now_s,
     )
-    bound = (*listeners.client, listeners.admin, *((listeners.metrics,) if listeners.metrics else ()))
-    searching = Searching(settings, registry, clock, bound)
-    watch = HostWatch(routes, registry, clock, _facts(plane, listeners, membership))
+    searching = Searching(settings, registry, clock, listeners.every)
+    watch = HostWatch(routes, registry, clock, hardware, _gateway(plane, listeners, membership))
     reloader = Reloader(settings, read, registry, _adopting(plane, watch, searching))
     sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, version)
     admin = AdminServer(sources, listeners.admin)
@@ -186,15 +191,15 @@ def _adopting(plane: DataPlane, watch: HostWatch, searching: Searching) -> Calla
     return adopt
 
 
-def _facts(plane: DataPlane, listeners: Listeners, membership: Membership | None) -> Callable[[], HostFacts]:
-    """What this host is, as known when it is asked for."""
+def _gateway(plane: DataPlane, listeners: Listeners, membership: Membership | None) -> Callable[[], str]:
+    """The URL of this host as a gateway, as known when it is asked for; empty while it is none."""
     clients = tuple(bound_address(one) for one in listeners.client)
 
-    def facts() -> HostFacts:
+    def url() -> str:
         told = membership.control.peer_addresses if membership is not None else ()
-        return HostFacts(gateway_url=gateway_url(clients, told) if plane.policy.gateway else "")
+        return gateway_url(clients, told) if plane.policy.gateway else ""
 
-    return facts
+    return url
 
 
 def _sources(

@@ -10,20 +10,29 @@ from typing import Final
 import structlog
 
 from sidecar.backends import host
+from sidecar.backends.hardware import Hardware, Spare
 from sidecar.backends.registry import BackendRegistry
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.own_condition import HostReading, OwnCondition, Sources
 from swarmplane.clock import Clock
-from swarmplane.inventory import UNKNOWN_HOST, HostFacts
 
 EVERY_S: Final = 5.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def read_host() -> HostReading:
-    """What the operating system tells. It blocks for a few milliseconds."""
-    free_bytes, memory_bytes, pressure = host.memory()
-    return HostReading(free_bytes, memory_bytes, pressure, host.owner_active(), host.overheated())
+def read_host(spare: Spare) -> HostReading:
+    """What the operating system tells, beside what is ``spare``. It blocks for a few milliseconds."""
+    free_bytes, memory_bytes, pressure = host.memory(spare)
+    return HostReading(
+        free_bytes,
+        memory_bytes,
+        pressure,
+        host.owner_active(),
+        host.overheated(),
+        spare.disk_free_bytes,
+        spare.battery.percent if spare.battery is not None else None,
+        spare.battery.on_mains is False if spare.battery is not None else None,
+    )
 
 
 class HostWatch:
@@ -33,7 +42,8 @@ class HostWatch:
         routes: Told how it is.
         registry: Told what it is.
         clock: Of the loop.
-        facts: What it is, as known now; does not block.
+        hardware: What it is made of.
+        gateway: Its URL as a gateway, as known now; empty: it is none.
     """
 
     def __init__(
@@ -41,9 +51,11 @@ class HostWatch:
         routes: CurrentRoutes,
         registry: BackendRegistry,
         clock: Clock,
-        facts: Callable[[], HostFacts] = lambda: UNKNOWN_HOST,
+        hardware: Hardware,
+        gateway: Callable[[], str] = str,
     ) -> None:
-        self._facts = facts
+        self._hardware = hardware
+        self._gateway = gateway
         self._routes = routes
         self._registry = registry
         self._clock = clock
@@ -65,12 +77,15 @@ class HostWatch:
 
     def tell(self) -> None:
         """Tell what this host is now."""
-        self._registry.set_host(self._facts())
+        self._registry.set_host(self._hardware.facts(self._gateway()))
+
+    def _read(self) -> HostReading:
+        return read_host(self._hardware.look(self._clock.now_s()))
 
     async def look(self) -> None:
         """Look once."""
         try:
-            reading = await asyncio.to_thread(read_host)
+            reading = await asyncio.to_thread(self._read)
         except Exception as error:  # noqa: BLE001 - whatever a platform's figures raise: they are extras
             if not self._failed:
                 self._failed = True

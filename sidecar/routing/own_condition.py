@@ -19,6 +19,7 @@ MOST_ENDPOINTS: Final = 1024
 GRAIN_BYTES: Final = 256 * 1024 * 1024
 """Memory is told in steps: a few bytes more or less are no news."""
 _STEPS: Final = 20
+_BATTERY_STEP: Final = 5
 _EXPIRY_STEP_S: Final = 60
 """Every use moves it: told to the second, each would be news to the whole swarm."""
 _NOT_RESIDENT: Final = Resident()
@@ -38,6 +39,9 @@ class HostReading:
     pressure: float | None = None
     owner_active: bool | None = None
     overheated: bool | None = None
+    disk_free_bytes: int | None = None
+    battery_percent: int | None = None
+    on_battery: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,9 @@ class OwnCondition:
             pressure=_stepped(reading.pressure),
             owner_active=reading.owner_active,
             overheated=reading.overheated,
+            disk_free_bytes=_grained(reading.disk_free_bytes, GRAIN_BYTES * 4),
+            battery_percent=_grained(reading.battery_percent, _BATTERY_STEP),
+            on_battery=reading.on_battery,
             endpoints=told,
         )
 
@@ -125,6 +132,10 @@ class OwnCondition:
             if one.state is ModelState.LOADED and one.endpoint.backend in swapping and self._sources.idle(key)
         )
         return (reading.free_bytes + freed) // GRAIN_BYTES * GRAIN_BYTES
+
+
+def _grained(figure: int | None, grain: int) -> int | None:
+    return None if figure is None else figure // grain * grain
 
 
 def _stepped(share: float | None) -> float | None:

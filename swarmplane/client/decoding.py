@@ -17,6 +17,7 @@ from swarmplane.client.values import (
     Replica,
     Token,
 )
+from swarmplane.codec.conditions import condition_from_pb
 from swarmplane.codec.fallbacks import rule_from_pb, rule_to_pb
 from swarmplane.codec.inventory import gpus_from_pb
 from swarmplane.codec.table import model_route_from_pb
@@ -58,6 +59,7 @@ def node(message: node_pb2.Node) -> Node:
         gpus=gpus_from_pb(message.gpus) if message.gpus_known else None,
         disk_bytes=message.disk_bytes,
         gateway_url=message.gateway_url,
+        condition=condition_from_pb(message.condition) if message.HasField("condition") else None,
         session=message.session,
         instance_id=message.instance_id,
         silent_s=message.silent_s if message.silent_s >= 0 else None,

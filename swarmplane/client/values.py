@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from swarmplane.conditions import Condition
 from swarmplane.fallbacks import NO_FALLBACKS, FallbackPolicy
 from swarmplane.inventory import Gpu
 from swarmplane.routes import Version
@@ -65,6 +66,8 @@ class Node:
     """Of the disk that holds its data; 0: unknown."""
     gateway_url: str = ""
     """Where clients of other machines are meant to ask; empty: it is no gateway."""
+    condition: Condition | None = None
+    """How the host is now; None: nothing is known."""
     session: int = 0
     instance_id: str = ""
     """The instance that holds its stream."""

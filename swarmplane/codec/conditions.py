@@ -25,11 +25,15 @@ def condition_to_pb(condition: Condition) -> pb.Condition:
         pressure_permille=_permille(condition.pressure),
         endpoints=map(_endpoint_to_pb, condition.endpoints[:MOST_ENDPOINTS]),
         valid_s=condition.valid_s,
+        disk_free_bytes=condition.disk_free_bytes,
+        battery_percent=condition.battery_percent,
     )
     if condition.owner_active is not None:
         message.owner_active = condition.owner_active
     if condition.overheated is not None:
         message.overheated = condition.overheated
+    if condition.on_battery is not None:
+        message.on_battery = condition.on_battery
     return message
 
 
@@ -55,6 +59,9 @@ def condition_from_pb(message: pb.Condition) -> Condition:
         pressure=_share(message.pressure_permille) if message.HasField("pressure_permille") else None,
         owner_active=message.owner_active if message.HasField("owner_active") else None,
         overheated=message.overheated if message.HasField("overheated") else None,
+        disk_free_bytes=message.disk_free_bytes if message.HasField("disk_free_bytes") else None,
+        battery_percent=min(100, message.battery_percent) if message.HasField("battery_percent") else None,
+        on_battery=message.on_battery if message.HasField("on_battery") else None,
         endpoints=tuple(
             EndpointCondition(
                 EndpointId(one.endpoint_id),

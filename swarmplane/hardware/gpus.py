@@ -23,6 +23,8 @@ from swarmplane.inventory import Gpu
 NVIDIA: Final = "nvidia"
 AMD: Final = "amd"
 APPLE: Final = "apple"
+LEAST_BYTES: Final = 4 << 30
+"""With less memory of its own, an accelerator is there for a screen."""
 _DRM: Final = Path("/sys/class/drm")
 _PCI: Final = Path("/sys/bus/pci/devices")
 _VENDORS: Final = {"0x10de": NVIDIA, "0x1002": AMD}
@@ -62,8 +64,11 @@ class Accelerators:
 
     @property
     def memory(self) -> tuple[int | None, int | None]:
-        """Free and all bytes of accelerators' own memory together; None where one does not say."""
-        own = [one for one in self.readings if one.gpu.memory_bytes]
+        """Free and all bytes of accelerators' own memory together; None where one does not say.
+
+        What a processor's graphics have for the screen does not count.
+        """
+        own = [one for one in self.readings if one.gpu.memory_bytes >= LEAST_BYTES]
         if not own or self.unread:
             return None, None
         free = [one.free_bytes for one in own if one.free_bytes is not None]

@@ -28,7 +28,7 @@ from swarmplane.v1 import operation_pb2 as swarmplane_dot_v1_dot_operation__pb2
 from swarmplane.v1 import sidecar_pb2 as swarmplane_dot_v1_dot_sidecar__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmplane/v1/node.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\x1a\x1dswarmplane/v1/operation.proto\x1a\x1bswarmplane/v1/sidecar.proto\"\xac\x04\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12$\n\x06labels\x18\x04 \x03(\x0b\x32\x14.swarmplane.v1.Label\x12\x16\n\x0epeer_addresses\x18\x05 \x03(\t\x12\x0f\n\x07session\x18\x06 \x01(\x04\x12\x13\n\x0binstance_id\x18\x07 \x01(\t\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x18\n\x10software_version\x18\t \x01(\t\x12\x10\n\x08platform\x18\n \x01(\t\x12\x12\n\nclient_url\x18\x0b \x01(\t\x12\x0e\n\x06models\x18\x0c \x03(\t\x12&\n\x04push\x18\r \x01(\x0b\x32\x18.swarmplane.v1.PushState\x12\x14\n\x0cmemory_bytes\x18\x0e \x01(\x04\x12\x10\n\x08revision\x18\x0f \x01(\x04\x12\x10\n\x08silent_s\x18\x10 \x01(\x01\x12,\n\x08\x62\x61\x63kends\x18\x11 \x03(\x0b\x32\x1a.swarmplane.v1.NodeBackend\x12\x0f\n\x07\x66ounder\x18\x12 \x01(\x08\x12\x1a\n\x12unreachable_reason\x18\x13 \x01(\t\x12\x0b\n\x03\x63pu\x18\x1e \x01(\t\x12\x0c\n\x04\x63pus\x18\x1f \x01(\r\x12 \n\x04gpus\x18  \x03(\x0b\x32\x12.swarmplane.v1.Gpu\x12\x12\n\ngpus_known\x18! \x01(\x08\x12\x12\n\ndisk_bytes\x18\" \x01(\x04\x12\x13\n\x0bgateway_url\x18# \x01(\t\"Z\n\x0bNodeBackend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06models\x18\x05 \x03(\t\"\x95\x01\n\tPushState\x12$\n\x04sent\x18\x01 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12%\n\x05\x61\x63ked\x18\x02 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12&\n\x06nacked\x18\x03 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12\x13\n\x0bnack_reason\x18\x04 \x01(\t\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.swarmplane.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"P\n\x11\x43ordonNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x13UncordonNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"P\n\x11RemoveNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12RemoveNodeResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xac\x03\n\x0bNodeService\x12I\n\x04List\x12\x1f.swarmplane.v1.ListNodesRequest\x1a .swarmplane.v1.ListNodesResponse\x12\x39\n\x03Get\x12\x1d.swarmplane.v1.GetNodeRequest\x1a\x13.swarmplane.v1.Node\x12?\n\x06\x43ordon\x12 .swarmplane.v1.CordonNodeRequest\x1a\x13.swarmplane.v1.Node\x12\x42\n\x05\x44rain\x12\x1f.swarmplane.v1.DrainNodeRequest\x1a\x18.swarmplane.v1.Operation\x12\x43\n\x08Uncordon\x12\".swarmplane.v1.UncordonNodeRequest\x1a\x13.swarmplane.v1.Node\x12M\n\x06Remove\x12 .swarmplane.v1.RemoveNodeRequest\x1a!.swarmplane.v1.RemoveNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18swarmplane/v1/node.proto\x12\rswarmplane.v1\x1a\x1aswarmplane/v1/common.proto\x1a\x1dswarmplane/v1/operation.proto\x1a\x1bswarmplane/v1/sidecar.proto\"\xd9\x04\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12$\n\x06labels\x18\x04 \x03(\x0b\x32\x14.swarmplane.v1.Label\x12\x16\n\x0epeer_addresses\x18\x05 \x03(\t\x12\x0f\n\x07session\x18\x06 \x01(\x04\x12\x13\n\x0binstance_id\x18\x07 \x01(\t\x12\x10\n\x08\x63ordoned\x18\x08 \x01(\x08\x12\x18\n\x10software_version\x18\t \x01(\t\x12\x10\n\x08platform\x18\n \x01(\t\x12\x12\n\nclient_url\x18\x0b \x01(\t\x12\x0e\n\x06models\x18\x0c \x03(\t\x12&\n\x04push\x18\r \x01(\x0b\x32\x18.swarmplane.v1.PushState\x12\x14\n\x0cmemory_bytes\x18\x0e \x01(\x04\x12\x10\n\x08revision\x18\x0f \x01(\x04\x12\x10\n\x08silent_s\x18\x10 \x01(\x01\x12,\n\x08\x62\x61\x63kends\x18\x11 \x03(\x0b\x32\x1a.swarmplane.v1.NodeBackend\x12\x0f\n\x07\x66ounder\x18\x12 \x01(\x08\x12\x1a\n\x12unreachable_reason\x18\x13 \x01(\t\x12\x0b\n\x03\x63pu\x18\x1e \x01(\t\x12\x0c\n\x04\x63pus\x18\x1f \x01(\r\x12 \n\x04gpus\x18  \x03(\x0b\x32\x12.swarmplane.v1.Gpu\x12\x12\n\ngpus_known\x18! \x01(\x08\x12\x12\n\ndisk_bytes\x18\" \x01(\x04\x12\x13\n\x0bgateway_url\x18# \x01(\t\x12+\n\tcondition\x18$ \x01(\x0b\x32\x18.swarmplane.v1.Condition\"Z\n\x0bNodeBackend\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06models\x18\x05 \x03(\t\"\x95\x01\n\tPushState\x12$\n\x04sent\x18\x01 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12%\n\x05\x61\x63ked\x18\x02 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12&\n\x06nacked\x18\x03 \x01(\x0b\x32\x16.swarmplane.v1.Version\x12\x13\n\x0bnack_reason\x18\x04 \x01(\t\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.swarmplane.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"P\n\x11\x43ordonNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"O\n\x10\x44rainNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x13UncordonNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"P\n\x11RemoveNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"7\n\x12RemoveNodeResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xac\x03\n\x0bNodeService\x12I\n\x04List\x12\x1f.swarmplane.v1.ListNodesRequest\x1a .swarmplane.v1.ListNodesResponse\x12\x39\n\x03Get\x12\x1d.swarmplane.v1.GetNodeRequest\x1a\x13.swarmplane.v1.Node\x12?\n\x06\x43ordon\x12 .swarmplane.v1.CordonNodeRequest\x1a\x13.swarmplane.v1.Node\x12\x42\n\x05\x44rain\x12\x1f.swarmplane.v1.DrainNodeRequest\x1a\x18.swarmplane.v1.Operation\x12\x43\n\x08Uncordon\x12\".swarmplane.v1.UncordonNodeRequest\x1a\x13.swarmplane.v1.Node\x12M\n\x06Remove\x12 .swarmplane.v1.RemoveNodeRequest\x1a!.swarmplane.v1.RemoveNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmplane.v1.node_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODE']._serialized_start=132
-  _globals['_NODE']._serialized_end=688
-  _globals['_NODEBACKEND']._serialized_start=690
-  _globals['_NODEBACKEND']._serialized_end=780
-  _globals['_PUSHSTATE']._serialized_start=783
-  _globals['_PUSHSTATE']._serialized_end=932
-  _globals['_LISTNODESREQUEST']._serialized_start=934
-  _globals['_LISTNODESREQUEST']._serialized_end=991
-  _globals['_LISTNODESRESPONSE']._serialized_start=993
-  _globals['_LISTNODESRESPONSE']._serialized_end=1091
-  _globals['_GETNODEREQUEST']._serialized_start=1093
-  _globals['_GETNODEREQUEST']._serialized_end=1123
-  _globals['_CORDONNODEREQUEST']._serialized_start=1125
-  _globals['_CORDONNODEREQUEST']._serialized_end=1205
-  _globals['_DRAINNODEREQUEST']._serialized_start=1207
-  _globals['_DRAINNODEREQUEST']._serialized_end=1286
-  _globals['_UNCORDONNODEREQUEST']._serialized_start=1288
-  _globals['_UNCORDONNODEREQUEST']._serialized_end=1370
-  _globals['_REMOVENODEREQUEST']._serialized_start=1372
-  _globals['_REMOVENODEREQUEST']._serialized_end=1452
-  _globals['_REMOVENODERESPONSE']._serialized_start=1454
-  _globals['_REMOVENODERESPONSE']._serialized_end=1509
-  _globals['_NODESERVICE']._serialized_start=1512
-  _globals['_NODESERVICE']._serialized_end=1940
+  _globals['_NODE']._serialized_end=733
+  _globals['_NODEBACKEND']._serialized_start=735
+  _globals['_NODEBACKEND']._serialized_end=825
+  _globals['_PUSHSTATE']._serialized_start=828
+  _globals['_PUSHSTATE']._serialized_end=977
+  _globals['_LISTNODESREQUEST']._serialized_start=979
+  _globals['_LISTNODESREQUEST']._serialized_end=1036
+  _globals['_LISTNODESRESPONSE']._serialized_start=1038
+  _globals['_LISTNODESRESPONSE']._serialized_end=1136
+  _globals['_GETNODEREQUEST']._serialized_start=1138
+  _globals['_GETNODEREQUEST']._serialized_end=1168
+  _globals['_CORDONNODEREQUEST']._serialized_start=1170
+  _globals['_CORDONNODEREQUEST']._serialized_end=1250
+  _globals['_DRAINNODEREQUEST']._serialized_start=1252
+  _globals['_DRAINNODEREQUEST']._serialized_end=1331
+  _globals['_UNCORDONNODEREQUEST']._serialized_start=1333
+  _globals['_UNCORDONNODEREQUEST']._serialized_end=1415
+  _globals['_REMOVENODEREQUEST']._serialized_start=1417
+  _globals['_REMOVENODEREQUEST']._serialized_end=1497
+  _globals['_REMOVENODERESPONSE']._serialized_start=1499
+  _globals['_REMOVENODERESPONSE']._serialized_end=1554
+  _globals['_NODESERVICE']._serialized_start=1557
+  _globals['_NODESERVICE']._serialized_end=1985
 # @@protoc_insertion_point(module_scope)

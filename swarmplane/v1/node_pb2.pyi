@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "state", "labels", "peer_addresses", "session", "instance_id", "cordoned", "software_version", "platform", "client_url", "models", "push", "memory_bytes", "revision", "silent_s", "backends", "founder", "unreachable_reason", "cpu", "cpus", "gpus", "gpus_known", "disk_bytes", "gateway_url")
+    __slots__ = ("id", "name", "state", "labels", "peer_addresses", "session", "instance_id", "cordoned", "software_version", "platform", "client_url", "models", "push", "memory_bytes", "revision", "silent_s", "backends", "founder", "unreachable_reason", "cpu", "cpus", "gpus", "gpus_known", "disk_bytes", "gateway_url", "condition")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Node(_message.Message):
     GPUS_KNOWN_FIELD_NUMBER: _ClassVar[int]
     DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_URL_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     state: str
@@ -61,7 +62,8 @@ class Node(_message.Message):
     gpus_known: bool
     disk_bytes: int
     gateway_url: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[_common_pb2.Label, _Mapping]]] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., session: _Optional[int] = ..., instance_id: _Optional[str] = ..., cordoned: bool = ..., software_version: _Optional[str] = ..., platform: _Optional[str] = ..., client_url: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., push: _Optional[_Union[PushState, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., revision: _Optional[int] = ..., silent_s: _Optional[float] = ..., backends: _Optional[_Iterable[_Union[NodeBackend, _Mapping]]] = ..., founder: bool = ..., unreachable_reason: _Optional[str] = ..., cpu: _Optional[str] = ..., cpus: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[_sidecar_pb2.Gpu, _Mapping]]] = ..., gpus_known: bool = ..., disk_bytes: _Optional[int] = ..., gateway_url: _Optional[str] = ...) -> None: ...
+    condition: _sidecar_pb2.Condition
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[_common_pb2.Label, _Mapping]]] = ..., peer_addresses: _Optional[_Iterable[str]] = ..., session: _Optional[int] = ..., instance_id: _Optional[str] = ..., cordoned: bool = ..., software_version: _Optional[str] = ..., platform: _Optional[str] = ..., client_url: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., push: _Optional[_Union[PushState, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., revision: _Optional[int] = ..., silent_s: _Optional[float] = ..., backends: _Optional[_Iterable[_Union[NodeBackend, _Mapping]]] = ..., founder: bool = ..., unreachable_reason: _Optional[str] = ..., cpu: _Optional[str] = ..., cpus: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[_sidecar_pb2.Gpu, _Mapping]]] = ..., gpus_known: bool = ..., disk_bytes: _Optional[int] = ..., gateway_url: _Optional[str] = ..., condition: _Optional[_Union[_sidecar_pb2.Condition, _Mapping]] = ...) -> None: ...
 
 class NodeBackend(_message.Message):
     __slots__ = ("name", "kind", "healthy", "reason", "models")

@@ -207,7 +207,7 @@ class EndpointLoad(_message.Message):
     def __init__(self, endpoint_id: _Optional[str] = ..., in_flight_by_origin: _Optional[_Mapping[str, int]] = ..., queued: _Optional[int] = ..., slots: _Optional[int] = ..., age_ms: _Optional[int] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("free_bytes", "memory_bytes", "pressure_permille", "owner_active", "overheated", "endpoints", "valid_s")
+    __slots__ = ("free_bytes", "memory_bytes", "pressure_permille", "owner_active", "overheated", "endpoints", "valid_s", "disk_free_bytes", "battery_percent", "on_battery")
     FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PRESSURE_PERMILLE_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +215,9 @@ class Condition(_message.Message):
     OVERHEATED_FIELD_NUMBER: _ClassVar[int]
     ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
     VALID_S_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BATTERY_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ON_BATTERY_FIELD_NUMBER: _ClassVar[int]
     free_bytes: int
     memory_bytes: int
     pressure_permille: int
@@ -222,7 +225,10 @@ class Condition(_message.Message):
     overheated: bool
     endpoints: _containers.RepeatedCompositeFieldContainer[EndpointCondition]
     valid_s: float
-    def __init__(self, free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., pressure_permille: _Optional[int] = ..., owner_active: bool = ..., overheated: bool = ..., endpoints: _Optional[_Iterable[_Union[EndpointCondition, _Mapping]]] = ..., valid_s: _Optional[float] = ...) -> None: ...
+    disk_free_bytes: int
+    battery_percent: int
+    on_battery: bool
+    def __init__(self, free_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., pressure_permille: _Optional[int] = ..., owner_active: bool = ..., overheated: bool = ..., endpoints: _Optional[_Iterable[_Union[EndpointCondition, _Mapping]]] = ..., valid_s: _Optional[float] = ..., disk_free_bytes: _Optional[int] = ..., battery_percent: _Optional[int] = ..., on_battery: bool = ...) -> None: ...
 
 class EndpointCondition(_message.Message):
     __slots__ = ("endpoint_id", "warmth", "load_left_s", "size_bytes", "tokens_per_s", "kv_used_permille", "resident_context", "expires_at_s", "vram_bytes")

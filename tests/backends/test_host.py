@@ -12,15 +12,21 @@ import psutil
 import pytest
 
 from sidecar.backends import host
+from sidecar.backends.hardware import Spare
 
 
 def test_memory_of_this_machine_makes_sense() -> None:
-    free, total, pressure = host.memory()
-    assert (free is None) == (total is None)
+    free, total, pressure = host.memory(Spare())
     assert pressure is not None
     assert 0.0 <= pressure <= 1.0
-    if free is not None and total is not None:
-        assert 0 < free <= total
+    assert free is not None
+    assert total is not None
+    assert 0 < free <= total
+
+
+def test_models_run_in_the_memory_of_accelerators_where_these_have_some() -> None:
+    assert host.memory(Spare(7, 80, has_gpu_memory=True))[:2] == (7, 80)
+    assert host.memory(Spare(has_gpu_memory=True))[:2] == (None, None), "never a guess"
 
 
 @pytest.mark.parametrize(

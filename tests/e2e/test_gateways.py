@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.hosts import Host, Swarm, eventually
@@ -65,6 +67,21 @@ def test_the_environment_is_stronger_and_that_is_said(tmp_path: Path) -> None:
     assert "SWARMPLANE_NODE__GATEWAY" in done.stderr
     assert done.stdout == "this host is no gateway, once it runs: swarmctl up\n"
     assert one.ctl("gateway", "on").stdout == "this host is a gateway, once it runs: swarmctl up\n"
+
+
+def test_what_a_host_is_made_of_is_told_to_the_whole_swarm(pair: tuple[Host, Host]) -> None:
+    a, b = pair
+    eventually("it is told", lambda: b.json("node", "show", "a")["condition"])
+    told = b.json("node", "show", "a")
+    assert told["cpus"] == os.cpu_count()
+    assert told["disk_bytes"] >= told["condition"]["disk_free_bytes"] > 0
+    assert told["memory_bytes"] == psutil.virtual_memory().total
+    assert told["gpus"] is None or all(one["name"] for one in told["gpus"])
+    assert told["condition"]["pressure"] is not None
+    shown = b.ctl("node", "show", "a").stdout
+    assert f"{told['cpus']} threads" in shown
+    assert "of disk free" in shown
+    assert told["cpu"] in a.ctl("status").stdout
 
 
 def test_an_open_swarm_is_told_and_warned_of(pair: tuple[Host, Host]) -> None:

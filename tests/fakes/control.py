@@ -19,9 +19,9 @@ from controlplane.rpc.register import register_control
 from controlplane.rpc.register_authority import register_authority
 from controlplane.rpc.server import LiveCertificate, RpcServers
 from controlplane.services.aliases import Aliases
-from controlplane.services.client_keys import ClientKeys
 from controlplane.services.authority import SwarmAuthority
 from controlplane.services.callers import Callers
+from controlplane.services.client_keys import ClientKeys
 from controlplane.services.control import ControlPolicy, ControlService
 from controlplane.services.denials import Denials
 from controlplane.services.enrolment import Enrolment

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from sidecar.backends.hardware import Hardware
 from sidecar.backends.registry import BackendRegistry
 from sidecar.process import watching
 from sidecar.process.watching import HostWatch
@@ -13,12 +16,12 @@ from swarmplane.ids import EndpointId, ModelName, NodeId
 from tests.fakes.inventories import inventory
 
 
-async def test_what_is_read_is_told_and_priced() -> None:
+async def test_what_is_read_is_told_and_priced(tmp_path: Path) -> None:
     routes = CurrentRoutes(NodeId("me"))
     routes.set_own(inventory("m"))
     (endpoint,) = routes.view.own
     routes.balancer.history.decoded(ModelName("m"), endpoint, 41.0)
-    await HostWatch(routes, BackendRegistry(), SystemClock()).look()
+    await HostWatch(routes, BackendRegistry(), SystemClock(), Hardware(tmp_path)).look()
     condition = routes.own_condition
     assert condition is not None
     assert condition.pressure is not None
@@ -28,13 +31,15 @@ async def test_what_is_read_is_told_and_priced() -> None:
     assert candidate.facts.tokens_per_s == 41.0
 
 
-async def test_a_platform_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+async def test_a_platform_that_tells_nothing_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_spare: object) -> None:
         raise RuntimeError("no such sensor")
 
     monkeypatch.setattr(watching, "read_host", broken)
     routes = CurrentRoutes(NodeId("me"))
     routes.set_own(inventory("m"))
-    await HostWatch(routes, BackendRegistry(), SystemClock()).look()
+    await HostWatch(routes, BackendRegistry(), SystemClock(), Hardware(tmp_path)).look()
     assert routes.own_condition is not None
     assert routes.own_condition.pressure is None
