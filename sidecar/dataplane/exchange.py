@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.upstream import Upstream, Whole
 
 _ERRORS_FROM: Final = 400
+_NEVER: Final = math.inf
 
 
 class Exchange(Speaks):
@@ -101,7 +102,7 @@ class Exchange(Speaks):
         stake = self._stake
         if stake is not None and not stake.answered and begins_answer(self._upstream, relay, data):
             stake.first_byte(self._plane.clock_s())
-        if self._first_byte_by_s != math.inf and (relay.committed or not is_silence(data)):
+        if self._first_byte_by_s != _NEVER and (relay.committed or not is_silence(data)):
             self._first_byte_by_s = math.inf
             if self._sampled and streams(relay) and begins_answer(self._upstream, relay, data):
                 self._learn_slots()

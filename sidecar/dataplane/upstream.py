@@ -172,8 +172,14 @@ class Upstream(asyncio.Protocol):
             # Nobody asked: what it answers can't be trusted to belong to the next request.
             self._drop()
             return
-        if self._chunked and self._passed_whole(sink, data):
-            return
+        if self._chunked:
+            # One chunk, written as we write them: most pieces of a stream are.
+            starts = data.find(b"\r\n", 1, _LONGEST_SIZE) + 2
+            size = len(data) - starts - 2
+            if size > 0 and data.startswith(b"%x\r\n" % size) and data.endswith(b"\r\n"):
+                sink.upstream_data(data[starts:-2], data)
+                return
+            self._chunked = False
         begins = not self.answered
         if begins:
             self.answered = True
@@ -212,16 +218,6 @@ class Upstream(asyncio.Protocol):
             self._drop()
         sink.upstream_whole(repeat.meaning, *found)
         return True
-
-    def _passed_whole(self, sink: Sink, data: bytes) -> bool:
-        """Pass on ``data`` that is one chunk, written as we write them: most pieces of a stream are."""
-        starts = data.find(b"\r\n", 1, _LONGEST_SIZE) + 2
-        size = len(data) - starts - 2
-        if size > 0 and data.startswith(b"%x\r\n" % size) and data.endswith(b"\r\n"):
-            sink.upstream_data(data[starts:-2], data)
-            return True
-        self._chunked = False
-        return False
 
     def _deliver(self, sink: Sink) -> None:
         if self._head_ready and not self._head_sent:
