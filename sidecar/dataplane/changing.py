@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MODEL: Final = ("model", "name")
 _NAMES: Final[Mapping[bytes, tuple[str, ...]]] = {
     b"/api/pull": _MODEL,
+    b"/api/push": _MODEL,
     b"/api/create": _MODEL,
     b"/api/delete": _MODEL,
     b"/api/copy": ("source",),

@@ -33,6 +33,7 @@ _TARGET: Final = re.compile(rb"/[!\"$-;=?-~]*\Z")
 _RELAYED: Final = b"/v1/"
 MUTATIONS: Final[Mapping[bytes, bytes]] = {
     b"/api/pull": b"POST",
+    b"/api/push": b"POST",
     b"/api/create": b"POST",
     b"/api/copy": b"POST",
     b"/api/delete": b"DELETE",

@@ -77,6 +77,16 @@ async def test_a_model_is_pulled_with_progress_copied_and_deleted(
         assert "mine:latest" not in voice.models
 
 
+async def test_a_model_is_pushed_with_progress(host: Node) -> None:
+    async with client(host) as http:
+        pushed = await change(http, "POST", "/api/push", {"model": "m1"})
+        assert pushed.headers["content-type"] == "application/x-ndjson"
+        assert json.loads(pushed.body.splitlines()[-1]) == {"status": "success"}
+        assert (await change(http, "POST", "/api/push", {"model": "nothing"})).status == 404
+        afar = await change(http, "POST", "/api/push", {"model": "m1"}, x_forwarded_for="192.0.2.1")
+        assert afar.status == 403
+
+
 async def test_the_backend_has_the_last_word(host: Node) -> None:
     async with client(host) as http:
         for method, path, body in (

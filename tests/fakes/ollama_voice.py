@@ -160,6 +160,7 @@ class OllamaVoice:
         keep = {
             "/api/show": lambda asked: whole(_shown(self._found(asked))),
             "/api/pull": self._pull,
+            "/api/push": self._push,
             "/api/create": self._create,
             "/api/copy": self._copy,
             "/api/delete": self._delete,
@@ -407,6 +408,13 @@ class OllamaVoice:
             if time.monotonic() >= at_s:
                 self.models[name] = one
                 del self.arriving[name]
+
+    def _push(self, asked: dict[str, Any]) -> Said:
+        found = self._found(asked)
+        if asked.get("stream") is False:
+            return whole({"status": "success"})
+        steps = ({"status": "retrieving manifest"}, {"status": "pushing", "digest": f"sha256:{found.digest}"})
+        return _progress([*steps, {"status": "success"}])
 
     def _copy(self, asked: dict[str, Any]) -> Said:
         source = self._found(asked, "source")
