@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "demo": ("cli.commands.demo:demo", "Show it all at work on this machine, with a tiny model."),
     "node": ("cli.commands.node:node", "Hosts of the swarm."),
     "model": ("cli.commands.model:model", "Language models of the swarm."),
+    "backend": ("cli.commands.backend:backend", "Inference servers of this host."),
     "alias": ("cli.commands.alias:alias", "Further names of models."),
     "route": ("cli.commands.route:route", "Where requests go."),
     "election": ("cli.commands.election:election", "Who decides, of several control planes."),

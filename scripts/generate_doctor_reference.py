@@ -33,6 +33,7 @@ WHERE = {
     "trust": "Certificates, keys and who gets in",
     "nodes": "The hosts of the swarm",
     "store": "The store, where this host runs a control plane",
+    "backends": "Inference servers of this host",
     "models": "Models that this host serves with engines of its own",
 }
 

@@ -13,6 +13,8 @@ from cli.running import wait_for
 from swarmplane.errors import SwarmError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cli.client.documents import Document
     from swarmplane.runtime import Runtime
 
@@ -207,10 +209,11 @@ def _words(document: Document, up: str) -> str:
     lines += _store_words(document["store"])
     for what, columns in (
         ("nodes", ("name", "state", "models", "unreachable_reason")),
+        ("backends", ("name", "kind", "state", "url", "reason")),
         ("models", ("name", "state", "context_length")),
     ):
         rows = document[what]
         if isinstance(rows, list) and rows:
-            shown = [one for one in columns if one != "unreachable_reason" or any(row[one] for row in rows)]
+            shown = [one for one in columns if not one.endswith("reason") or any(row[one] for row in rows)]
             lines += ["", table(rows, shown)]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sidecar.backends.figures import Figures
 from sidecar.backends.finding import NO_FIGURES, Health
+from sidecar.backends.poller import Poller
 from sidecar.backends.registry import BackendRegistry
 from swarmplane.inventory import Backend
 
@@ -16,17 +17,7 @@ _SETTINGS = "settings"
 
 def backend_items(registry: BackendRegistry) -> Sequence[Mapping[str, Any]]:
     """One for each, ordered by name. URLs are told: this listener is read on the machine itself."""
-    items = [
-        {
-            **_item(poller.backend, poller.figures),
-            "url": poller.spec.url,
-            "state": poller.health.value,
-            "source": poller.spec.found or _SETTINGS,
-            "key": poller.spec.key_file is not None,
-            "resident": sorted(poller.residents),
-        }
-        for poller in registry.pollers
-    ]
+    items = [item_of(poller) for poller in registry.pollers]
     items += [
         {
             **_item(backend, NO_FIGURES),
@@ -39,6 +30,18 @@ def backend_items(registry: BackendRegistry) -> Sequence[Mapping[str, Any]]:
         for backend, target in registry.announced
     ]
     return sorted(items, key=lambda item: str(item["name"]))
+
+
+def item_of(poller: Poller) -> Mapping[str, Any]:
+    """What is known of one that is polled."""
+    return {
+        **_item(poller.backend, poller.figures),
+        "url": poller.spec.url,
+        "state": poller.health.value,
+        "source": poller.spec.found or _SETTINGS,
+        "key": poller.spec.key_file is not None,
+        "resident": sorted(poller.residents),
+    }
 
 
 def _item(backend: Backend, figures: Figures) -> Mapping[str, Any]:

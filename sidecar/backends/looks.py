@@ -21,6 +21,7 @@ from sidecar.core.identify import (
     LLAMA_SERVER,
     LM_STUDIO,
     LOCALAI,
+    MLX,
     MODELS,
     OLLAMA,
     OMLX,
@@ -35,6 +36,8 @@ from swarmplane.inventory import BackendModel
 WITH_HEALTH: Final = frozenset({LLAMA_SERVER, VLLM, SGLANG})
 """Kinds that answer ``GET /health``."""
 _SIGNED: Final = frozenset(SIGNATURES.values())
+_ALWAYS_SIGNED: Final = _SIGNED - {MLX}
+"""Some MLX servers say who they are in their lists, others don't."""
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
@@ -74,7 +77,7 @@ async def _openai(kind: str, ask: Ask) -> Finding:
     if status != _OK:
         return refused(status)
     told, listed = read_models(body)
-    if told != kind and (told in _SIGNED or kind in _SIGNED):
+    if told != kind and (told in _SIGNED or kind in _ALWAYS_SIGNED):
         return Finding(Health.OK, "", "", listed)
     figures = await _figures(kind, ask) if kind in WITH_METRICS else NO_FIGURES
     return Finding(Health.OK, "", kind, listed, figures=figures)

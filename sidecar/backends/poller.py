@@ -73,10 +73,7 @@ class Poller:
         """Check until cancelled; one that was found by itself, until it is gone or shows to be none."""
         while True:
             self._wake.clear()
-            finding = await prober.probe(self.spec, self._kind, self._shelf)
-            self._apply(finding)
-            self.looks += 1
-            self._looked()
+            finding = await self.look(prober)
             if self.spec.found and self._lost(finding):
                 return
             await asyncio.sleep(_LEAST_GAP_S)
@@ -87,6 +84,14 @@ class Poller:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def look(self, prober: Prober) -> Finding:
+        """Check once, now."""
+        finding = await prober.probe(self.spec, self._kind, self._shelf)
+        self._apply(finding)
+        self.looks += 1
+        self._looked()
+        return finding
 
     def _pause_s(self) -> float:
         if self._misses:
@@ -155,12 +160,13 @@ class Poller:
         self.figures = NO_FIGURES
         self.residents = MappingProxyType({})
         node = finding.health is Health.NODE
+        keyless = finding.health is Health.NEEDS_KEY and self.spec.key_file is None
         self._kind = ""  # something else may listen there when it is back
         self.backend = Backend(
             name=self.spec.name,
             kind=self.backend.kind,
             healthy=False,
-            reason=finding.reason,
+            reason="it wants a key" if keyless else finding.reason,
             models=() if node else self.backend.models,
             slots=self.backend.slots,
         )

@@ -141,6 +141,15 @@ class _Probe:
         return reply
 
 
+async def told_at(session: aiohttp.ClientSession, url: str) -> object:
+    """The JSON at ``url``, asked without a key; None where there is none."""
+    try:
+        async with session.get(url, allow_redirects=False) as answer:
+            return _document(await answer.content.read(_MAX_BODY_BYTES)) if answer.status == _OK else None
+    except (aiohttp.ClientError, OSError):
+        return None
+
+
 def client_session() -> aiohttp.ClientSession:
     """A client for :class:`Prober`; to be closed by the caller."""
     return aiohttp.ClientSession(

@@ -53,6 +53,13 @@ def _swarm(*nodes: dict[str, Any]) -> Swarm:
     return Swarm("id-a", nodes or (_node(),))
 
 
+def _here(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "local-8000", "kind": "vllm", "state": "ok", "reason": "", "models": [{}],
+        "url": "http://127.0.0.1:8000", **more,
+    }  # fmt: skip
+
+
 def _etcd(*, quorum: bool = True, **more: Any) -> dict[str, Any]:
     one = {
         "endpoint": "etcd-1:2379",
@@ -459,6 +466,27 @@ CASES = (
     ),
     _case("nodes.backends", _swarm(_node(backends=[])), _swarm(), "no host", "--model FILE.gguf"),
     _case(
+        "backends.here",
+        [_here(state="needs key", reason="it wants a key")],
+        [_here(), _here(state="busy")],
+        "local-8000 needs key: it wants a key",
+        "swarmctl backend add http://127.0.0.1:8000 --key-file FILE",
+    ),
+    _case(
+        "backends.here",
+        [_here(), _here(state="unreachable", reason="nothing listens there")],
+        [_here()],
+        "local-8000 unreachable: nothing listens there",
+        "swarmctl backend remove local-8000",
+    ),
+    _case(
+        "backends.here",
+        [_here(state="is a node", reason="it is one")],
+        [_here()],
+        "is a node",
+        "swarmctl join ADDRESS",
+    ),
+    _case(
         "store.quorum",
         _etcd(quorum=False, answers=False),
         _etcd(),
@@ -549,6 +577,7 @@ def test_every_check_has_a_case_and_an_id_of_its_own() -> None:
         ("store.file", _etcd()),
         ("store.space", {**_etcd(), "members": [{**_etcd()["members"][0], "answers": False}]}),
         ("models.engine", Engines("auto", (), needed=False)),
+        ("backends.here", []),
         ("network.mtu", Trips((Trip("b", "x:1", reason="timed out"),))),
     ],
 )

@@ -78,12 +78,16 @@ class Host:
             zip(("listen", "control", "join", "admin", "peer", "console"), free_ports(6), strict=True)
         )
         self.log = root / f"{name}.log"
+        self.looks_at: Sequence[int] | None = None
+        """Ports where it looks for backends; None: it does not look."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def flags(self, *, founder: bool) -> list[str]:
         """Loopback listeners on this host's own ports."""
         kinds = ["listen", "admin", "peer", *(["control", "join", "console"] if founder else [])]
-        flags = ["--data-dir", str(self.data_dir), "--name", self.name, "--no-discover", "--no-mdns"]
+        flags = ["--data-dir", str(self.data_dir), "--name", self.name, "--no-mdns"]
+        if self.looks_at is None:
+            flags.append("--no-discover")
         for kind in kinds:
             flag = "--listen" if kind == "listen" else f"--{kind}-listen"
             flags += [flag, f"127.0.0.1:{self.ports[kind]}"]
@@ -99,9 +103,16 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **self._search(), **(env or {})},
             )
         eventually(f"{self.name} is ready", self._ready, within_s=READY_S)
+
+    def _search(self) -> Mapping[str, str]:
+        """What the environment says of looking for backends."""
+        if self.looks_at is None:
+            return {}
+        ports = json.dumps(list(self.looks_at))
+        return {"SWARMPLANE_DISCOVERY__BACKENDS": "true", "SWARMPLANE_DISCOVERY__PORTS": ports}
 
     def up(self, *flags: str, env: Mapping[str, str] | None = None) -> None:
         """Found a swarm."""
@@ -229,12 +240,16 @@ class Swarm:
 
 
 class Backend:
-    """The fault-injecting backend in a process of its own: what happens to it is seen from outside."""
+    """The fault-injecting backend in a process of its own: what happens to it is seen from outside.
 
-    def __init__(self, *models: str) -> None:
+    ``kind`` is one of :mod:`tests.fakes.kinds`; empty: the simple shapes.
+    """
+
+    def __init__(self, *models: str, kind: str = "", port: int = 0) -> None:
         named = [part for model in models for part in ("--model", model)]
+        program = ["tests.fakes.kinds", "--kind", kind] if kind else ["tests.fakes.backend"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.backend", "--port", "0", *named],
+            [sys.executable, "-m", *program, "--port", str(port), *named],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -246,6 +261,11 @@ class Backend:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def tell(self, orders: Mapping[str, Any]) -> None:
+        """Orders for what comes, as :meth:`tests.fakes.backend.FakeBackend.told` reads them."""
+        request = urllib.request.Request(f"{self.url}/fake", json.dumps(orders).encode(), method="POST")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
     def requests(self) -> list[dict[str, Any]]:
         """What arrived for inference, as it arrived."""

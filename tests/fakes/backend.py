@@ -169,6 +169,8 @@ class FakeBackend:
         orders = json.loads(body)
         if "default" in orders:
             self.default = parse_behaviour(orders["default"], Behaviour())
+        for name, value in orders.get("voice", {}).items():
+            setattr(self.voice, name, value)
         self.script.extend(parse_behaviour(one, self.default) for one in orders.get("next", ()))
         for name, value in orders.get("voice", {}).items():
             setattr(self.voice, name, value)
@@ -450,7 +452,7 @@ class _Connection(asyncio.Protocol):
             how = replace(how, interval_s=0.0)
         if said.interval_s:
             how = replace(how, interval_s=max(how.interval_s, said.interval_s))
-        out = self.wrapped(pieces, how, framing, kind, said.status)
+        out = self.wrapped(pieces, how, framing, "\r\n".join((kind, *said.headers)), said.status)
         return [(said.delay_s, out[0][1]), *out[1:]]
 
     def wrapped(

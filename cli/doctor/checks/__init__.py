@@ -10,6 +10,7 @@ from typing import Final
 
 from cli.doctor.check import AnyCheck
 from cli.doctor.checks import (
+    backends,
     control,
     credentials,
     firewall,
@@ -38,6 +39,7 @@ ALL: Final[tuple[AnyCheck, ...]] = (
     *openness.CHECKS,
     *nodes.CHECKS,
     *store.CHECKS,
+    *backends.CHECKS,
     *models.CHECKS,
     *rpc.CHECKS,
 )
