@@ -20,6 +20,7 @@ _STYLE: Final = (
     "tr.out{color:#888}@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}"
     "th,td{border-color:#444}}"
 )
+_LEFT: Final = "td:nth-child(4),th:nth-child(4){text-align:left}"
 _COLUMNS: Final = ("place", "node", "backend", "left out", "phase", "load", "cost s", *TERMS)
 
 
@@ -32,9 +33,31 @@ def page(routes: CurrentRoutes, now_s: float) -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>Swarmplane sidecar</title>"
         f"<style>{_STYLE}</style><h1>Whom this host would ask</h1>"
         "<p>Costs are expected seconds until an answer's first token, for a prompt of 256 tokens. "
-        "The same as JSON: <a href=/endpoints>/endpoints</a>, /explain?model=NAME.</p>"
+        "The same as JSON: <a href=/endpoints>/endpoints</a>, /explain?model=NAME. "
+        "<a href=/doctor>Examine this host</a>.</p>"
         f"{''.join(models) or '<p>No model is known yet.</p>'}{more}</html>\n"
     )
+
+
+def doctor_page(found: Mapping[str, Any]) -> str:
+    """What the doctor found, worst first; no script, nothing from elsewhere."""
+    marks = {"failed": 0, "unknown": 1, "ok": 2, "skipped": 3}
+    rows = sorted(found["items"], key=lambda row: (marks.get(row["state"], 1), row["severity"]))
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Swarmplane doctor</title>"
+        f"<style>{_STYLE}{_LEFT}</style><h1>What is wrong with this host</h1>"
+        f"<p>{found['errors']} errors, {found['warnings']} warnings, {found['unknown']} unknown. The same as "
+        "JSON: <code>swarmctl doctor --json</code>. <a href=/>Whom this host would ask</a>.</p>"
+        f"<table><tr><th>state</th><th>check</th><th>found</th><th>to mend it</th></tr>"
+        f"{''.join(map(_doctor_row, rows))}</table></html>\n"
+    )
+
+
+def _doctor_row(row: Mapping[str, Any]) -> str:
+    state = row["severity"] if row["state"] == "failed" else row["state"]
+    cells = (state, row["id"], f"{row['title']}: {row['detail']}", row["fix"])
+    out = " class=out" if row["state"] == "skipped" else ""
+    return f"<tr{out}>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
 
 
 def _model(document: Mapping[str, Any]) -> str:

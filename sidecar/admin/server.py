@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from sidecar.admin import documents, guard
 from sidecar.admin.metrics_listener import metrics_page
-from sidecar.admin.page import page
+from sidecar.admin.page import doctor_page, page
 from sidecar.admin.sources import Sources
 from sidecar.routing.explaining import USUAL_TOKENS
 from swarmplane.errors import Code, ForbiddenError, InvalidRequestError, SwarmError
@@ -67,6 +67,7 @@ class AdminServer:
                 web.get("/config", self._config),
                 web.get("/backends", self._backends),
                 web.get("/control", self._control),
+                web.get("/doctor", self._doctor),
                 web.get("/requests", self._requests),
                 web.post("/drain", self._drain),
                 web.post("/undrain", self._undrain),
@@ -105,9 +106,7 @@ class AdminServer:
 
     async def _page(self, _request: web.Request) -> web.Response:
         sources = self._sources
-        text = page(sources.routes, sources.clock.now_s())
-        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        return web.Response(text=text, content_type="text/html", headers={"content-security-policy": policy})
+        return _html(page(sources.routes, sources.clock.now_s()))
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return _document({"status": "ok"})
@@ -145,6 +144,15 @@ class AdminServer:
     async def _control(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.control/v1", **self._sources.control()})
 
+    async def _doctor(self, request: web.Request) -> web.Response:
+        """For people where they ask with a browser; from this machine only, since each is a process."""
+        if not guard.is_loopback(request.remote or ""):
+            raise ForbiddenError("hosts are examined from the machine itself only; run swarmctl doctor there")
+        found = await self._sources.examine()
+        if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+            return _document(found)
+        return _html(doctor_page(found))
+
     async def _requests(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.requests/v1", "items": list(self._sources.requests())})
 
@@ -176,6 +184,11 @@ def _level_of(body: str) -> str:
     if not isinstance(document, dict) or not isinstance(document.get("level"), str):
         raise InvalidRequestError('say which level: ?level=debug, or {"level": "debug"}')
     return str(document["level"])
+
+
+def _html(text: str) -> web.Response:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    return web.Response(text=text, content_type="text/html", headers={"content-security-policy": policy})
 
 
 def _document(document: Mapping[str, Any], *, status: int = 200) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.clock import Clock
+from swarmplane.errors import UnavailableError
 from swarmplane.exposition import Family
 
 Document = Mapping[str, Any]
@@ -19,6 +20,10 @@ async def _settled() -> None:
 
 async def _nothing_to_reload() -> Document:
     return {"applied": [], "restart_needed": []}
+
+
+async def _no_doctor() -> Document:
+    raise UnavailableError("there is no doctor here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Sources:
     """Reads the settings again; says which keys were applied and which need a restart.
 
     Raises InvalidRequestError for settings that are wrong; nothing has changed then.
+    """
+    examine: Callable[[], Awaitable[Document]] = _no_doctor
+    """What ``swarmctl doctor --json`` finds, within 20 s.
+
+    Raises UnavailableError where it finds nothing.
     """
     settle: Callable[[], Awaitable[None]] = _settled
     """Awaited before metrics are shown: counts what has ended by now, which takes milliseconds."""

@@ -19,6 +19,7 @@ from sidecar.backends.finder import Finder
 from sidecar.backends.hardware import Hardware
 from sidecar.engines.supervisor import EngineSupervisor
 from sidecar.process.arguments import Arguments
+from sidecar.process.examining import Examination
 from sidecar.process.parts import Listeners, Parts, backends_of, host_name, join_parts, telemetry_of
 from sidecar.process.reach import LOOPBACK, Reach, find_reach, find_source
 from sidecar.process.roaming import Roaming
@@ -188,9 +189,9 @@ async def _build(
         history=HistoryKeeper(data_dir.history, routes.balancer.history, clock, time.time),
         listeners=places.listeners,
         hardware=hardware,
+        examine=Examination(data_dir.root, clock),
         telemetry=telemetry,
         read=read,
-        version=software,
     )
 
 

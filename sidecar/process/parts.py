@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from sidecar.admin.backends import backend_items
@@ -139,8 +140,8 @@ def join_parts(
     listeners: Listeners,
     hardware: Hardware,
     telemetry: Telemetry,
+    examine: Callable[[], Awaitable[Mapping[str, Any]]],
     read: Callable[[], Settings],
-    version: str,
 ) -> Parts:
     """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
     registry.subscribe(routes.set_own)
@@ -159,23 +160,21 @@ def join_parts(
     searching = Searching(settings, registry, clock, listeners.every)
     watch = HostWatch(routes, registry, clock, hardware, _gateway(plane, listeners, membership))
     reloader = Reloader(settings, read, registry, _adopting(plane, watch, searching))
-    sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, version)
-    admin = AdminServer(sources, listeners.admin)
-    metrics = MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None
+    sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, examine)
     telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told, plane.keys.used_tokens)
     return Parts(
         settings,
         registry,
         engines,
         plane,
-        admin,
+        AdminServer(sources, listeners.admin),
         membership,
         searching.finder,
         telemetry,
         reloader,
         watch,
         history,
-        metrics,
+        MetricsServer(sources, listeners.metrics) if listeners.metrics is not None else None,
     )
 
 
@@ -211,14 +210,14 @@ def _sources(
     registry: BackendRegistry,
     reloader: Reloader,
     telemetry: Telemetry,
-    version: str,
+    examine: Callable[[], Awaitable[Mapping[str, Any]]],
 ) -> Sources:
     """What the admin listener shows, and what telemetry exports of it."""
     sources = Sources(
         routes=routes,
         clock=clock,
         config=lambda: redacted(reloader.in_force()),
-        version=version,
+        version=version("swarmplane"),
         joined=membership is not None,
         requests=plane.requests,
         backends=lambda: backend_items(registry),
@@ -227,6 +226,7 @@ def _sources(
         set_log_level=lambda level: set_log_level(level, settings.log.format),
         settle=telemetry.catch_up,
         reload=reloader.answer,
+        examine=examine,
     )
     telemetry.export_instead(lambda: families(sources))
     return sources

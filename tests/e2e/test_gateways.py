@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,20 @@ def test_the_environment_is_stronger_and_that_is_said(tmp_path: Path) -> None:
     assert "SWARMPLANE_NODE__GATEWAY" in done.stderr
     assert done.stdout == "this host is no gateway, once it runs: swarmctl up\n"
     assert one.ctl("gateway", "on").stdout == "this host is a gateway, once it runs: swarmctl up\n"
+
+
+def test_the_admin_page_shows_what_the_doctor_finds(pair: tuple[Host, Host]) -> None:
+    _, b = pair
+    rows = {one["id"]: one["state"] for one in b.get("/doctor", admin=True, timeout_s=30)["items"]}
+    said = {one["id"]: one["state"] for one in json.loads(b.ctl("doctor", "--json").stdout)["items"]}
+    assert rows == said
+    assert rows["control.stream"] == "ok"
+    url = f"http://127.0.0.1:{b.ports['admin']}/doctor"
+    page = urllib.request.Request(url, headers={"accept": "text/html,*/*"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(page, timeout=30) as answer:
+        text = answer.read().decode()
+    assert all(f"<td>{check}</td>" in text for check in rows)
 
 
 def test_what_a_host_is_made_of_is_told_to_the_whole_swarm(pair: tuple[Host, Host]) -> None:
