@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,6 +48,7 @@ class BackendRegistry:
         self._callbacks: list[Callable[[Inventory], None]] = []
         self._lost: Callable[[BackendSpec, Health], None] = lambda _spec, _health: None
         self._looked = asyncio.Event()
+        self._told: Callable[[BackendName, Figures], None] = lambda _name, _figures: None
         self._inventory = Inventory((), memory_bytes, cpus)
         self._targets: Mapping[BackendName, Target] = MappingProxyType({})
 
@@ -115,6 +117,10 @@ class BackendRegistry:
         """Call ``callback`` on the loop, with the new inventory, after every change of it."""
         self._callbacks.append(callback)
 
+    def on_figures(self, callback: Callable[[BackendName, Figures], None]) -> None:
+        """Call ``callback`` after every look at a backend with how busy it said it is."""
+        self._told = callback
+
     def on_lost(self, callback: Callable[[BackendSpec, Health], None]) -> None:
         """Call ``callback`` with one that was found by itself and is gone, or shows to be none, and why."""
         self._lost = callback
@@ -135,7 +141,8 @@ class BackendRegistry:
                 self.remove(one.name)
         if spec.name in self._polled or spec.name in self._announced:
             raise AlreadyExistsError(f"two backends are called {spec.name}; give one of them another name")
-        poller = self._polled[spec.name] = Poller(spec, self._refresh, self._looked.set)
+        looked = functools.partial(self._looked_at, spec.name)
+        poller = self._polled[spec.name] = Poller(spec, self._refresh, looked)
         if self._start is not None:
             self._running[spec.name] = self._start(poller)
         self._refresh()
@@ -196,6 +203,10 @@ class BackendRegistry:
             finally:
                 self._start = None
                 self._running = {}
+
+    def _looked_at(self, name: BackendName) -> None:
+        self._looked.set()
+        self._told(name, self.figures(name))
 
     def _forget(self, poller: Poller) -> None:
         """It is gone, or no backend."""

@@ -28,6 +28,7 @@ from sidecar.process.searching import Searching
 from sidecar.process.watching import HostWatch
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.history_file import HistoryKeeper
+from sidecar.routing.outside import Outside
 from sidecar.settings import ListenPolicy, redacted
 from sidecar.telemetry.assembly import Telemetry
 from sidecar.telemetry.policy import TelemetryPolicy
@@ -145,6 +146,7 @@ def join_parts(
 ) -> Parts:
     """Make the data plane and the admin listener, and let ``routes`` follow this host's backends."""
     registry.subscribe(routes.set_own)
+    registry.on_figures(Outside(routes).told)
     routes.set_own(registry.inventory())
     plane = DataPlane(
         routes,

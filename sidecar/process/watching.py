@@ -15,6 +15,7 @@ from sidecar.backends.registry import BackendRegistry
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.own_condition import HostReading, OwnCondition, Sources
 from swarmplane.clock import Clock
+from swarmplane.inventory import Inventory
 
 EVERY_S: Final = 5.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -63,11 +64,14 @@ class HostWatch:
             Sources(
                 rate=lambda key: routes.balancer.history.rates.get(key, 0.0),
                 kv_used=registry.kv_used,
+                told_rate=lambda name: registry.figures(name).tokens_per_s,
                 idle=lambda key: not routes.in_flight(key),
                 resident=registry.resident,
             )
         )
         self._failed = False
+        self._reading: HostReading | None = None
+        registry.subscribe(self._changed)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -91,9 +95,18 @@ class HostWatch:
                 self._failed = True
                 log.warning("host.unreadable", reason=repr(error))
             reading = HostReading()
+        self._reading = reading
         self.tell()
+        self._compose(self._registry.inventory())
+
+    def _changed(self, inventory: Inventory) -> None:
+        """A model was loaded or unloaded: that is told at once, with the host as it was seen last."""
+        if self._reading is not None:
+            self._compose(inventory)
+
+    def _compose(self, inventory: Inventory) -> None:
         routes = self._routes
         condition = self._own.compose(
-            reading, routes.view.own, self._registry.inventory(), self._clock.now_s()
+            self._reading or HostReading(), routes.view.own, inventory, self._clock.now_s()
         )
         routes.set_condition(routes.node_id, condition, inf)

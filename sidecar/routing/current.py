@@ -60,6 +60,7 @@ class CurrentRoutes:
         self._counts = Counts()
         self._conditions = Conditions()
         self._stands = Stands(self._view, self._counts, self._conditions)
+        self.set_outside = self._stands.set_outside
         self.own_condition: Condition | None = None
         """What this host tells of itself; None: not known yet."""
         self.uses = Uses()
@@ -259,8 +260,7 @@ class CurrentRoutes:
 
     def set_queued(self, endpoint: EndpointId, queued: int) -> None:
         """So many requests wait for a slot of the own ``endpoint``."""
-        if self._counts.queued(endpoint) != queued:
-            self._counts.set_queued(endpoint, queued)
+        if self._counts.set_queued(endpoint, queued):
             self._stands.changed(endpoint)
 
     def set_learned_slots(self, slots: Mapping[EndpointId, int]) -> None:

@@ -55,6 +55,8 @@ class Sources:
     """Whether nothing runs there now."""
     resident: Callable[[BackendName, str], Resident | None] = lambda _backend, _model: None
     """How a model, by the backend's spelling, is loaded there."""
+    told_rate: Callable[[BackendName], float] = lambda _backend: 0.0
+    """Tokens per second of one answer, as the backend tells; 0: it does not. What was measured wins."""
 
 
 class OwnCondition:
@@ -109,7 +111,7 @@ class OwnCondition:
             key,
             warmth,
             size_bytes=sizes.get((backend, one.endpoint.model), 0),
-            tokens_per_s=float(f"{self._sources.rate(key):.2g}"),
+            tokens_per_s=float(f"{self._sources.rate(key) or self._sources.told_rate(backend):.2g}"),
             kv_used=_stepped(self._sources.kv_used(backend)),
             resident_context=resident.context,
             expires_at_s=-(-resident.expires_at_s // _EXPIRY_STEP_S) * _EXPIRY_STEP_S,

@@ -104,6 +104,11 @@ class Stands:
         self.changed(load.endpoint)
         return True
 
+    def set_outside(self, endpoint: EndpointId, count: int) -> None:
+        """So many requests that did not come through the swarm are with the own ``endpoint``."""
+        if self._counts.set_outside(endpoint, count):
+            self.changed(endpoint)
+
     def set_learned_slots(self, slots: Mapping[EndpointId, int]) -> None:
         """Slots of own endpoints whose number nobody names but which were learned."""
         if slots != self._learned_slots:
@@ -174,7 +179,7 @@ class Stands:
                 endpoint,
                 local=True,
                 node_name=self._name,
-                in_flight=count,
+                in_flight=count + self._counts.outside(stand.id),
                 queued=self._counts.queued(stand.id),
                 slots=endpoint.slots or self._learned_slots.get(stand.id, 0),
                 load_known=True,

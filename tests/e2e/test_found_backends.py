@@ -17,6 +17,7 @@ import pytest
 from tests.e2e.hosts import Backend, Host, Swarm, eventually, free_ports
 from tests.fakes.kinds import KINDS
 
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 WITHIN_S = 30.0
 """A busy machine's patience; what was measured on a quiet one stands in the documentation."""
 
@@ -123,7 +124,6 @@ def test_backends_are_named_tested_and_taken_away(swarm: Swarm) -> None:
         assert "no inference server" in stranger.stderr
 
         assert a.ctl("backend", "test", "mlx").returncode == 0
-        assert a.ctl("backend", "test", "later").returncode == 1
         assert a.ctl("backend", "test", f"http://127.0.0.1:{key_at}").returncode == 1
         words = a.ctl("status").stdout
         assert "needs key" in words
@@ -136,7 +136,6 @@ def test_backends_are_named_tested_and_taken_away(swarm: Swarm) -> None:
         a.up()
         names = {one["name"] for one in a.json("backend", "list")["items"]}
         assert names == {"mlx", f"local-{key_at}"}
-        assert a.ctl("backend", "remove", "nobody").returncode == 1
 
 
 def test_five_backends_cost_an_idle_host_next_to_nothing(swarm: Swarm) -> None:
