@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
 
 from sidecar.backends.listing import MOST_MODELS, MOST_NAME, ListingError, read_json
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Fact, Shown
 from swarmplane.inventory import BackendModel, ModelState
 from swarmplane.traits import MOST_CAPABILITIES, MOST_DIGEST, MOST_TOKENS, MOST_WORD
 
 _MOST_BYTES: Final = 1 << 53
 _NEVER_S: Final = 4_102_444_800
 """The year 2100: what is unloaded later than that is never unloaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What ``POST /api/show`` tells beyond the list. Follows from the digest, so it is asked once."""
-
-    capabilities: tuple[str, ...] = ()
-    trained_context: int = 0
-    template: str = ""
-    parameters: str = ""
 
 
 def read_tags(body: bytes) -> tuple[BackendModel, ...]:
@@ -62,7 +54,7 @@ def read_residents(body: bytes) -> Mapping[str, Resident]:
 
 
 def read_show(body: bytes) -> Shown:
-    """Capabilities, trained context, template and parameters from ``POST /api/show``.
+    """What ``POST /api/show`` tells. Of what it says of the file, single values alone: vocabularies are long.
 
     Raises:
         ListingError: It is no JSON object.
@@ -77,7 +69,17 @@ def read_show(body: bytes) -> Shown:
         _figure(told, f"{architecture}.context_length", MOST_TOKENS),
         _long_text(document, "template"),
         _long_text(document, "parameters"),
+        _long_text(document, "system"),
+        _long_text(document, "license"),
+        MappingProxyType(dict(islice(_facts(told), _MOST_FACTS))),
     )
+
+
+def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
+    for name, value in told.items():
+        short = len(name) <= MOST_NAME and not (isinstance(value, str) and len(value) > MOST_NAME)
+        if short and isinstance(value, str | int | float):
+            yield name, value
 
 
 def completed(
@@ -169,6 +171,7 @@ def _text(document: Mapping[str, Any], key: str, most: int = MOST_WORD) -> str:
 
 
 _MOST_TEXT: Final = 64 * 1024
+_MOST_FACTS: Final = 256
 
 
 def _long_text(document: Mapping[str, Any], key: str) -> str:

@@ -11,7 +11,6 @@ import aiohttp
 
 from sidecar.backends.listing import ListingError
 from sidecar.backends.ollama import (
-    Shown,
     completed,
     read_residents,
     read_show,
@@ -19,6 +18,7 @@ from sidecar.backends.ollama import (
     shown_key,
 )
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from swarmplane.inventory import BackendModel
 
 MOST_SHOWN: Final = 32

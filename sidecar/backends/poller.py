@@ -11,11 +11,13 @@ import structlog
 
 from sidecar.backends.figures import Figures
 from sidecar.backends.finding import NO_FIGURES, Finding, Health
+from sidecar.backends.ollama import shown_key
 from sidecar.backends.ollama_probe import Shelf
 from sidecar.backends.probe import Prober
 from sidecar.backends.target import OPENAI_ONLY, BackendSpec, Target
 from sidecar.core.identify import GENERIC
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from swarmplane.inventory import Backend
 
 HEALTHY_S: Final = 3.0
@@ -64,6 +66,11 @@ class Poller:
         self._kind = ""
         self._dialects = OPENAI_ONLY
         self._busy = self._misses = 0
+
+    def shown(self, model: str) -> Shown | None:
+        """What it showed of ``model``, by its own spelling; None: it shows nothing. O(models)."""
+        found = next((one for one in self.backend.models if one.name == model), None)
+        return self._shelf.shown.get(shown_key(found)) if found is not None else None
 
     def wake(self) -> None:
         """Check now."""

@@ -16,6 +16,7 @@ from sidecar.backends.poller import Poller
 from sidecar.backends.probe import Prober, client_session
 from sidecar.backends.target import BackendSpec, Target, place_of
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from swarmplane.errors import AlreadyExistsError
 from swarmplane.ids import BackendName
 from swarmplane.inventory import UNKNOWN_HOST, Backend, HostFacts, Inventory
@@ -102,6 +103,11 @@ class BackendRegistry:
         """How ``model``, by the backend's spelling, is loaded there, at the last look; None: it is not."""
         poller = self._polled.get(name)
         return poller.residents.get(model) if poller is not None else None
+
+    def shown(self, name: BackendName, model: str) -> Shown | None:
+        """What it showed of ``model``, by its own spelling; None: it shows nothing. O(models)."""
+        poller = self._polled.get(name)
+        return poller.shown(model) if poller is not None else None
 
     def looks(self, name: BackendName) -> int:
         """How often it was looked at so far; counted when a look is over. 0 where its owner observes it."""

@@ -14,10 +14,12 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from sidecar.dataplane.answers import encode, unknown_model
+from sidecar.dataplane.showing import shown_here
 from sidecar.dialects import catalogue as documents
-from sidecar.dialects.catalogue import Entry
+from sidecar.dialects.catalogue import UNSHOWN, Entry
 from sidecar.routing.listing import ModelListing, listings
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
+from swarmplane.ids import ModelName
 
 if TYPE_CHECKING:
     from sidecar.core.candidate import Facts
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 MODELS: Final = b"/v1/models"
 TAGS: Final = b"/api/tags"
 PS: Final = b"/api/ps"
-SHOW: Final = b"/api/show"
 OLD_S: Final = 1.0
 """So long a document is given out again while the routes stay the same."""
 PAGE: Final = 20
@@ -76,7 +77,17 @@ class Catalogue:
         Raises:
             SwarmError: The body names no model, or one that nobody knows.
         """
-        return encode(documents.ollama_show(self._find(_named(request), request.key)))
+        entry = self._find(self.named(request), request.key)
+        shown = shown_here(self._plane, self._plane.routes.view.models[ModelName(entry.name)])
+        return encode(documents.ollama_show(entry, shown or UNSHOWN))
+
+    def named(self, request: Request) -> str:
+        """The model that the body of ``request`` names, as old and new clients do.
+
+        Raises:
+            InvalidRequestError: It names none.
+        """
+        return _named(request)
 
     def _list(
         self, path: bytes, write: Callable[[Sequence[Entry]], dict[str, Any]], key: ClientKey | None

@@ -6,6 +6,7 @@ The owner says so (`102`, phase ``loading``); a sender that knows another candid
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.answers import Answer, Refusal
@@ -15,6 +16,7 @@ from sidecar.dataplane import hop as hops
 from sidecar.dataplane.falling import Falls
 from sidecar.dataplane.plan import allowed_s, read_content
 from sidecar.dataplane.refusals import RefusedError
+from sidecar.dataplane.showing import SHOW
 from swarmplane.errors import Code, SwarmError
 
 if TYPE_CHECKING:
@@ -36,7 +38,13 @@ class Loads(Falls):
     __slots__ = ()
 
     def _refuse(self, error: SwarmError) -> None:
-        """See :class:`sidecar.dataplane.attempting.Attempts`; another may answer, or it is waited for."""
+        """See :class:`sidecar.dataplane.attempting.Attempts`; another may answer, or it is waited for.
+
+        What nobody shows is told as far as it is known here.
+        """
+        if self.request.head.path == SHOW and self.plan is not None:
+            self._answer(self._plane.catalogue.show(self.request))
+            return
         if self._falls_back(error):
             return
         if self.plan is None and error.code in _WAITED_FOR:
@@ -46,6 +54,10 @@ class Loads(Falls):
             if loading.holds(self, error):
                 return
         super()._refuse(error)
+
+    @abstractmethod
+    def _answer(self, body: bytes) -> None:
+        """The answer is ``body``, without any backend."""
 
     def _heard_phase(self, phase: str) -> None:
         """See :class:`sidecar.dataplane.waiting.Waits`; nobody waits for a model beside one that has it."""

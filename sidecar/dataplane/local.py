@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.dataplane.answers import CLOSE, encode, response
-from sidecar.dataplane.catalogue import MODELS, PS, SHOW, TAGS
+from sidecar.dataplane.catalogue import MODELS, PS, TAGS
 from sidecar.dataplane.request import Request
+from sidecar.dataplane.showing import SHOW
 from sidecar.dataplane.writer import cors_lines
 from swarmplane.errors import Code, SwarmError
 

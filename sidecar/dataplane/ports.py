@@ -10,6 +10,7 @@ from swarmplane.ids import BackendName
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
     from sidecar.core.residents import Resident
+    from sidecar.core.shown import Shown
 
 
 class Backends(Protocol):
@@ -24,6 +25,9 @@ class Backends(Protocol):
 
     def resident(self, name: BackendName, model: str) -> Resident | None:
         """How ``model``, by the backend's spelling, was loaded there at the last look; None: it was not."""
+
+    def shown(self, name: BackendName, model: str) -> Shown | None:
+        """What a server of Ollama's kind shows of ``model``, by its own spelling; None: nothing is known."""
 
     def looks(self, name: BackendName) -> int:
         """How often it was looked at so far; counted when a look is over."""

@@ -40,6 +40,7 @@ from sidecar.dataplane.reaping import Reaping
 from sidecar.dataplane.recording import Recorder
 from sidecar.dataplane.refusing import refusal
 from sidecar.dataplane.request import Fault, Request
+from sidecar.dataplane.showing import goes_on
 from sidecar.dataplane.translation import Translator
 from sidecar.dataplane.upstreams import Upstreams
 from sidecar.dataplane.writer import Writer
@@ -344,7 +345,7 @@ class DataPlane:
                 self.counters.hops_in += 1
                 if self._tls is not None:
                     self._tls.admit(connection.peer)
-            if request.head.relayed:
+            if request.head.relayed or (connection.peer is None and goes_on(self, request)):
                 if request.key is not None:
                     self.keys.spend(request.key)
                 return Exchange(self, connection, request)

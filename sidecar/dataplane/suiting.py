@@ -14,6 +14,7 @@ from sidecar.core.context import RELOADING, Protection, Room, bigger, holds, pro
 from sidecar.core.limits import Limits
 from sidecar.dataplane.contexts import Suit
 from sidecar.dataplane.room import read_context, read_room
+from sidecar.dataplane.showing import SHOW, telling
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
 from swarmplane.ids import ModelName
 
@@ -62,6 +63,8 @@ def suited(
     if limits.suit(request.head.path, members, body):
         return candidates
     path = request.head.path
+    if path == SHOW:
+        return telling(candidates) or candidates
     candidates = _able(plan, candidates, _needed(path, content, body))
     if path not in BY_PATH:
         return candidates

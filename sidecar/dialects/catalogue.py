@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sidecar.core.shown import Shown
 from swarmplane.traits import Traits
 
 OWNED_BY: Final = "swarm"
@@ -16,6 +17,7 @@ NEVER: Final = "2318-01-01T00:00:00Z"
 _TEMPLATE: Final = "{{ .Prompt }}"
 _FILLING: Final = "{{ .Prompt }}{{ .Suffix }}"
 """Clients look for the suffix to learn whether a model fills in the middle."""
+UNSHOWN: Final = Shown()
 _CHAT: Final = frozenset({"chat", "completion"})
 
 
@@ -134,8 +136,8 @@ def ollama_ps(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def ollama_show(entry: Entry, *, template: str = "", parameters: str = "") -> dict[str, Any]:
-    """``POST /api/show``, with template and parameters where they are known here."""
+def ollama_show(entry: Entry, shown: Shown = UNSHOWN) -> dict[str, Any]:
+    """``POST /api/show``, with what its own server ``shown`` of it where that is known here."""
     traits = entry.traits
     architecture = traits.family or "unknown"
     context = traits.trained_context or entry.context_length
@@ -144,14 +146,15 @@ def ollama_show(entry: Entry, *, template: str = "", parameters: str = "") -> di
         information["general.file_type"] = traits.quantization
     if context:
         information[f"{architecture}.context_length"] = context
+    information |= shown.facts
     can = _capabilities(traits.capabilities)
-    shown = template or (_FILLING if "insert" in can else _TEMPLATE)
+    template = shown.template or (_FILLING if "insert" in can else _TEMPLATE)
     return {
-        "license": "",
-        "modelfile": f"FROM {entry.name}\nTEMPLATE {shown}\n",
-        "parameters": parameters,
-        "template": shown,
-        "system": "",
+        "license": shown.license,
+        "modelfile": _modelfile(entry.name, template, shown),
+        "parameters": shown.parameters,
+        "template": template,
+        "system": shown.system,
         "details": _details(traits),
         "messages": [],
         "model_info": information,
@@ -160,6 +163,17 @@ def ollama_show(entry: Entry, *, template: str = "", parameters: str = "") -> di
         "modified_at": moment(entry.since_s),
         "swarm": entry.swarm,
     }
+
+
+def _modelfile(name: str, template: str, shown: Shown) -> str:
+    """From which the same model is made anew; where its weights lie is its own host's business."""
+    lines = [f"FROM {name}", f'TEMPLATE """{template}"""']
+    if shown.system:
+        lines.append(f'SYSTEM """{shown.system}"""')
+    lines += [f"PARAMETER {line.strip()}" for line in shown.parameters.splitlines() if line.strip()]
+    if shown.license:
+        lines.append(f'LICENSE """{shown.license}"""')
+    return "\n".join(lines) + "\n"
 
 
 def moment(seconds: int) -> str:

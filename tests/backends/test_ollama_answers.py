@@ -9,7 +9,6 @@ import pytest
 
 from sidecar.backends.listing import ListingError
 from sidecar.backends.ollama import (
-    Shown,
     completed,
     read_residents,
     read_show,
@@ -17,6 +16,7 @@ from sidecar.backends.ollama import (
     shown_key,
 )
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from swarmplane.inventory import BackendModel, ModelState
 
 TAG = {
@@ -116,14 +116,23 @@ def test_what_is_loaded_and_until_when() -> None:
 
 
 def test_what_is_shown() -> None:
+    """Kills: vocabularies kept, nulls passed on."""
+    facts = {"general.architecture": "qwen2", "qwen2.context_length": 32768, "qwen2.rope.freq_base": 1e6}
     body = {
         "capabilities": ["completion", "tools", 3, "tools", "x" * 100],
-        "model_info": {"general.architecture": "qwen2", "qwen2.context_length": 32768},
+        "model_info": {
+            **facts,
+            "tokenizer.ggml.tokens": None,
+            "tokenizer.ggml.merges": ["a b"],
+            "x" * 300: 1,
+        },
         "template": "{{ .Prompt }}",
         "parameters": "stop x",
+        "system": "Be kind.",
+        "license": "MIT",
     }
     assert read_show(json.dumps(body).encode()) == Shown(
-        ("chat", "completion", "tools"), 32768, "{{ .Prompt }}", "stop x"
+        ("chat", "completion", "tools"), 32768, "{{ .Prompt }}", "stop x", "Be kind.", "MIT", facts
     )
     embedding = {"capabilities": ["embedding"], "model_info": None, "template": 1}
     assert read_show(json.dumps(embedding).encode()) == Shown(("embedding",))

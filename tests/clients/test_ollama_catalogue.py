@@ -49,6 +49,9 @@ def test_models_are_listed_and_shown(client: ollama.Client) -> None:
     assert set(shown.capabilities or ()) >= {"completion", "tools"}
     assert shown.modelinfo
     assert shown.modelinfo["llama.context_length"] == 8192
+    assert shown.modelinfo["llama.attention.head_count"] == 24
+    assert (shown.template, shown.license) == ("{{ .System }} {{ .Prompt }}", "LICENSE"), "its owner's own"
+    assert "<|eot_id|>" in (shown.parameters or "")
 
 
 def test_loaded_models(client: ollama.Client) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from swarmplane.conditions import COLD, LOADED, Condition, EndpointCondition
 from swarmplane.ids import BackendName, ModelName, endpoint_id
 from swarmplane.inventory import ModelState
@@ -162,6 +163,42 @@ async def test_a_model_is_shown(two: Swarm) -> None:
     assert plain["capabilities"] == ["completion"]
     assert plain["model_info"]["unknown.context_length"] == 8192
     assert not _nulls(plain)
+
+
+SHOWN = Shown(
+    template="{{ .System }} {{ .Prompt }}",
+    parameters='num_ctx    8192\nstop    "<end>"',
+    system="Be kind.",
+    license="MIT",
+    facts={"llama.block_count": 28, "llama.context_length": 131_072},
+)
+MODELFILE = """FROM llama:3b
+TEMPLATE \"\"\"{{ .System }} {{ .Prompt }}\"\"\"
+SYSTEM \"\"\"Be kind.\"\"\"
+PARAMETER num_ctx    8192
+PARAMETER stop    "<end>"
+LICENSE \"\"\"MIT\"\"\"
+"""
+
+
+async def test_its_owner_knows_all_of_it(two: Swarm) -> None:
+    """From whichever node, by whichever name; without the owner, what the table knows is told."""
+    two.owner.backends.shows[(WEIGHTS, "llama:3b")] = SHOWN
+    async with client(two.owner) as near:
+        for http in (near, two.http):
+            for asked in ({"model": "llama:3b"}, {"name": "LLAMA:3B", "verbose": True}):
+                answer = await http.ask(asked, "/api/show")
+                shown = answer.json
+                assert (shown["template"], shown["system"]) == (SHOWN.template, SHOWN.system)
+                assert (shown["parameters"], shown["license"]) == (SHOWN.parameters, SHOWN.license)
+                assert shown["modelfile"] == MODELFILE
+                assert shown["model_info"].items() >= SHOWN.facts.items()
+                assert shown["capabilities"] == ["completion", "tools", "insert"]
+                assert answer.headers.get("x-swarm-node") == ("b" if http is two.http else None)
+    two.owner.plane.close()
+    shown = (await two.http.ask({"model": "llama:3b"}, "/api/show")).json
+    assert ".Suffix" in shown["template"]
+    assert shown["capabilities"] == ["completion", "tools", "insert"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 from sidecar.backends.target import Target
 from sidecar.core.residents import Resident
+from sidecar.core.shown import Shown
 from sidecar.dataplane.identity import NodeIdentity
 from sidecar.dataplane.peer_tls import PeerTls
 from sidecar.dataplane.policy import DataPlanePolicy
@@ -43,6 +44,7 @@ class FakeBackends:
     failures: list[BackendName] = field(default_factory=list)
     missing: list[tuple[BackendName, str]] = field(default_factory=list)
     residents: dict[tuple[BackendName, str], Resident] = field(default_factory=dict)
+    shows: dict[tuple[BackendName, str], Shown] = field(default_factory=dict)
     looked: list[BackendName] = field(default_factory=list)
     """Wanted looks; each is over at once."""
     on_look: Callable[[BackendName], None] | None = None
@@ -53,6 +55,9 @@ class FakeBackends:
 
     def resident(self, name: BackendName, model: str) -> Resident | None:
         return self.residents.get((name, model))
+
+    def shown(self, name: BackendName, model: str) -> Shown | None:
+        return self.shows.get((name, model))
 
     def looks(self, name: BackendName) -> int:
         return 2 * self.looked.count(name)
