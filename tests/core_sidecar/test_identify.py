@@ -141,7 +141,7 @@ OLLAMAS = {
     TAGS: ok({"models": [{"name": "m:latest"}]}),
     LOADED: ok({"models": []}),
 }
-LM_STUDIOS = ok({"data": [{"id": "m", "object": "model", "type": "llm", "state": "not-loaded"}]})
+LM_STUDIOS: Any = ok({"data": [{"id": "m", "object": "model", "type": "llm", "state": "not-loaded"}]})
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,27 @@ LM_STUDIOS = ok({"data": [{"id": "m", "object": "model", "type": "llm", "state":
         pytest.param({**OLLAMAS, MODELS: ok({"object": "list", "data": None})}, OLLAMA, id="ollama-empty"),
         pytest.param({**OLLAMAS, LOADED: Answer(404)}, GENERIC, id="no-ollama-without-ps"),
         pytest.param({**OLLAMAS, VERSION: ok({"version": 1})}, GENERIC, id="no-ollama-with-a-number"),
+        pytest.param({**OLLAMAS, LOADED: Answer(500, {"models": []})}, GENERIC, id="no-ollama-that-fails"),
+        pytest.param({**OLLAMAS, TAGS: ok({"models": {}})}, GENERIC, id="no-ollama-without-a-list"),
+        pytest.param(
+            {**OLLAMAS, VERSION: Answer(500, {"version": "1"})}, GENERIC, id="no-ollama-without-a-version"
+        ),
+        pytest.param(
+            {**OLLAMAS, VERSION: ok({"version": "1", "models": []})}, GENERIC, id="no-ollama-that-tells-all"
+        ),
+        pytest.param({WELL_KNOWN: ok({"hello": 1}), **OLLAMAS}, OLLAMA, id="something-else-is-well-known"),
         pytest.param({MODELS: ok(LISTED), REST: LM_STUDIOS}, LM_STUDIO, id="lm-studio"),
+        pytest.param(
+            {MODELS: ok(LISTED), REST: Answer(500, LM_STUDIOS.document)},
+            GENERIC,
+            id="lm-studio-fails",
+        ),
+        pytest.param(
+            {MODELS: ok(LISTED), REST: ok({"data": [*LM_STUDIOS.document["data"], {"id": "n"}]})},
+            GENERIC,
+            id="half-of-lm-studio",
+        ),
+        pytest.param({MODELS: ok(LISTED), AGENTS: ok({"version": "v3"})}, GENERIC, id="half-of-localai-3"),
         pytest.param({MODELS: ok(LISTED), REST: ok(LISTED)}, GENERIC, id="no-lm-studio"),
         pytest.param({MODELS: ok(LISTED), REST: ok({"data": []})}, GENERIC, id="an-empty-list-tells-nothing"),
         pytest.param(
@@ -188,13 +208,14 @@ def test_kinds(server: Mapping[str, Answer], kind: str) -> None:
         pytest.param(Answer(503, {"error": {"message": "Loading model"}}), Standing.LOADING, id="loads"),
         pytest.param(Answer(503, None), Standing.STRANGER, id="a-page-that-is-down"),
         pytest.param(Answer(500, {"error": {}}), Standing.STRANGER, id="fails"),
+        pytest.param(Answer(500, LISTED), Standing.STRANGER, id="fails-with-a-list"),
         pytest.param(Answer(302), Standing.STRANGER, id="sends-elsewhere"),
         pytest.param(Answer(200, {"data": "x"}), Standing.STRANGER, id="a-list-that-is-none"),
         pytest.param(Answer(200, None), Standing.STRANGER, id="a-page"),
     ],
 )
 def test_refusals(listed: Answer, standing: Standing) -> None:
-    """Kills: a key asked for by status alone, loading told by status alone."""
+    """Kills: a key asked for by status alone, loading told by status alone, a list of a failure."""
     found, order = asked({MODELS: listed})
     assert found.standing is standing
     assert order == [WELL_KNOWN, MODELS]
