@@ -86,6 +86,11 @@ def leave(line: Line, took_s: float) -> Line:
     return replace(line, inside=line.inside - 1, each_s=each_s)
 
 
+def crowded(line: Line, policy: AdmissionPolicy) -> bool:
+    """Whether what can wait should: some wait to come in, or hold more than a third of the places."""
+    return line.waiting > 0 or 3 * line.inside > policy.places
+
+
 def admits(line: Line, policy: AdmissionPolicy) -> bool:
     """Whether the first of those who wait may come in."""
     return line.waiting > 0 and line.inside < policy.places

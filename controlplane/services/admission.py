@@ -15,6 +15,7 @@ from controlplane.core.admission import (
     Line,
     admits,
     arrive,
+    crowded,
     enter,
     give_up,
     leave,
@@ -73,6 +74,11 @@ class Admission:
     def line(self) -> Line:
         """Who is being taken in, and who waits."""
         return self._line
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many come in that what can wait should."""
+        return crowded(self._line, self._policy)
 
     async def place(self, tell: Tell | None = None) -> Place:
         """A place, at once or after a wait that is bounded by the policy's patience as far as one can tell.

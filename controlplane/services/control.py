@@ -135,7 +135,7 @@ class ControlService:
         """From the departure of tables to their acknowledgement."""
 
     def _crowded(self) -> bool:
-        return self.admission.line.waiting > 0
+        return self.admission.crowded
 
     def _pushes(self, hearsay: Hearsay) -> Pushes:
         policy = self._policy

@@ -9,7 +9,7 @@ from typing import Final
 from controlplane.core.loads import LoadBoard, owner_of
 from controlplane.services.audience import Audience
 from controlplane.services.messages import LoadNews
-from controlplane.services.outbox import MOST_NEWS
+from controlplane.services.outbox import MARKED_TOGETHER, MOST_NEWS
 from controlplane.services.sessions import Session, Sessions
 from swarmplane import features
 from swarmplane.clock import Clock
@@ -83,7 +83,9 @@ class Loads:
             await self._news.wait()
             self._news.clear()
             told, self._fresh = frozenset(self._fresh), set()
-            for session in self._sessions.open.values():
+            for number, session in enumerate(tuple(self._sessions.open.values())):
+                if number % MARKED_TOGETHER == 0:
+                    await asyncio.sleep(0)
                 if features.LOAD in session.features:
                     endpoints = self._audience.endpoints(session, told)
                     if endpoints:

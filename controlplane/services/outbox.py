@@ -15,6 +15,9 @@ from swarmplane.routes import Version
 MOST_QUESTIONS: Final = 16
 MOST_NEWS: Final = 65_536
 """More endpoints than a swarm has: names that came and went while a stream was slow are forgotten."""
+MARKED_TOGETHER: Final = 16
+"""Of all streams that are told of something so many are woken in one turn of the loop. gRPC hands over one
+new call in two turns: where a thousand are woken in one, whoever connects waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

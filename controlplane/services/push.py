@@ -25,7 +25,7 @@ from controlplane.services.messages import (
     TableUpdate,
 )
 from controlplane.services.mirror import Mirror, Turn
-from controlplane.services.outbox import Outbox, Unanswered
+from controlplane.services.outbox import MARKED_TOGETHER, Outbox, Unanswered
 from controlplane.services.questions import Questions
 from controlplane.services.sessions import Session, Sessions
 from controlplane.services.sharing import Sharing
@@ -339,7 +339,10 @@ class Pushes:
             await self._let_them_in()
             self._changed.clear()
             heard_again, self._heard_again = self._heard_again, False
-            self._mark(table=True, suspects=heard_again)
+            for number, session in enumerate(tuple(self._sessions.open.values())):
+                if number % MARKED_TOGETHER == 0:
+                    await asyncio.sleep(0)
+                session.outbox.mark(table=True, suspects=heard_again)
             # A round costs something for each stream: many changes in a large swarm share one.
             await self._clock.sleep(len(self._sessions.open) / STREAMS_A_SECOND)
 

@@ -19,6 +19,7 @@ from controlplane.core.admission import (
     Line,
     admits,
     arrive,
+    crowded,
     enter,
     give_up,
     leave,
@@ -53,6 +54,14 @@ def test_who_can_be_told_of_the_line_has_more_patience() -> None:
     assert arrive(FULL, 5.0, policy, 0.0)[1] is Answer.LATER
     line = Line(inside=2, waiting=30, each_s=0.2)
     assert arrive(line, 5.0, policy, 0.0, told=True)[1] is Answer.LATER, "it is bounded, too"
+
+
+@pytest.mark.parametrize(
+    ("line", "crowded_"),
+    [(Line(), False), (Line(inside=8), False), (Line(inside=9), True), (Line(inside=1, waiting=1), True)],
+)
+def test_a_crowd_is_who_waits_or_many_at_once(line: Line, crowded_: bool) -> None:
+    assert crowded(line, AdmissionPolicy(places=24)) is crowded_
 
 
 def test_those_sent_away_have_a_turn_each_after_the_line() -> None:
