@@ -73,7 +73,7 @@ bench-docs: $(READY) ## All of them; docs/reference/performance.md and its plots
 	@$(BIN)/python bench/peers.py --write
 	@$(BIN)/python bench/peers.py --write --backends 4
 	@$(BIN)/python bench/control.py --write
-	@$(BIN)/python bench/control.py --write --etcd --sizes 100,300
+	@$(BIN)/python bench/control.py --write --etcd
 
 lint: $(READY) ## Style: ruff's rules and its format.
 	@$(BIN)/ruff check .

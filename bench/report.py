@@ -48,15 +48,23 @@ def write(section: str, document: Mapping[str, Any]) -> None:
     render()
 
 
+def write_rows(section: str, document: Mapping[str, Any], key: str) -> None:
+    """As :func:`write`, but rows of other ``key`` than those of ``document`` stay: each may take minutes."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    rows = {row[key]: row for row in (*kept.get(section, {}).get("items", ()), *document["items"])}
+    write(section, {**document, "items": [rows[one] for one in sorted(rows)]})
+
+
 def adopt(kept_elsewhere: Path) -> None:
     """Keep a document that a bench printed with ``--json``, from another machine or minute."""
     document = json.loads(kept_elsewhere.read_text())
     section = str(document.pop("schema")).removeprefix("swarmplane.bench.").partition("/")[0]
     if section == "peers":
         section = f"peers-{document['backends']}"
-    if section == "control" and document["etcd"]:
-        section = "control-etcd"
-    write(section, document)
+    if section == "control":
+        write_rows("control-etcd" if document["etcd"] else section, document, "sidecars")
+    else:
+        write(section, document)
 
 
 def render() -> None:
@@ -260,10 +268,10 @@ def _control(document: Mapping[str, Any]) -> str:
 def _control_etcd(document: Mapping[str, Any]) -> str:
     return (
         "## An instance dies\n\n"
-        "Two instances on one member of etcd. All sidecars connect to the first at once; who is not welcomed "
-        "in ten seconds goes to the second. Then the first is killed, and the second takes in who was cut "
+        "Two instances on one member of etcd. All sidecars connect to the first at once; who hears nothing "
+        "for ten seconds goes to the second. Then the first is killed, and the second takes in who was cut "
         "off. Tries are connections begun for each of those. Both instances share one processor, the "
-        "sidecars and etcd the other.\n\n"
+        "sidecars and etcd the other. `make bench-control BENCH_ARGS=--etcd` measures here.\n\n"
         + _table(
             ["Sidecars", "All connected, s", "Cut off", "Back, p50 s", "All back, s", "Tries"],
             [
