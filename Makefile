@@ -20,7 +20,7 @@ TYPED_TESTS := $(addprefix tests/,admin authority backends client codec control 
   dataplane engines house routing settings sidecar_control store telemetry)
 UV_VERSION := 0.13.8
 
-.PHONY: help demo test test-etcd test-mutants test-storm test-root conformance chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
+.PHONY: help demo test test-etcd test-mutants test-storm test-root test-asyncio conformance chaos bench bench-streams bench-peers bench-growth bench-control bench-docs lint format types imports proto lock docs references check clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ test-mutants: $(READY) ## Forty-eight bugs put into a copy of the embedded store
 
 test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.
 	@$(BIN)/python -m pytest -m storm $(TEST_ARGS) tests
+
+test-asyncio: $(READY) ## The data plane's tests on asyncio's own loop; make test has them on uvloop, where that is installed.
+	@LOOP=asyncio $(BIN)/python -m pytest -n $(WORKERS) $(TEST_ARGS) tests/dataplane
 
 test-root: $(READY) ## Hosts in network namespaces that find each other, and services: as root, on Linux; skipped elsewhere.
 	@$(BIN)/python -m pytest -m root $(TEST_ARGS) tests/e2e

@@ -1,9 +1,13 @@
-"""The data plane runs on both loops it may meet: asyncio's own, and uvloop where it is installed."""
+"""The data plane runs on the loop that a host has here: uvloop, or asyncio's own where it is not installed.
+
+``LOOP=asyncio`` runs it on asyncio's own (make test-asyncio).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +18,11 @@ from tests.fakes.backend import FakeBackend, running_backend
 from tests.fakes.dataplane import Client, Node, Served, TestSwarm, client, running_node
 
 LOOPS: dict[str, Any] = {"asyncio": asyncio.new_event_loop}
-with contextlib.suppress(ImportError):
-    import uvloop
+if os.environ.get("LOOP") != "asyncio":
+    with contextlib.suppress(ImportError):
+        import uvloop
 
-    LOOPS["uvloop"] = uvloop.new_event_loop
+        LOOPS = {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.hookimpl(optionalhook=True)
