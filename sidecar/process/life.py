@@ -104,6 +104,8 @@ async def live(settings: Settings, arguments: Arguments) -> None:
         if record is not None and places.reach is not None and not settings.node.advertise:
             roaming = roaming_of(settings, record.control_addresses, parts, places, data_dir, closing)
             services = (*services, Service("reach", roaming.run))
+        if parts.membership is not None:
+            services = (*services, relearning_service(settings, parts, parts.membership, data_dir))
         if parts.membership is not None and settings.discovery.mdns:
             services = (
                 *services,
@@ -260,6 +262,16 @@ def roaming_of(
     roaming = Roaming(reach, find, move)
     membership.control.subscribe(roaming.look_soon)
     return roaming
+
+
+def relearning_service(
+    settings: Settings, parts: Parts, membership: Membership, data_dir: DataDir
+) -> Service:
+    """What asks others where the control plane is, when it is nowhere that this host knows."""
+    from sidecar.process.relearning import relearning_of
+
+    relearning = relearning_of(settings, membership, lambda: parts.plane.routes.view.table, data_dir)
+    return Service("relearning", relearning.run)
 
 
 def presence_service(

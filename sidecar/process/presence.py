@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from sidecar.process.relearning import follow
 from swarmplane.addresses import Address, parse_address
 from swarmplane.advertise import ipv4, this_machine
-from swarmplane.credentials.files import load_credential
 from swarmplane.datadir import DataDir
 from swarmplane.discovery.announcement import Announcement
 from swarmplane.discovery.mdns import Multicast, multicast
-from swarmplane.enrollment import find_own
 from swarmplane.errors import SwarmError, UnavailableError
-from swarmplane.identity import read_record, write_record
 from swarmplane.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -190,29 +188,3 @@ def presence_of(settings: Settings, membership: Membership, data_dir: DataDir, t
         await follow(data_dir, joins)
 
     return Presence(describe, interfaces, lambda: membership.control.connected, found)
-
-
-async def follow(data_dir: DataDir, joins: Sequence[str]) -> None:
-    """Keep the first of ``joins`` that proves to be of this node's swarm; its control stream reads it soon.
-
-    Raises:
-        SwarmError: None does.
-    """
-    record = await asyncio.to_thread(read_record, data_dir)
-    if record is None:
-        return
-    ca_pem = (await asyncio.to_thread(load_credential, data_dir.node)).ca_pem
-    failure: SwarmError | None = None
-    for join in joins:
-        try:
-            found = await find_own(join, ca_pem)
-        except SwarmError as error:
-            failure = error
-            continue
-        known = record.pointed_at(found.control, found.join)
-        if known != record:
-            await asyncio.to_thread(write_record, data_dir, known)
-            log.info("swarm.found_again", at=found.join)
-        return
-    if failure is not None:
-        raise failure

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def lan(count: int, *, multicast: bool = True) -> Iterator[tuple[str, ...]]:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True, timeout=10)
 
 
+def move(namespace: str, number: int) -> None:
+    """Give the host another address, that of ``number``, and take the one that it had."""
+    ip("-n", namespace, "address", "flush", "dev", "lan0")
+    ip("-n", namespace, "address", "add", f"{address_of(number)}/24", "dev", "lan0")
+    ip("-n", namespace, "route", "replace", "default", "via", f"{_NETWORK}.254")
+
+
 class Terminal:
     """A command on a terminal of its own inside a namespace."""
 
@@ -101,6 +109,7 @@ class Terminal:
         os.close(slave)
         os.set_blocking(master, False)
         self._master, self._text = master, ""
+        self.started_s, self.ready_s = time.monotonic(), 0.0
 
     def text(self) -> str:
         """Everything shown so far."""
