@@ -13,7 +13,7 @@ from swarmplane.errors import NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
     from swarmplane.datadir import DataDir
-    from swarmplane.settings.schema import BackendSettings
+    from swarmplane.settings.backend import BackendSettings
 
 Item = Mapping[str, Any]
 """One backend, as ``GET /backends`` of the admin listener has it."""

@@ -39,6 +39,10 @@ backend.
 | `/api/generate` | to Ollama | OpenAI's chat; with `raw` or `suffix` OpenAI's completions |
 | `/api/embed`, `/api/embeddings` | to Ollama | OpenAI's embeddings |
 
+A provider that speaks Anthropic's dialect alone gets conversations of every other dialect as `/v1/messages`: without
+`seed`, penalties, log probabilities or embeddings, which are refused by name, with 8,192 LLM tokens for an answer whose
+client names no limit, and without thoughts of earlier answers, which it takes back only signed.
+
 Ollama has a `/v1` of its own, which is not used: it drops fields, and it loads a model anew with another context.
 
 ## What becomes of the members of a request

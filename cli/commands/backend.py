@@ -10,6 +10,7 @@ import click
 from cli.invocation import invocation
 from cli.lazy import Group
 from cli.output import emit, emit_list, say
+from cli.providers import add_provider, forget_key, provider_flags
 
 if TYPE_CHECKING:
     from cli.backends import Item
@@ -43,20 +44,32 @@ def list_backends() -> None:
 
 
 @backend.command("add")
-@click.argument("url")
+@click.argument("url", default="")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="File with its API key.")
-@click.option("--name", default="", help="Name on this host; default: from the URL.")
-def add(url: str, key_file: Path | None, name: str) -> None:
+@click.option("--name", default="", help="Name on this host; default: from the URL, or the provider.")
+@provider_flags
+def add(url: str, key_file: Path | None, name: str, **cloud: Any) -> None:  # noqa: ANN401 - provider_flags
     """Use the inference server at URL, from now on and after restarts.
 
     It is looked at first. A node of a swarm, and what is no inference server, are refused; one that can't be
     reached now, or wants a key, is kept and used once it answers. The same URL again changes name and key.
+
+    With --provider (openai, anthropic, openrouter, …; with a URL: openai-compatible, anthropic-compatible) it
+    is a provider in the cloud. It is kept once it took the key, which is sealed; its models are called
+    NAME:MODEL.
     """
     from cli.backends import look_at, save
     from swarmplane.errors import InvalidRequestError
-    from swarmplane.settings.schema import BackendSettings
+    from swarmplane.settings.backend import BackendSettings
 
     data_dir = invocation().data_dir
+    if cloud["provider"]:
+        item = add_provider(data_dir, url, name=name, key_file=key_file, **cloud)
+        _reload(str(item["name"]))
+        emit("backend", {**item, "saved": True}, _words(item))
+        return
+    if not url:
+        raise click.UsageError("which? swarmctl backend add URL, or --provider PROVIDER")
     if key_file is not None:
         key_file = key_file.expanduser().absolute()
         if not key_file.is_file():
@@ -64,7 +77,8 @@ def add(url: str, key_file: Path | None, name: str) -> None:
     item = look_at(data_dir, url, name=name, key_file=key_file)
     if item["state"] in _REFUSED:
         raise InvalidRequestError(_refusal(item))
-    save(data_dir, BackendSettings(url=item["url"], name=item["name"], key_file=key_file))
+    ca_file = cloud["ca_file"]
+    save(data_dir, BackendSettings(url=item["url"], name=item["name"], key_file=key_file, ca_file=ca_file))
     _reload(str(item["name"]))
     emit("backend", {**item, "saved": True}, _words(item))
     _advise(item, url)
@@ -79,6 +93,7 @@ def remove(name: str) -> None:
 
     data_dir = invocation().data_dir
     ignored = False
+    forget_key(data_dir, name)
     if not take_out(data_dir, name):
         item = found_in(known(data_dir, _admin()), name)
         if item["source"] == "engine":

@@ -8,7 +8,7 @@ from typing import Any
 from sidecar.core.candidate import UNKNOWN_FACTS, Candidate, Facts
 from sidecar.core.cost import Breakdown
 from sidecar.routing.current import CurrentRoutes
-from sidecar.routing.explaining import USUAL_TOKENS, ejections_of, explain, measured, phase_of
+from sidecar.routing.explaining import USUAL_TOKENS, ejections_of, explain, explainable, measured, phase_of
 from sidecar.routing.view import View
 from swarmplane.errors import Code, SwarmError
 
@@ -71,7 +71,7 @@ def explain_document(
     Raises:
         SwarmError: Nobody knows the model.
     """
-    route = routes.view.find(asked)
+    route = explainable(routes.view, asked)
     if route is None:
         raise SwarmError(f"no node knows the model {asked[:256]!r}", code=Code.MODEL_NOT_FOUND)
     found = explain(routes, route, now_s, prompt_tokens)

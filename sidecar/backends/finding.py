@@ -30,6 +30,8 @@ class Health(Enum):
     """It is a node of a swarm: forwarding to it could go round in circles."""
     STRANGER = "not a backend"
     """Something else listens there."""
+    OFF = "off"
+    """Nobody is to use it: it is not asked."""
     UNKNOWN = "not checked yet"
 
 
@@ -45,6 +47,8 @@ class Finding:
     """None: not asked, as they were."""
     slots: int = 0
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    defaults: tuple[tuple[bytes, bytes], ...] = ()
+    """Header lines for requests that say nothing of the name."""
     figures: Figures = NO_FIGURES
     residents: Mapping[str, Resident] = field(default_factory=dict)
     """What is loaded with which context, by the backend's spelling, where it tells."""

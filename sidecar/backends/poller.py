@@ -22,6 +22,8 @@ from swarmplane.inventory import Backend
 
 HEALTHY_S: Final = 3.0
 UNHEALTHY_S: Final = 2.0
+UNHEALTHY_SHARE: Final = 10.0
+"""So much more often than while it is well is one asked that is looked at seldom."""
 MISSING_S: Final = 1.0
 """Until a second look at one that was found by itself and refuses connections."""
 BUSY_TOLERATED: Final = 5
@@ -73,7 +75,9 @@ class Poller:
         return self._shelf.shown.get(shown_key(found)) if found is not None else None
 
     def wake(self) -> None:
-        """Check now."""
+        """Check now, and a provider's opinion of our key too."""
+        if self.spec.provider:
+            self._kind = ""
         self._wake.set()
 
     async def run(self, prober: Prober) -> None:
@@ -103,7 +107,10 @@ class Poller:
     def _pause_s(self) -> float:
         if self._misses:
             return MISSING_S
-        return (self.spec.every_s or HEALTHY_S) if self.backend.healthy else UNHEALTHY_S
+        if self.backend.healthy:
+            return self.spec.every_s or HEALTHY_S
+        # Nobody is shown a key that is refused every two seconds.
+        return self.spec.every_s / UNHEALTHY_SHARE or UNHEALTHY_S
 
     def _lost(self, finding: Finding) -> bool:
         if finding.health is Health.UNREACHABLE:
@@ -159,6 +166,8 @@ class Poller:
             base_path=self.spec.base_path,
             headers=finding.headers,
             slots=slots,
+            defaults=finding.defaults,
+            ca_file=self.spec.ca_file,
             dialects=self._dialects,
         )
 

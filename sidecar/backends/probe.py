@@ -11,6 +11,7 @@ from typing import Final
 
 import aiohttp
 
+from sidecar.backends.cloud import look_at_provider
 from sidecar.backends.finding import Finding, Health
 from sidecar.backends.listing import ListingError
 from sidecar.backends.looks import look_at, refused
@@ -18,11 +19,16 @@ from sidecar.backends.ollama_probe import Shelf
 from sidecar.backends.spoken import spoken
 from sidecar.backends.target import BackendSpec, Target
 from sidecar.core.identify import MODELS, WELL_KNOWN, Answer, Identity, Standing, identify
+from swarmplane.errors import SwarmError
+from swarmplane.providers import NEVER, PROVIDERS, Provider
+from swarmplane.sealed_keys import read_key
+from swarmplane.trusting import trust
 
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 5.0
 _MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _OK: Final = 200
+_ANYBODY: Final = Provider("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +49,26 @@ class Prober:
 
         No path is asked twice. ``shelf`` keeps what need not be asked again.
         """
+        if spec.use == NEVER:
+            return Finding(Health.OFF, "it is never to be used (use = never)")
         try:
             headers = await asyncio.to_thread(_credentials, spec) if spec.key_file is not None else ()
+        except SwarmError as error:
+            return Finding(Health.NEEDS_KEY, error.message)
         except (OSError, ValueError):
             return Finding(Health.NEEDS_KEY, "its key file can't be read")
-        target = Target(spec.name, kind, spec.host, spec.port, spec.tls, spec.base_path, headers)
+        return await self._look(spec, headers, kind, shelf)
+
+    async def _look(
+        self, spec: BackendSpec, headers: tuple[tuple[bytes, bytes], ...], kind: str, shelf: Shelf
+    ) -> Finding:
+        told = headers + PROVIDERS.get(spec.provider, _ANYBODY).defaults
+        target = Target(spec.name, kind, spec.host, spec.port, spec.tls, spec.base_path, told)
         try:
-            return replace(await _Probe(self._session, target).look(kind, shelf), headers=headers)
+            trusted = await asyncio.to_thread(trust, spec.ca_file) if spec.ca_file is not None else None
+            probe = _Probe(self._session, target, trusted)
+            looking = look_at_provider(spec, kind, probe.ask) if spec.provider else probe.look(kind, shelf)
+            return replace(await looking, headers=headers)
         except ListingError as error:
             return Finding(Health.FAILING, str(error))
         except aiohttp.ClientConnectorCertificateError:
@@ -63,14 +82,17 @@ class Prober:
 class _Probe:
     """One probe: what was asked is remembered."""
 
-    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, target: Target, trusted: ssl.SSLContext | None
+    ) -> None:
         self._session = session
         self._target = target
+        self._trusted: ssl.SSLContext | bool = trusted or True
         self._got: dict[str, _Reply] = {}
 
     async def look(self, kind: str, shelf: Shelf) -> Finding:
         if kind:
-            finding = await look_at(kind, self._ask, shelf)
+            finding = await look_at(kind, self.ask, shelf)
             if finding.kind or finding.health is not Health.OK:
                 return finding
             # It lists as another kind does: something else listens there now.
@@ -80,7 +102,7 @@ class _Probe:
             return Finding(Health.NODE, "it is a Swarmplane node, not a backend; join its swarm instead")
         if found.standing is not Standing.BACKEND:
             return self._no_backend(found)
-        finding = await look_at(found.kind, self._ask, shelf)
+        finding = await look_at(found.kind, self.ask, shelf)
         if finding.health is not Health.OK:
             return finding
         return replace(finding, dialects=await spoken(found.kind, self._try))
@@ -108,14 +130,15 @@ class _Probe:
         finding = refused(listed.status)
         return replace(finding, health=Health.STRANGER) if found.standing is Standing.STRANGER else finding
 
-    async def _ask(self, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def ask(self, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Status and body; with a ``body`` it is a POST."""
         reply = await self._fetch(path, body)
         return reply.status, reply.body
 
     async def _try(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """As :meth:`_ask`; of one who does not answer the status is 0."""
+        """As :meth:`ask`; of one who does not answer the status is 0."""
         try:
-            return await self._ask(path, body)
+            return await self.ask(path, body)
         except (ListingError, aiohttp.ClientError, OSError):
             return 0, b""
 
@@ -129,7 +152,9 @@ class _Probe:
         if body:
             headers["content-type"] = "application/json"
         call = functools.partial(self._session.post, data=body) if body else self._session.get
-        async with call(self._target.url + path, headers=headers, allow_redirects=False) as answer:
+        async with call(
+            self._target.url + path, headers=headers, allow_redirects=False, ssl=self._trusted
+        ) as answer:
             read = bytearray()
             async for chunk in answer.content.iter_chunked(1 << 16):
                 read += chunk
@@ -167,10 +192,8 @@ def _credentials(spec: BackendSpec) -> tuple[tuple[bytes, bytes], ...]:
     """Read the key anew each time, so that a rotated one is used without a restart. It blocks."""
     if spec.key_file is None:
         return ()
-    key = spec.key_file.read_text(encoding="ascii").strip()
-    if not key or not key.isprintable():
-        raise ValueError("not a key")
-    return ((b"authorization", f"Bearer {key}".encode("ascii")),)
+    key = read_key(spec.key_file, name=spec.name, url=spec.url)
+    return PROVIDERS.get(spec.provider, _ANYBODY).credentials(key)
 
 
 def _unreachable(error: Exception) -> Finding:

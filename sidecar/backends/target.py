@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -11,9 +11,12 @@ from urllib.parse import SplitResult, urlsplit
 from swarmplane.addresses import Address
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import BackendName
-from swarmplane.settings.schema import BackendSettings
+from swarmplane.providers import PROVIDERS
+from swarmplane.settings.backend import BackendSettings
 
 _PORTS: Final = {"http": 80, "https": 443}
+CLOUD_EVERY_S: Final = 300.0
+"""Between two looks at a provider that is well: its list changes seldom, and requests show how it is."""
 OPENAI_ONLY: Final = frozenset({"openai"})
 _UNSAFE: Final = re.compile(r"[^a-z0-9]+")
 
@@ -33,6 +36,10 @@ class Target:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     """Sent with every request: credentials, so never shown."""
     slots: int = 0
+    defaults: tuple[tuple[bytes, bytes], ...] = ()
+    """Sent with requests that say nothing of the name."""
+    ca_file: Path | None = None
+    """Authorities trusted besides the machine's own."""
     dialects: frozenset[str] = OPENAI_ONLY
     """Which it speaks itself: of ``openai``, ``ollama`` and ``anthropic``."""
 
@@ -58,6 +65,13 @@ class BackendSpec:
     """How it was found without being named, for people; forgotten when it is gone. Empty: it was named."""
     every_s: float = 0.0
     """Between two looks at it while it is well; 0: as usual."""
+    provider: str = ""
+    """Of models in the cloud; empty: it is a server of one's own."""
+    use: str = ""
+    """When the provider may be asked, see :mod:`swarmplane.providers`."""
+    models: tuple[str, ...] = ()
+    """Names, or patterns, of those of the provider's models that are offered; empty: all."""
+    ca_file: Path | None = None
 
     @property
     def place(self) -> tuple[str, int]:
@@ -76,8 +90,22 @@ class BackendSpec:
         Raises:
             InvalidRequestError: Its URL is none that can be called, or its name can't be used.
         """
-        return cls.from_url(
-            settings.url, name=settings.name, key_file=settings.key_file, slots=settings.slots
+        provider = PROVIDERS.get(settings.provider)
+        found = cls.from_url(
+            settings.url,
+            name=settings.name or (settings.provider if provider is not None and provider.url else ""),
+            key_file=settings.key_file,
+            slots=settings.slots,
+        )
+        found = replace(found, ca_file=settings.ca_file)
+        if provider is None:
+            return found
+        if ":" in found.name:
+            raise InvalidRequestError(
+                f"{found.name!r} can't name a provider: its models are called NAME:MODEL"
+            )
+        return replace(
+            found, provider=provider.name, use=settings.use, models=settings.models, every_s=CLOUD_EVERY_S
         )
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.routing.explaining import USUAL_TOKENS, explain, phase_of
+from sidecar.routing.explaining import USUAL_TOKENS, explain, explainable, phase_of
 from swarmplane.codec.explanations import explanation_to_pb
 from swarmplane.explanation import ExplainedEndpoint, RouteExplanation
 from swarmplane.v1 import sidecar_pb2 as pb
@@ -19,7 +19,7 @@ MOST_ENDPOINTS: Final = 256
 
 def explanation(routes: CurrentRoutes, query: pb.ExplainQuery) -> pb.Explanation:
     """Whom this sidecar would ask for the model in ``query`` now. O(endpoints of the model)."""
-    route = routes.view.find(query.model)
+    route = explainable(routes.view, query.model)
     if route is None:
         return pb.Explanation(query_id=query.query_id)
     tokens = query.prompt_tokens or USUAL_TOKENS

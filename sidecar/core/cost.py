@@ -75,6 +75,10 @@ class Excluded(Enum):
     EJECTED = "ejected"
     PINNED_ELSEWHERE = "pinned_elsewhere"
     NOT_LOCAL = "not_local"
+    CLOUD_LAST = "cloud_last"
+    """A provider's: asked when nobody else can serve the model."""
+    CLOUD_NAMED = "cloud_named"
+    """A provider's: asked for models that are called by its name."""
 
 
 @dataclass(frozen=True, slots=True)

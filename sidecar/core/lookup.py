@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sidecar.core.reserve import clouds
 from swarmplane.aliases import Aliases, without_tag
 from swarmplane.ids import ModelName
 from swarmplane.routes import ModelRoute
@@ -16,11 +17,18 @@ class RouteIndex:
     clients nearly always write the exact name, and a table may change many times between two that do not.
     """
 
-    __slots__ = ("_folded", "_models")
+    __slots__ = ("_clouds", "_folded", "_models")
 
     def __init__(self, models: Mapping[ModelName, ModelRoute]) -> None:
         self._models = models
         self._folded: _Folded | None = None
+        self._clouds: Mapping[str, tuple[ModelName, ...]] | None = None
+
+    def clouds(self, asked: str) -> tuple[ModelName, ...]:
+        """Models of providers in the cloud that are called ``asked`` there."""
+        if self._clouds is None:
+            self._clouds = clouds(self._models)
+        return self._clouds.get(asked.casefold(), ())
 
     def find(self, asked: str) -> ModelRoute | None:
         """The route for ``asked``: by its name, else by an alias, else by a pattern; see there."""

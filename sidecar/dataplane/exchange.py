@@ -34,6 +34,7 @@ from swarmplane.errors import Code
 if TYPE_CHECKING:
     from sidecar.dataplane.upstream import Upstream, Whole
 
+_OURS_FAILED: Final = 502
 _ERRORS_FROM: Final = 400
 _NEVER: Final = math.inf
 
@@ -173,7 +174,10 @@ class Exchange(Speaks):
         if refusal is None and needs_hint(upstream.status) and isinstance(relay, CollectingRelay):
             model = candidate.endpoint.model if candidate is not None else ""
             hint = hint_of(upstream.status, relay.body, model)
-        answer = Answer(upstream.status, refusal, _asked_wait_s(upstream.headers), hint)
+        status = upstream.status
+        if self._plane.upstreams.refused_us(candidate, status):
+            status = _OURS_FAILED
+        answer = Answer(status, refusal, _asked_wait_s(upstream.headers), hint)
         return self._outcome(Outcome.STATUS, answer)
 
     def overflow(self, so_far: bytes) -> None:

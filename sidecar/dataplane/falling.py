@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.attempts import Progress
 from sidecar.core.candidate import Warmth
-from sidecar.core.fallbacks import category_of, chain, nearest
+from sidecar.core.fallbacks import category_of, nearest
+from sidecar.core.fallbacks import chain as chained
+from sidecar.core.reserve import is_reserve
 from sidecar.dataplane.budget import retry_free
 from sidecar.dataplane.changing import plan_change
 from sidecar.dataplane.hedging import Hedges
@@ -20,6 +22,7 @@ from sidecar.dataplane.plan import Plan, plan_instead, plan_request, read_conten
 from sidecar.dataplane.reading import MUTATIONS
 from swarmplane.errors import Code, SwarmError
 from swarmplane.fallbacks import NO_FALLBACKS
+from swarmplane.providers import use_of
 
 if TYPE_CHECKING:
     from sidecar.dataplane.peek import Peek
@@ -63,9 +66,9 @@ class Falls(Hedges):
         if plan is None or self._chain is None:
             self._chain = _names(plane.routes.view, plan.content if plan is not None else None, self)
         started_s = self._started_s
-        for name in self._chain:
+        for name, wished in self._chain:
             try:
-                instead = plan_instead(plane, self.request, name, started_s)
+                instead = plan_instead(plane, self.request, name, started_s, wished=wished)
             except SwarmError:
                 continue
             if time.monotonic() < instead.deadline_s and not plane.draining:
@@ -109,16 +112,18 @@ class Falls(Hedges):
             return plan
 
 
-def _names(view: View, content: Peek | None, request: Falls) -> Iterator[str]:
-    """Who may answer, first to last."""
+def _names(view: View, content: Peek | None, request: Falls) -> Iterator[tuple[str, bool]]:
+    """Who may answer, first to last, and whether it was the client who named it."""
     found = content or read_content(request.request)
     if found.keeps or _refuses(found, request):
         return iter(())
     route, policy = view.find(found.model), view.table.fallbacks
     wished = found.wish.models if found.wish is not None else ()
-    if not wished and policy is NO_FALLBACKS and (route is None or not route.fallbacks):
+    reserve = [name for name in view.index.clouds(found.model) if is_reserve(view.models[name])]
+    if not (wished or reserve) and policy is NO_FALLBACKS and (route is None or not route.fallbacks):
         return iter(())
-    return _chained(view, found.model, route, wished, request)
+    names = chain(_chained(view, found.model, route, wished, request), reserve)
+    return ((name, name in wished) for name in names)
 
 
 def _chained(
@@ -127,7 +132,7 @@ def _chained(
     policy = view.table.fallbacks
     category, size_bytes = _kind(asked, route)
     own = route.fallbacks if route is not None else ()
-    names = chain(asked, size_bytes, category, wished=wished, own=own, rules=policy.rules)
+    names = chained(asked, size_bytes, category, wished=wished, own=own, rules=policy.rules)
     for name in names:
         other = view.find(name)
         if other is not None and (route is None or other.name != route.name):
@@ -172,7 +177,8 @@ def _loaded_alike(plane: DataPlane, view: View, model: str) -> str | None:
 
 
 def _has_loaded(plane: DataPlane, route: ModelRoute) -> bool:
-    usable = (endpoint for endpoint in route.endpoints if endpoint.ready and not endpoint.draining)
+    # What costs money is taken where a policy names it, never because it is there.
+    usable = (e for e in route.endpoints if e.ready and not e.draining and not use_of(e.kind))
     return any(
         plane.routes.facts_of(endpoint).warmth is Warmth.LOADED
         for endpoint in islice(usable, _MOST_ENDPOINTS)

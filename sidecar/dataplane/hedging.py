@@ -11,6 +11,7 @@ from sidecar.core.attempts import Outcome
 from sidecar.core.hedging import Hedgeable, hedge_at_s, may_hedge
 from sidecar.dataplane.budget import retry_free
 from sidecar.dataplane.waiting import Waits
+from swarmplane.providers import use_of
 
 if TYPE_CHECKING:
     from sidecar.core.candidate import Candidate
@@ -79,7 +80,7 @@ class Hedges(Waits):
     def _paid(self, candidate: Candidate | None) -> bool:
         """Whether it may cost money per request: whoever wants a key is taken to."""
         if candidate is None or not candidate.local:
-            return False
+            return candidate is not None and bool(use_of(candidate.endpoint.kind))
         target = self._plane.backends.targets.get(candidate.endpoint.backend)
         return target is not None and bool(target.headers)
 

@@ -11,13 +11,14 @@ from sidecar.core.candidate import Candidate, permitted
 from sidecar.core.cost import Ask
 from sidecar.core.limits import Limits
 from sidecar.core.overlay import Overlay
+from sidecar.core.reserve import allowed
 from sidecar.core.strategies import effective, order
 from sidecar.dataplane import managing
 from sidecar.dataplane.asking import Order, prompt_spans, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
-from sidecar.dataplane.refusals import RefusedError, elsewhere, not_here, unpinned, unready
+from sidecar.dataplane.refusals import RefusedError, at_a_provider, elsewhere, not_here, unpinned, unready
 from sidecar.dataplane.request import Head, Request
 from sidecar.dataplane.suiting import limits_of, suited
 from sidecar.routing.current import CurrentRoutes
@@ -74,6 +75,7 @@ class Plan:
         "origin",
         "stateless",
         "suit",
+        "unasked",
         "view",
     )
 
@@ -94,6 +96,8 @@ class Plan:
         self.hop: Hop | None = None
         self.instead = False
         """Whether another model than the asked one answers."""
+        self.unasked = False
+        """Whether no client named the model."""
         self.stateless = True
         self.final = False
         """Whether whatever its backend answers is the client's, as of one that is to be changed."""
@@ -166,8 +170,10 @@ def plan_request(
     return plan
 
 
-def plan_instead(plane: DataPlane, request: Request, name: str, started_s: float) -> Plan:
-    """A plan in which the model called ``name`` answers for the one that a client of this host asked for.
+def plan_instead(
+    plane: DataPlane, request: Request, name: str, started_s: float, *, wished: bool = False
+) -> Plan:
+    """A plan in which the model called ``name``, which the client ``wished``, answers for the asked one.
 
     Raises:
         SwarmError: It can't either.
@@ -178,6 +184,7 @@ def plan_instead(plane: DataPlane, request: Request, name: str, started_s: float
     plan.asked = name
     if request.key is not None:
         plane.keys.check_model(request.key, name)
+    plan.unasked = not wished
     _plan_entry(plane, request, plan, started_s)
     plan.asked = content.model
     plan.instead = True
@@ -249,6 +256,9 @@ def _plan_entry(plane: DataPlane, request: Request, plan: Plan, now_s: float) ->
             raise managing.elsewhere(plan.asked)
         if everywhere.candidates:
             raise elsewhere(plan.asked, everywhere, plane.draw())
+    candidates = allowed(candidates, local_only=local_only, unasked=plan.unasked)
+    if not candidates and resolution.candidates:
+        raise at_a_provider(plan.asked)
     pin = head.option(b"x-swarm-node")
     if pin and candidates:
         candidates = permitted(candidates, pin=pin)

@@ -10,9 +10,11 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from sidecar.dataplane.upstream import Upstream
+from swarmplane.trusting import trust
 
 _RESOLVED_S: Final = 30.0
 """A name is looked up again after this; only new connections wait for it."""
@@ -33,6 +35,7 @@ class Destination:
         most_idle: More are closed.
         context: TLS, or None.
         public: TLS with the certificates this machine trusts, instead of ``context``.
+        ca_file: Certificates trusted besides, where it is ``public``.
         server_name: The name its certificate must have.
         verify: Further checks after the handshake.
         peer: Whether it is another sidecar.
@@ -46,6 +49,7 @@ class Destination:
         most_idle: int,
         context: ssl.SSLContext | None = None,
         public: bool = False,
+        ca_file: Path | None = None,
         server_name: str | None = None,
         verify: Verify | None = None,
         peer: bool = False,
@@ -55,6 +59,7 @@ class Destination:
         self._most_idle = most_idle
         self._context = context
         self._public = public
+        self._ca_file = ca_file
         self._server_name = server_name
         self._verify = verify
         self.peer = peer
@@ -151,7 +156,7 @@ class Destination:
         loop = asyncio.get_running_loop()
         if self._public and self._context is None:
             # Reading the machine's certificates takes tens of milliseconds.
-            self._context = await asyncio.to_thread(ssl.create_default_context)
+            self._context = await asyncio.to_thread(trust, self._ca_file)
         last: OSError = OSError("no address")
         for host in await self._resolve(address):
             try:

@@ -69,6 +69,14 @@ def unready(
     return RefusedError(sentence, code, retry_after=retry, eta_s=eta_s, asked=asked, model=model)
 
 
+def at_a_provider(asked: str) -> RefusedError:
+    """Only providers have the model, and the request must not go there."""
+    return RefusedError(
+        f"the model {asked[:_SHOWN]!r} is a provider's in the cloud, and this request may not go to one",
+        Code.NO_REPLICA,
+    )
+
+
 def elsewhere(asked: str, resolution: Resolution, draw: float) -> RefusedError:
     """The refusal of a request that must stay on this node, for a model that only others serve."""
     sentence = (

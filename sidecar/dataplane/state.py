@@ -95,7 +95,7 @@ class State(Sink):
         self._counting = False
         self._place: Place | None = None
         """In the line of an own endpoint; it counts there."""
-        self._chain: Iterator[str] | None = None
+        self._chain: Iterator[tuple[str, bool]] | None = None
         """Models that may answer instead and were not tried; None: nobody has looked."""
         self._asked = 0
         """Number of the present attempt: a connection made for another one is not ours."""

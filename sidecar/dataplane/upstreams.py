@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST_FULL: Final = 4096
 """Endpoints whose refusals are counted; those that come and go must not add up."""
 
+_OUR_KEY: Final = frozenset({401, 402})
+"""It does not know the key; it wants to be paid."""
 _REMEMBERED_TEXT: Final = 128
 _parse_known = functools.lru_cache(maxsize=4096)(parse_load)
 """An owner's figures come again and again, with every answer."""
@@ -86,6 +88,7 @@ class Upstreams:
             idle_s=self._policy.idle_backend_s,
             most_idle=self._policy.max_idle,
             public=target.tls,
+            ca_file=target.ca_file,
             server_name=target.host,
         )
         return self._backend_pool.add(name, destination)
@@ -156,6 +159,16 @@ class Upstreams:
             if not self._routes.overlay.full_for_s(endpoint.id, now_s):
                 self.full[endpoint.id] = self.full.get(endpoint.id, 0) + 1
             self._routes.hold_full(endpoint.id, now_s + decision.full_hold_s)
+
+    def refused_us(self, candidate: Candidate | None, status: int) -> bool:
+        """Whether an answer with ``status`` refuses our own key, not the client's: it is looked at again."""
+        if status not in _OUR_KEY or candidate is None or not candidate.local:
+            return False
+        target = self._backends.targets.get(candidate.endpoint.backend)
+        if target is None or not target.headers:
+            return False
+        self._backends.report_failure(candidate.endpoint.backend)
+        return True
 
     def served(self, candidate: Candidate | None) -> None:
         """It serves: what it refused before does not count any more. Call it only while :attr:`full`."""

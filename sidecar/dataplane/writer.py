@@ -122,14 +122,16 @@ class Writer:
     def _for_backend(self, head: Head, target: Target, outgoing: Outgoing | None) -> bytes:
         host = f"[{target.host}]" if ":" in target.host else target.host
         authority = host if target.port == (443 if target.tls else 80) else f"{host}:{target.port}"
+        forwarded = _forwarded(head) if outgoing is None else _forwarded_anew(head)
+        own = [*target.headers, *_unsaid(target.defaults, head, outgoing)]
         return b"%b %b%b HTTP/1.1\r\nhost: %b\r\nvia: 1.1 %b\r\n%b%b" % (
             head.method,
             target.base_path.encode(),
             head.target if outgoing is None else outgoing.path,
             authority.encode(),
             self._plane.via,
-            b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in target.headers]),
-            _forwarded(head) if outgoing is None else _forwarded_anew(head),
+            b"".join([b"%b: %b\r\n" % (name.lower(), value) for name, value in own]),
+            forwarded,
         )
 
     def _for_peer(self, plan: Plan, candidate: Candidate, request: Request) -> bytes:
@@ -247,6 +249,14 @@ def suit_lines(suit: Suit, candidate: Candidate, headers: list[Header]) -> bytes
         return suit.lines()
     lowered = find(headers, b"x-swarm-max-tokens")
     return b"x-swarm-max-tokens: %b\r\n" % lowered.encode("latin-1") if lowered else b""
+
+
+def _unsaid(
+    defaults: tuple[tuple[bytes, bytes], ...], head: Head, outgoing: Outgoing | None
+) -> list[tuple[bytes, bytes]]:
+    """Those of ``defaults`` of which the client said nothing that goes on."""
+    said = [] if outgoing is not None else [line.partition(b":")[0] for line in head.forward]
+    return [one for one in defaults if one[0] not in said]
 
 
 def _forwarded(head: Head) -> bytes:

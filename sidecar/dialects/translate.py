@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from sidecar.dialects import (
+    anthropic_chat,
     anthropic_request,
     completions,
     embeddings,
@@ -18,6 +19,7 @@ from sidecar.dialects import (
     responses_request,
 )
 from sidecar.dialects.answer import BackendReader, ClientWriter, Clock
+from sidecar.dialects.anthropic_answer import AnthropicAnswer
 from sidecar.dialects.anthropic_writing import AnthropicWriter
 from sidecar.dialects.chat import Chat, Completion
 from sidecar.dialects.completion_writing import CompletionWriter
@@ -111,6 +113,8 @@ class _Asked:
 
     path: bytes
     to_ollama: bool
+    to_anthropic: bool
+    """Because it speaks neither Ollama's nor OpenAI's."""
     model: str
     asked: str
     answer_id: str
@@ -120,6 +124,7 @@ class _Asked:
 
 
 _CHAT: Final = b"/v1/chat/completions"
+_MESSAGES: Final = b"/v1/messages"
 _COMPLETIONS: Final = b"/v1/completions"
 _EMBEDDINGS: Final = b"/v1/embeddings"
 _OLLAMA_CHAT: Final = b"/api/chat"
@@ -133,7 +138,7 @@ NATIVE: Final[Mapping[bytes, str]] = {
     _COMPLETIONS: OPENAI,
     _EMBEDDINGS: OPENAI,
     b"/v1/responses": RESPONSES,
-    b"/v1/messages": ANTHROPIC,
+    _MESSAGES: ANTHROPIC,
     COUNT_TOKENS: COUNTS,
     _OLLAMA_CHAT: OLLAMA,
     _GENERATE: OLLAMA,
@@ -147,12 +152,15 @@ def translates(path: bytes, spoken: frozenset[str]) -> bool:
     """Whether a request to ``path`` has to be put into another dialect for a backend that speaks ``spoken``.
 
     ``spoken`` holds names of this module's dialects. A backend that speaks Ollama's is called in it by
-    OpenAI's clients too: its own ``/v1`` drops fields and loads models anew. Constant time.
+    OpenAI's clients too: its own ``/v1`` drops fields and loads models anew. One that speaks Anthropic's
+    alone is called in that. Constant time.
     """
     native = NATIVE.get(path)
     if native is None:
         return False
-    return OLLAMA in spoken if native is OPENAI else native not in spoken
+    if native is OPENAI:
+        return OLLAMA in spoken or OPENAI not in spoken
+    return native not in spoken
 
 
 def translate(
@@ -181,7 +189,8 @@ def translate(
     way = _WAYS.get(path)
     if way is None:
         raise InvalidRequestError("this model's backend does not serve this path")
-    return way(body, _Asked(path, OLLAMA in spoken, model, asked, answer_id, now_s, clock_ns, thinks))
+    alone = ANTHROPIC in spoken and not spoken & {OLLAMA, OPENAI}
+    return way(body, _Asked(path, OLLAMA in spoken, alone, model, asked, answer_id, now_s, clock_ns, thinks))
 
 
 def _chat(body: bytes, a: _Asked) -> Outgoing:
@@ -216,6 +225,8 @@ def _completions(body: bytes, a: _Asked) -> Outgoing:
 
 
 def _embeddings(body: bytes, a: _Asked) -> Outgoing:
+    if a.to_anthropic:
+        raise InvalidRequestError("this model's provider makes no embeddings", param="model")
     texts = _EMBEDDING_READERS[a.path](body)
     answer = embeddings.EmbeddingAnswer(a.path, texts, a.asked, to_ollama=a.to_ollama)
     if a.to_ollama:
@@ -231,6 +242,11 @@ def _talk(chat: Chat, writer: ClientWriter, a: _Asked) -> Outgoing:
         if forced:
             reader = ForcedCall(reader, forced, a.answer_id)
         return Outgoing(_OLLAMA_CHAT, body, Transcoding(reader, writer, Lines(), streams=chat.stream))
+    if a.to_anthropic:
+        body = anthropic_chat.write_messages(chat, a.model)
+        return Outgoing(
+            _MESSAGES, body, Transcoding(AnthropicAnswer(), writer, Events(), streams=chat.stream)
+        )
     body = openai_chat.write_chat(chat, a.model)
     return Outgoing(_CHAT, body, Transcoding(OpenAIAnswer(), writer, Events(), streams=chat.stream))
 
@@ -240,6 +256,8 @@ def _go_on(asked: Completion, writer: ClientWriter, a: _Asked) -> Outgoing:
         body = completions.write_generate(asked, a.model)
         reader = OllamaAnswer(a.answer_id)
         return Outgoing(_GENERATE, body, Transcoding(reader, writer, Lines(), streams=asked.stream))
+    if a.to_anthropic:
+        raise InvalidRequestError("this model's provider only answers conversations", param="prompt")
     body = completions.write_completion(asked, a.model)
     return Outgoing(_COMPLETIONS, body, Transcoding(OpenAIAnswer(), writer, Events(), streams=asked.stream))
 
@@ -254,7 +272,7 @@ _WAYS: Final[Mapping[bytes, Callable[[bytes, _Asked], Outgoing]]] = {
     _COMPLETIONS: _completions,
     _EMBEDDINGS: _embeddings,
     b"/v1/responses": _responses,
-    b"/v1/messages": _messages,
+    _MESSAGES: _messages,
     _OLLAMA_CHAT: _ollama_chat,
     _GENERATE: _generate,
     _EMBED: _embeddings,

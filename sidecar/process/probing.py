@@ -23,8 +23,9 @@ from sidecar.process.searching import Searching
 from swarmplane import logs
 from swarmplane.clock import SystemClock
 from swarmplane.errors import SwarmError
+from swarmplane.settings.backend import BackendSettings
 from swarmplane.settings.load import load
-from swarmplane.settings.schema import BackendSettings, Settings
+from swarmplane.settings.schema import Settings
 
 PATIENCE_S: Final = 8.0
 """Longest wait for all of them: one connection and one answer may take 7."""

@@ -11,7 +11,8 @@ from sidecar.core.estimates import Latency
 from sidecar.core.strategies import effective
 from sidecar.routing.current import CurrentRoutes
 from sidecar.routing.view import View
-from swarmplane.ids import EndpointId
+from swarmplane.ids import EndpointId, ModelName
+from swarmplane.providers import LAST, NAMED, use_of
 from swarmplane.routes import Endpoint, ModelRoute
 
 USUAL_TOKENS: Final = 256
@@ -45,6 +46,7 @@ def explain(routes: CurrentRoutes, route: ModelRoute, now_s: float, prompt_token
         if endpoint.id not in resolved:
             reason = left_out(routes, endpoint, now_s)
         items.append(Breakdown(found.candidate, found.terms, reason))
+    items += _of_clouds(routes, route, ask, now_s)
     items.sort(key=lambda b: (b.excluded is not None, b.cost_s, b.candidate.endpoint.id))
     last = balancer.last.get(route.name)
     return Explanation(
@@ -54,6 +56,29 @@ def explain(routes: CurrentRoutes, route: ModelRoute, now_s: float, prompt_token
         last.strategy if last is not None else "",
         last.breakdowns() if last is not None else (),
     )
+
+
+def explainable(view: View, asked: str) -> ModelRoute | None:
+    """The route that people mean by ``asked``; one without endpoints where only providers have it."""
+    route = view.find(asked)
+    return route or (ModelRoute(ModelName(asked)) if view.index.clouds(asked) else None)
+
+
+def _of_clouds(routes: CurrentRoutes, route: ModelRoute, ask: Ask, now_s: float) -> list[Breakdown]:
+    """Providers that have the same model, and when they are asked."""
+    view = routes.view
+    others = [view.models[name] for name in view.index.clouds(route.name) if name != route.name]
+    candidates = [
+        routes.candidate(e, now_s)
+        for other in others
+        for e in other.endpoints
+        if e.node != view.node or e.id in view.own
+    ]
+    reasons = {LAST: Excluded.CLOUD_LAST, NAMED: Excluded.CLOUD_NAMED}
+    return [
+        Breakdown(one.candidate, one.terms, reasons.get(use_of(one.candidate.endpoint.kind), one.excluded))
+        for one in routes.balancer.explain(candidates, ask, now_s)
+    ]
 
 
 def left_out(routes: CurrentRoutes, endpoint: Endpoint, now_s: float) -> Excluded:

@@ -23,6 +23,7 @@ from pydantic import (
 from swarmplane.addresses import parse_address
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import is_node_name
+from swarmplane.settings.backend import BackendSettings
 from swarmplane.settings.section import Section
 from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings, UpstreamSettings
 
@@ -221,19 +222,6 @@ class EtcdSettings(Section):
                 raise ValueError(f"{endpoint!r}: write http://HOST:PORT or https://HOST:PORT")
             _address(rest.rstrip("/"), default_port=_ETCD_CLIENTS)
         return endpoints
-
-
-class BackendSettings(Section):
-    """An inference server on this host."""
-
-    url: str
-    """``http://host:port[/base]``; without ``/v1``."""
-    name: str = ""
-    """Unique on this host; empty: from the URL."""
-    key_file: Path | None = None
-    """API key sent as ``Authorization: Bearer``."""
-    slots: NonNegativeInt = 0
-    """Requests served at a time; 0: unknown."""
 
 
 class EngineSettings(Section):

@@ -16,7 +16,8 @@ from swarmplane import logs
 from swarmplane.addresses import Address
 from swarmplane.errors import UnavailableError
 from swarmplane.listening import adopted_socket, bound_address, holder_of, listening_socket
-from swarmplane.settings.schema import AdminSettings, BackendSettings, PeerSettings, Settings
+from swarmplane.settings.backend import BackendSettings
+from swarmplane.settings.schema import AdminSettings, PeerSettings, Settings
 
 
 def test_listeners_come_from_the_settings() -> None:

@@ -15,7 +15,7 @@ from sidecar.backends.target import BackendSpec, Target
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import BackendName
 from swarmplane.inventory import ModelState
-from swarmplane.settings.schema import BackendSettings
+from swarmplane.settings.backend import BackendSettings
 
 LLAMA_SERVER = {
     "object": "list",
