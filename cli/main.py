@@ -46,11 +46,11 @@ _COMMANDS: Final = {
     "connect": ("cli.commands.connect:connect", "Point another program to this host."),
     "store": ("cli.commands.store:store", "What a founder keeps of its swarm: backups, another host, etcd."),
     "config": ("cli.commands.config:config", "Settings of this host."),
-    "version": ("cli.commands.version:version", "Show the version."),
     "service": (
         "cli.commands.service:service",
         "This host as a service, which runs from boot: systemd, launchd, or the Windows Task Scheduler.",
     ),
+    "version": ("cli.commands.version:version", "Show the version."),
     "completion": ("cli.commands.completion:completion", "Print a completion script for a shell."),
 }
 
