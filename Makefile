@@ -33,7 +33,7 @@ test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
 	  --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100 $(TEST_ARGS)
 
 test-etcd: $(READY) ## The store, and several control planes, on three etcd members that are killed and frozen.
-	@$(BIN)/python -m pytest -m etcd_cluster $(TEST_ARGS) tests/store tests/e2e
+	@$(BIN)/python -m pytest -n 3 -m etcd_cluster $(TEST_ARGS) tests/store tests/e2e
 
 test-mutants: $(READY) ## Forty-eight bugs put into a copy of the embedded store, one at a time: its tests must notice each.
 	@$(BIN)/python -m tests.store.try_mutants

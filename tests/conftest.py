@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -34,17 +35,28 @@ def _file(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a worker the whole swarms, which take longest, come first."""
+    """On a worker the whole swarms, which take longest, come first, and of them the largest files."""
     for item in items:
         if _file(item.nodeid).startswith(_BESIDE_THE_CORES):
             item.add_marker("no_cover")
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not _file(item.nodeid).startswith(_WHOLE_SWARMS))
+        sizes = Counter(_file(item.nodeid) for item in items)
+        items.sort(
+            key=lambda item: (
+                not (whole := _file(item.nodeid).startswith(_WHOLE_SWARMS)),
+                -sizes[_file(item.nodeid)] if whole and _alone(config) else 0,
+            )
+        )
+
+
+def _alone(config: pytest.Config) -> bool:
+    """Whether only tests run that wait most of their time, for elections and leases (``make test-etcd``)."""
+    return str(config.option.markexpr) == "etcd_cluster"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """A file is one worker's, and all whole swarms are one worker's, one after another.
+    """A file is one worker's, and all whole swarms are one worker's, one after another, if others run too.
 
     Not xdist's own groups: xdist 3.8 silently ignores them under pytest 9.2.
     """
@@ -53,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class OneSwarmAtATime(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = _file(nodeid)
-            return _WHOLE_SWARMS[0] if file.startswith(_WHOLE_SWARMS) else file
+            return _WHOLE_SWARMS[0] if file.startswith(_WHOLE_SWARMS) and not _alone(config) else file
 
     config.option.loadscopereorder = False
     return OneSwarmAtATime(config, log)

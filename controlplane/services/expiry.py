@@ -23,12 +23,14 @@ from swarmplane.ids import InstanceId, NodeId
 log = structlog.get_logger(__name__)
 
 _TICK_S: Final = 0.25
+_EACH_S: Final = 0.01
+"""Longer between two looks for each node in doubt: many come and go, and the record has them all."""
 _BATCH: Final = 60
 """Nodes in one transaction; each takes a condition and a deletion."""
 
 
 class Expiry:
-    """Level-triggered: looks at all members that name this instance, four times a second.
+    """Level-triggered: looks at all members that name this instance, up to four times a second.
 
     Their keys stand under one lease (:mod:`controlplane.services.node_lease`), which says that this instance
     lives. Of who is silent for a while it writes that down, with the time that is left; the controller goes
@@ -63,8 +65,9 @@ class Expiry:
         await self._mirror.loaded.wait()
         while True:
             before_s = self._clock.now_s()
-            await self._clock.sleep(_TICK_S)
-            gap_s = self._clock.now_s() - before_s - _TICK_S
+            pause_s = _TICK_S + _EACH_S * len(self._doubts.of(self._instance))
+            await self._clock.sleep(pause_s)
+            gap_s = self._clock.now_s() - before_s - pause_s
             if gap_s > self._policy.pause_s:
                 # Nobody could be heard meanwhile: what was seen gets that time on top first.
                 self._unseen_s = {node: since_s + gap_s for node, since_s in self._unseen_s.items()}
