@@ -8,20 +8,24 @@ import time
 
 from sidecar.dataplane.looking import look, takes_steps
 from sidecar.dataplane.reader import HEAD, IDLE, RequestReader
+from sidecar.dataplane.reading import Framing
 from sidecar.dataplane.request import Fault, Request
-from swarmplane.errors import Code
+from sidecar.dataplane.uploading import Upload, taker
+from swarmplane.errors import Code, InvalidRequestError, SwarmError
 
 
 class ClientConnection(RequestReader):
     """One accepted connection, of a client or of a peer."""
 
-    __slots__ = ("_stalled_at_s",)
+    __slots__ = ("_held", "_stalled_at_s")
 
     # -- life ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.Protocol`."""
         self.transport = transport  # type: ignore[assignment]
+        self._held = False
+        """Whether reading is paused."""
         self._stalled_at_s = math.inf
         """When a client is given up that does not read what it asked for."""
         if not self._plane.admit(self, self._listener):
@@ -105,6 +109,39 @@ class ClientConnection(RequestReader):
             else:
                 exchange.start()
 
+    def _take_file(self, request: Request, framing: Framing) -> None:
+        try:
+            if self._active is not None or self._queue:
+                raise InvalidRequestError("a file needs a connection without other requests before it")
+            target = taker(self._plane, self, request)
+        except SwarmError as error:
+            request.fault = Fault(error.code, error.message)
+            self._refuse(request)
+            return
+        self._active = self._upload = Upload(self._plane, self, request, framing, target)
+
+    def serves(self, upload: Upload) -> bool:
+        """Whether the client still waits for what became of ``upload``."""
+        return self._active is upload
+
+    def uploaded(self, *, close: bool) -> None:
+        """The answer to an upload is written."""
+        self._upload = None
+        self.done(close=close)
+
+    def hold(self) -> None:
+        """Read nothing more of a file until :meth:`read_on`; whether the client left shows then."""
+        self._held = True
+        self._deadline_s = math.inf
+        self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read again."""
+        if self._held and not self.transport.is_closing():
+            self._held = False
+            self._deadline_s = time.monotonic() + self._plane.policy.body_timeout_s
+            self.transport.resume_reading()
+
     def write(self, data: bytes) -> None:
         """Send a piece of an answer."""
         size = len(data)
@@ -187,6 +224,10 @@ class ClientConnection(RequestReader):
             self.transport.abort() if unread else self.transport.close()
             return
         if self._reading == IDLE:
+            return
+        if self._upload is not None:
+            if not self._held:
+                self.transport.abort()
             return
         request = self._half_read()
         what = "head" if self._reading == HEAD else "body"

@@ -137,7 +137,7 @@ class Keyring:
         sentence = _MISSING
         if head.credentials:
             sentence = _WRONG if self._find(head) is None else _OVER
-        large = framing.chunked or framing.length > _READ_BYTES
+        large = head.uploads or framing.chunked or framing.length > _READ_BYTES
         return Fault(Code.INVALID_API_KEY, sentence, close=large)
 
     def check_model(self, key: ClientKey, asked: str, *, new: bool = False) -> None:

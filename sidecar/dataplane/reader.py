@@ -13,7 +13,7 @@ import httptools
 
 from sidecar.dataplane.answers import CONTINUE
 from sidecar.dataplane.headers import Header
-from sidecar.dataplane.reading import Framing, body_limit, examine, sort_headers, too_large
+from sidecar.dataplane.reading import Framing, body_limit, examine, head_size, sort_headers, too_large
 from sidecar.dataplane.repeat import Repeat, varying
 from sidecar.dataplane.request import Fault, Head, Request
 from swarmplane.errors import Code
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sidecar.dataplane.exchange import Exchange
     from sidecar.dataplane.listener import Listener
     from sidecar.dataplane.server import DataPlane
+    from sidecar.dataplane.uploading import Upload
     from swarmplane.credentials.tls import PeerIdentity
 
 IDLE: Final = 0
@@ -69,6 +70,7 @@ class RequestReader(asyncio.Protocol):
         "_request",
         "_timed",
         "_unread",
+        "_upload",
         "_url",
         "bytes_out",
         "client",
@@ -83,29 +85,27 @@ class RequestReader(asyncio.Protocol):
         self._plane = plane
         self._listener = listener
         self._parser = httptools.HttpRequestParser(self)
-        self._active: Exchange | None = None
+        self._active: Exchange | Upload | None = None
         self._queue: deque[Request] = deque()
         self._queued_bytes = 0
         self._request: Request | None = None
         self._headers: list[Header] = []
         self._url = b""
-        self._reading = IDLE
-        self._timed = IDLE
+        self._reading = self._timed = IDLE
         self._deadline_s = math.inf
-        self._fed = self._length = self._discarded = self._body_limit = 0
+        self._fed = self._length = self._discarded = self._body_limit = self._rate_size = 0
         self._blank = 0
         """Bytes of blank lines since the last request: the parser passes over them in silence."""
-        self._rate_size = 0
         self._rate_from_s = math.inf
         """Since when, and from which size of the body on, its rate is measured."""
         self._first = True
         self._first_whole = False
         """Whether the request read last stands at the start of the bytes read last."""
         self._repeat: Repeat[Head] | None = None
-        self._deaf = self._repeating = False
+        self._deaf = self._repeating = self.paused = False
+        self._upload: Upload | None = None
         self._unread: Framing | None = None
         """Of a request whose body the parser did not read; see :meth:`_ignore_upgrade`."""
-        self.paused = False
         self.bytes_out = 0
         self.client = ""
         """The client's address."""
@@ -115,6 +115,10 @@ class RequestReader(asyncio.Protocol):
     @abstractmethod
     def _pump(self) -> None:
         """Begin the next queued request."""
+
+    @abstractmethod
+    def _take_file(self, request: Request, framing: Framing) -> None:
+        """Pass on the file that ``request`` brings, as it comes; or refuse it."""
 
     @abstractmethod
     def _begin(self, request: Request) -> None:
@@ -255,7 +259,7 @@ class RequestReader(asyncio.Protocol):
         self._headers = []
         self._reading = _BODY
         self._rate_from_s = math.inf
-        if self._fed > policy.max_head_bytes and _head_size(self._url, headers) > policy.max_head_bytes:
+        if self._fed > policy.max_head_bytes and head_size(self._url, headers) > policy.max_head_bytes:
             request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
         elif request.fault is None:
             examine(request, framing, self._listener.access, policy)
@@ -265,6 +269,8 @@ class RequestReader(asyncio.Protocol):
         if request.fault is not None and (request.fault.close or framing.expects):
             request.fault.close = True
             self._refuse(request)
+        elif head.uploads and request.fault is None:
+            self._take_file(request, framing)
         elif framing.expects and (framing.length or framing.chunked):
             self._expected(request)
 
@@ -280,6 +286,10 @@ class RequestReader(asyncio.Protocol):
         """Parser: a piece of the body."""
         request = self._request
         if request is None or self._deaf:
+            return
+        if self._upload is not None and request.head.uploads:
+            self._fed = 0
+            self._upload.push(data)
             return
         size = len(data)
         request.size += size
@@ -305,6 +315,9 @@ class RequestReader(asyncio.Protocol):
         request, self._request = self._request, None
         self._reading = IDLE
         if request is None or self._deaf:
+            return
+        if self._upload is not None and request.head.uploads:
+            self._upload.finish()
             return
         if self._queue or self._active is not None:
             policy = self._plane.policy
@@ -385,7 +398,3 @@ class RequestReader(asyncio.Protocol):
         slow = over_s > 0 and size - self._rate_size < policy.min_body_rate * over_s
         self._rate_from_s, self._rate_size = now_s, size
         return slow
-
-
-def _head_size(url: bytes, headers: list[Header]) -> int:
-    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)

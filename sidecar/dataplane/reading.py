@@ -42,6 +42,10 @@ MUTATIONS: Final[Mapping[bytes, bytes]] = {
 _ASKING: Final = (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")
 _OLLAMA: Final = {**dict.fromkeys(_ASKING, b"POST"), **MUTATIONS}
 _MODELS: Final = b"/v1/models"
+BLOBS: Final = b"/api/blobs/"
+"""Files for models that are to be created."""
+_UPLOADING: Final = frozenset({b"POST", b"HEAD"})
+_UNBOUNDED: Final = 1 << 62
 _ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
 _PLAIN_OPTIONS: Final = frozenset({b"host", b"content-type", b"origin", *FORWARDED})
 
@@ -153,6 +157,7 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
         return
     head.path = head.target.partition(b"?")[0]
     head.relayed = head.method == method_of(head.path) and not _ODD_PATH.search(head.path)
+    head.uploads = head.method in _UPLOADING and head.path.startswith(BLOBS)
     head.multipart = options.get(b"content-type", b"")[:10].lower() == b"multipart/"
     head.plain = not head.multipart and options.keys() <= _PLAIN_OPTIONS
     limit = body_limit(head, policy)
@@ -160,10 +165,10 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
         request.fault = too_large(limit)
     elif not access.admits_host(options[b"host"]):
         message = "this Host is not ours; add it to client.hosts if it is"
-        request.fault = Fault(Code.FORBIDDEN, message, close=False)
+        request.fault = Fault(Code.FORBIDDEN, message, close=head.uploads)
     elif b"origin" in options and not access.admits_origin(options[b"origin"]):
         message = "this Origin may not act here; add it to client.origins if it may"
-        request.fault = Fault(Code.FORBIDDEN, message, close=False)
+        request.fault = Fault(Code.FORBIDDEN, message, close=head.uploads)
 
 
 def method_of(path: bytes) -> bytes | None:
@@ -175,7 +180,14 @@ def method_of(path: bytes) -> bytes | None:
 
 def body_limit(head: Head, policy: DataPlanePolicy) -> int:
     """Bytes that the body of a request with this head may have."""
+    if head.uploads:
+        return _UNBOUNDED
     return policy.max_multipart_bytes if head.multipart else policy.max_json_bytes
+
+
+def head_size(url: bytes, headers: list[Header]) -> int:
+    """Bytes of a request line and headers."""
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def too_large(limit: int) -> Fault:

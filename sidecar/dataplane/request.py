@@ -48,6 +48,7 @@ class Head:
         "traceparent",
         "tracestate",
         "understood",
+        "uploads",
     )
 
     def __init__(self) -> None:
@@ -74,6 +75,8 @@ class Head:
         self.multipart = False
         self.plain = False
         """Whether no header changes where the request goes."""
+        self.uploads = False
+        """Whether its body is a file, which passes as it comes and is not held."""
         self.relayed = False
         """Whether it goes to a backend or a peer."""
         self.sent: dict[str, tuple[object, bytes]] = {}
