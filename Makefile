@@ -16,7 +16,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 CHAOS_ARGS ?=
 # Tests whose types are checked; without comparison-overlap: they compare names, which are types, with text.
-TYPED_TESTS := $(addprefix tests/,admin authority backends client codec control core_controlplane credentials \
+TYPED_TESTS := $(addprefix tests/,admin authority backends client cloud codec control core_controlplane credentials \
   dataplane engines house routing settings sidecar_control store telemetry)
 UV_VERSION := 0.13.8
 

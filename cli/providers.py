@@ -70,10 +70,11 @@ def add_provider(
         name=name or (provider if known is not None and known.url else ""),
         provider=provider,
         key_file=key_file.expanduser().absolute(),
+        # Whoever is never to be asked is asked this once: the key would turn out wrong when it is needed.
+        use="named" if use == "never" else use,
         models=tuple(models),
         ca_file=ca_file.expanduser().absolute() if ca_file is not None else None,
     )
-    # Whoever is never to be asked is asked this once: the key would turn out wrong when it is needed.
     item = look_at_entry(data_dir, entry)
     if item["state"] != "ok":
         raise FailedPreconditionError(f"{item['name']} was not kept: {item['reason'] or item['state']}")
@@ -88,7 +89,8 @@ def forget_key(data_dir: DataDir, name: str) -> None:
     """Delete the sealed key of the backend called ``name``, if it has one."""
     from swarmplane.sealed_keys import sealed_file
 
-    sealed_file(data_dir, name).unlink(missing_ok=True)
+    if name:
+        sealed_file(data_dir, name).unlink(missing_ok=True)
 
 
 def _entry(**fields: Any) -> BackendSettings:  # noqa: ANN401 - of the settings

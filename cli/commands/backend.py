@@ -88,12 +88,14 @@ def add(url: str, key_file: Path | None, name: str, **cloud: Any) -> None:  # no
 @click.argument("name")
 def remove(name: str) -> None:
     """Use the inference server NAME (or its URL) no longer; one that was found by itself is left out."""
-    from cli.backends import found_in, ignore, known
+    from cli.backends import found_in, ignore, known, saved
     from cli.backends import remove as take_out
 
     data_dir = invocation().data_dir
     ignored = False
-    forget_key(data_dir, name)
+    for entry in saved(data_dir):
+        if name in {entry.name, entry.url}:
+            forget_key(data_dir, entry.name)
     if not take_out(data_dir, name):
         item = found_in(known(data_dir, _admin()), name)
         if item["source"] == "engine":

@@ -46,7 +46,7 @@ class FakeProvider:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """One request."""
         body = await request.read()
-        document = json.loads(body) if body else None
+        document: Any = json.loads(body) if body else None
         self.asked.append((request.path, dict(request.headers), document))
         listing = request.path == "/v1/models"
         if not (self.knows(request) or (listing and self.public_list)):
