@@ -42,6 +42,10 @@ _MISSING: Final = (
 _WRONG: Final = (
     "the API key is wrong, or was revoked; whoever runs this swarm makes one with `swarmctl key create`"
 )
+_ALONE: Final = (
+    "this host has not heard of its control plane for so long that API keys it remembers hold no longer "
+    "(client.offline_keys_s); whoever runs this swarm sees to it"
+)
 _OVER: Final = "the API key has expired; whoever runs this swarm makes one with `swarmctl key create`"
 
 
@@ -59,23 +63,35 @@ class _Account:
 class Keyring:
     """Lives on the event loop; nothing here waits."""
 
-    __slots__ = ("_accounts", "_auth", "_by_digest", "_here", "_keys", "_nets", "_plane", "required")
+    __slots__ = (
+        "_accounts", "_auth", "_by_digest", "_heard_s", "_here", "_keys", "_nets", "_offline_s", "_plane",
+        "required",
+    )  # fmt: skip
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
         self._accounts: dict[str, _Account] = {}
         self._keys: tuple[ClientKey, ...] = ()
         self._by_digest: dict[bytes, ClientKey] = {}
+        self._heard_s = time.monotonic()
         self.adopt()
 
     def adopt(self) -> None:
         """Go by the plane's policy as it is now."""
         policy = self._plane.policy
-        self._auth = policy.auth
+        self._auth, self._offline_s = policy.auth, policy.offline_keys_s
         self.required = policy.auth != NONE
         """Whether anybody needs a key."""
         self._nets = tuple(map(ipaddress.ip_network, policy.trusted_nets))
         self._here: dict[str, bool] = {}
+
+    def heard(self) -> None:
+        """A control plane is connected: what it says of keys holds."""
+        self._heard_s = time.monotonic()
+
+    @property
+    def _outdated(self) -> bool:
+        return time.monotonic() - self._heard_s > self._offline_s
 
     # -- who ----------------------------------------------------------------------------------------------
 
@@ -103,7 +119,7 @@ class Keyring:
     def holder(self, head: Head) -> ClientKey | None:
         """The key that ``head`` shows, if it is known and in force."""
         key = self._find(head)
-        return None if key is None or key.expired(time.time()) else key
+        return None if key is None or key.expired(time.time()) or self._outdated else key
 
     def _find(self, head: Head) -> ClientKey | None:
         keys = self._plane.routes.view.table.keys
@@ -136,7 +152,7 @@ class Keyring:
         head = request.head
         sentence = _MISSING
         if head.credentials:
-            sentence = _WRONG if self._find(head) is None else _OVER
+            sentence = _WRONG if self._find(head) is None else _ALONE if self._outdated else _OVER
         large = head.uploads or framing.chunked or framing.length > _READ_BYTES
         return Fault(Code.INVALID_API_KEY, sentence, close=large)
 

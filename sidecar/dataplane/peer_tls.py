@@ -70,6 +70,11 @@ class PeerTls:
         """Call ``callback`` after every renewal: connections that stand still show the old certificate."""
         self._renewed.append(callback)
 
+    @property
+    def connected(self) -> bool:
+        """Whether an instance is reachable now."""
+        return self._connected_s() is not None
+
     def _renewable(self) -> bool:
         connected_s = self._connected_s()
         return connected_s is not None and connected_s >= RETURN_S

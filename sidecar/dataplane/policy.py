@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -12,12 +13,15 @@ from sidecar.core.hedging import HedgePolicy
 from sidecar.core.queue_values import QueuePolicy
 from sidecar.core.slots import Settling
 from sidecar.core.slow_start import SlowStart
+from swarmplane.addresses import parse_address
 from swarmplane.settings.schema import Settings
 from swarmplane.settings.section import Section
 from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings
 
 _UNKNOWN_S: Final = 30.0
 """Wait for the first byte of an endpoint without history."""
+_OFFLINE_KEYS_S: Final = 86_400.0
+"""So long keys hold by default where others reach the client listener."""
 _SAME_NAME: Final = (
     "node.gateway",
     "client.head_timeout_s",
@@ -27,6 +31,7 @@ _SAME_NAME: Final = (
     "client.max_connections",
     "client.manage",
     "client.auth",
+    "client.offline_keys_s",
     "client.trusted_nets",
     "client.max_head_bytes",
     "client.max_json_bytes",
@@ -81,6 +86,8 @@ class DataPlanePolicy:
     """Whether this host is meant as the URL for clients."""
     auth: str = "none"
     """Who needs a key: ``none``, ``lan`` or ``always``."""
+    offline_keys_s: float = math.inf
+    """So long keys hold without a word from a control plane."""
     trusted_nets: tuple[str, ...] = ()
     """Networks whose clients count as this host's own."""
     max_head_bytes: int = 64 * 1024
@@ -144,6 +151,7 @@ class DataPlanePolicy:
             manage=client.manage,
             gateway=settings.node.gateway,
             auth=client.auth,
+            offline_keys_s=_offline_keys_s(settings),
             trusted_nets=client.trusted_nets,
             max_head_bytes=client.max_head_bytes,
             max_json_bytes=client.max_json_bytes,
@@ -172,6 +180,13 @@ class DataPlanePolicy:
                 hard_s=upstream.first_byte_timeout_s,
             ),
         )
+
+
+def _offline_keys_s(settings: Settings) -> float:
+    if settings.client.offline_keys_s is not None:
+        return settings.client.offline_keys_s
+    near = all(parse_address(listener).loopback for listener in settings.client_listeners())
+    return math.inf if near else _OFFLINE_KEYS_S
 
 
 def _queue_policy(queue: QueueSettings) -> QueuePolicy:

@@ -164,6 +164,8 @@ class DataPlane:
                     self.upstreams.sweep(now_s)
                 if tick % _HOUSEKEEP_EVERY == 0:
                     self.routes.housekeep(self.clock_s())
+                    if self._tls is not None and self._tls.connected:
+                        self.keys.heard()
             except Exception as error:  # noqa: BLE001
                 self.fault(error)
 

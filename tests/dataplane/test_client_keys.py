@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.dataplane.policy import DataPlanePolicy
 from swarmplane.client_keys import SECRET_BYTES, ClientKey, key_digest, key_text
+from swarmplane.settings.schema import ClientSettings, Settings
 from tests.fakes.backend import FakeBackend
 from tests.fakes.dataplane import CHAT, Client, Node, Served, TestSwarm, client, eventually, running_node
 from tests.fakes.ollama import parse_model, running_ollama
@@ -105,6 +109,36 @@ async def test_a_revoked_and_an_expired_key_end_at_once_on_a_live_connection(gua
         assert (await http.ask(CHAT, x_api_key=KEY)).status == 401
         give(guarded, key(expires_at_s=1 << 40))
         assert (await http.ask(CHAT, x_api_key=KEY)).status == 200
+
+
+async def test_keys_hold_for_a_time_without_a_control_plane(guarded: Node, swarm: TestSwarm) -> None:
+    async with client(guarded) as http:
+        guarded.plane.adopt(replace(guarded.plane.policy, offline_keys_s=3600.0))
+        assert (await http.ask(CHAT, x_api_key=KEY)).status == 200
+        guarded.plane.adopt(replace(guarded.plane.policy, offline_keys_s=0.0))
+        over = await http.ask(CHAT, x_api_key=KEY)
+        assert (over.status, over.code) == (401, "invalid_api_key")
+        assert "client.offline_keys_s" in over.json["error"]["message"]
+    # One that is connected hears of them again and again.
+    async with running_node("a", swarm=swarm, auth="always", tick_s=0.001, offline_keys_s=0.5) as node:
+        give(node, key())
+        async with client(node) as http:
+            await asyncio.sleep(0.8)
+            assert (await http.get("/v1/models", x_api_key=KEY)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("listen", "given", "holds_s"),
+    [
+        ((), None, math.inf),
+        (("127.0.0.1:1", "[::1]:1"), None, math.inf),
+        (("127.0.0.1:1", "0.0.0.0:1"), None, 86_400.0),
+        (("0.0.0.0:1",), 60.0, 60.0),
+    ],
+)
+def test_how_long_they_hold(listen: tuple[str, ...], given: float | None, holds_s: float) -> None:
+    settings = Settings(client=ClientSettings(listen=listen, offline_keys_s=given))
+    assert DataPlanePolicy.of(settings).offline_keys_s == holds_s
 
 
 async def test_a_large_body_without_a_key_is_not_read(guarded: Node) -> None:

@@ -119,6 +119,8 @@ def test_each_setting_that_is_named_changes_what_is_adopted(key: str) -> None:
         other = next(word for word in words if word != usual)
     elif isinstance(usual, tuple):
         other = ("192.0.2.0/24",)
+    elif usual is None:
+        other = 7.0
     else:
         other = usual + 1 if isinstance(usual, int) else usual / 2
     changed = Settings(**{table: section(**{name: other})})
