@@ -112,7 +112,7 @@ class ClientSettings(Section):
     by keys that may manage, at its own backends; not at all; or at other nodes' too, where both say so."""
     auth: Literal["none", "lan", "always"] = "none"
     """Who needs an API key: nobody; clients of other machines; everybody."""
-    offline_keys_s: NonNegativeFloat | None = None
+    offline_keys_s: float | None = Field(default=None, ge=0)
     """So long API keys hold without a word from a control plane; unset: a day, on loopback for ever."""
     trusted_nets: tuple[str, ...] = ()
     """Networks, as ``172.17.0.0/16``, whose clients count as this host's own: those of its containers."""
