@@ -69,12 +69,15 @@ def _trip(node: Mapping[str, Any], directory: Path) -> Trip:
 
 def _carries(connection: socket.socket, node: str, directory: Path) -> bool | None:
     """Whether a TLS handshake and a request of 16 KiB get through; None where that says nothing."""
+    ends_s = time.monotonic() + ANSWER_S
     connection.settimeout(ANSWER_S)
     try:
         swarm = read_certificate((directory / CERTIFICATE).read_bytes()).subject.swarm
         name = node_server_name(NodeId(node), swarm)
         with peer_client_context(directory).wrap_socket(connection, server_hostname=name) as secured:
+            secured.settimeout(max(0.1, ends_s - time.monotonic()))
             secured.sendall(b"GET /healthz HTTP/1.1\r\nhost: peer\r\nx-fill: %b\r\n\r\n" % (b"x" * _LARGE))
+            secured.settimeout(max(0.1, ends_s - time.monotonic()))
             return bool(secured.recv(1))
     except TimeoutError:
         return False

@@ -110,17 +110,14 @@ def judge_accelerators(found: Accelerators) -> Verdict:
         return good(seen or ("none" if found.gpus is not None else "none that can be seen from here"))
     fixes = {
         NVIDIA: "install its driver (nvidia-smi must list it); in a container: docker run --gpus all, "
-        "with the "
-        "NVIDIA container toolkit",
+        "with the NVIDIA container toolkit",
         AMD: "load the kernel's driver (modprobe amdgpu), and join the groups render and video; in a "
-        "container: "
-        "--device /dev/kfd --device /dev/dri",
+        "container: --device /dev/kfd --device /dev/dri",
     }
     makers = {NVIDIA: "NVIDIA", AMD: "AMD"}
     return bad(
         f"an accelerator of {' and of '.join(makers[one] for one in found.unread)} is in this machine, "
-        "and its "
-        "driver does not answer" + (f"; seen: {seen}" if seen else ""),
+        "and its driver does not answer" + (f"; seen: {seen}" if seen else ""),
         "; ".join(fixes[one] for one in found.unread),
     )
 

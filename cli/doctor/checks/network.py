@@ -190,7 +190,7 @@ def judge_mtu(trips: Trips) -> Verdict:
     """Where large packets are lost on the way, connections open and requests hang."""
     tried = [one for one in trips.trips if one.large is not None]
     if not tried:
-        raise SkippedError("no other host can be reached")
+        raise SkippedError("no other host lets us in")
     stuck = [one for one in tried if one.large is False]
     if stuck:
         return bad(

@@ -140,8 +140,7 @@ def judge_wsl(mode: str) -> Verdict:
     return bad(
         f"WSL's network is {mode}: other machines don't reach what listens here",
         "put `[wsl2]` and `networkingMode=mirrored` into %UserProfile%\\.wslconfig, then wsl --shutdown; "
-        "or run "
-        "swarmctl in Windows itself",
+        "or run swarmctl in Windows itself",
     )
 
 
@@ -169,11 +168,9 @@ def judge_inside(inside: Inside) -> Verdict:
         return good(f"in {inside.kind}, with {', '.join(inside.addresses) or 'no address'}")
     return bad(
         f"{inside.kind} gave it {', '.join(inside.addresses)}, on a bridge that others don't reach and "
-        "mDNS does "
-        "not cross",
+        "mDNS does not cross",
         "run it with --network host; or publish its ports (-p 11400:11400 -p 11403:11403, and 11401, "
-        "11405 of a "
-        "founder), say the machine's address (swarmctl up --advertise HOST), and join by address",
+        "11405 of a founder), say the machine's address (swarmctl up --advertise HOST), and join by address",
     )
 
 
@@ -244,8 +241,7 @@ def judge_permission(permission: Permission) -> Verdict:
     return bad(
         f"macOS {permission.version} keeps this program from the local network",
         "System Settings, Privacy & Security, Local Network: switch on the terminal (and restart it); a "
-        "service "
-        "needs no permission as a LaunchDaemon: sudo swarmctl service install",
+        "service needs no permission as a LaunchDaemon: sudo swarmctl service install",
         "error",
     )
 
