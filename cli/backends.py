@@ -14,6 +14,7 @@ from swarmplane.errors import NotFoundError, UnavailableError
 if TYPE_CHECKING:
     from swarmplane.datadir import DataDir
     from swarmplane.settings.backend import BackendSettings
+    from swarmplane.settings.schema import Settings
 
 Item = Mapping[str, Any]
 """One backend, as ``GET /backends`` of the admin listener has it."""
@@ -27,11 +28,7 @@ def saved(data_dir: DataDir) -> tuple[BackendSettings, ...]:
     Raises:
         InvalidRequestError: The file is wrong.
     """
-    from swarmplane.settings.directories import config_file
-    from swarmplane.settings.layers import from_file
-    from swarmplane.settings.load import settings_of
-
-    return settings_of(list(from_file(config_file(data_dir.root))))[0].backends
+    return _in_file(data_dir).backends
 
 
 def save(data_dir: DataDir, entry: BackendSettings) -> None:
@@ -40,10 +37,10 @@ def save(data_dir: DataDir, entry: BackendSettings) -> None:
     Raises:
         InvalidRequestError: The file would be wrong.
     """
-    kept = [one for one in saved(data_dir) if one.name != entry.name and one.url != entry.url]
+    kept = [one for one in saved(data_dir) if one.name != entry.name and _plain(one.url) != _plain(entry.url)]
     _write(data_dir, [*kept, entry])
     place = entry.url.rpartition("://")[2].partition("/")[0]
-    ignored = _ignored(data_dir)
+    ignored = _in_file(data_dir).discovery.ignore
     if {entry.name, place} & set(ignored):
         _ignore(data_dir, [one for one in ignored if one not in {entry.name, place}])
 
@@ -51,7 +48,7 @@ def save(data_dir: DataDir, entry: BackendSettings) -> None:
 def remove(data_dir: DataDir, name: str) -> bool:
     """Take the backend ``name`` (or with this URL) out of ``config.toml``; False: none is named so there."""
     before = saved(data_dir)
-    kept = [one for one in before if name not in {one.name, one.url}]
+    kept = [one for one in before if name != one.name and _plain(name) != _plain(one.url)]
     if len(kept) == len(before):
         return False
     _write(data_dir, kept)
@@ -60,7 +57,7 @@ def remove(data_dir: DataDir, name: str) -> bool:
 
 def ignore(data_dir: DataDir, name: str) -> None:
     """Leave out what is found by itself and called ``name``."""
-    ignored = _ignored(data_dir)
+    ignored = _in_file(data_dir).discovery.ignore
     if name not in ignored:
         _ignore(data_dir, [*ignored, name])
 
@@ -142,12 +139,19 @@ def _write(data_dir: DataDir, entries: Sequence[BackendSettings]) -> None:
         edit(file, [], unset=["backends"])
 
 
-def _ignored(data_dir: DataDir) -> list[str]:
+def _in_file(data_dir: DataDir) -> Settings:
+    """What ``config.toml`` says, and it alone."""
     from swarmplane.settings.directories import config_file
     from swarmplane.settings.layers import from_file
     from swarmplane.settings.load import settings_of
 
-    return list(settings_of(list(from_file(config_file(data_dir.root))))[0].discovery.ignore)
+    return settings_of(list(from_file(config_file(data_dir.root))))[0]
+
+
+def _plain(url: str) -> str:
+    """``url`` as all its spellings have it."""
+    whole = url if "://" in url else f"http://{url}"
+    return whole.rstrip("/").removesuffix("/v1").rstrip("/").lower()
 
 
 def _ignore(data_dir: DataDir, names: Sequence[str]) -> None:

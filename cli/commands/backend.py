@@ -100,8 +100,11 @@ def remove(name: str) -> None:
         item = found_in(known(data_dir, _admin()), name)
         if item["source"] == "engine":
             raise click.UsageError(f"{item['name']} is an engine of this host: take its model out of --model")
-        name, ignored = str(item["name"]), True
-        ignore(data_dir, name)
+        name, ignored = str(item["name"]), item["source"] != "settings"
+        if ignored:
+            ignore(data_dir, name)
+        elif not take_out(data_dir, str(item["url"])):
+            raise click.UsageError(f"{name} is not named in config.toml: see `swarmctl config show backends`")
     _reload("")
     words = f"{name} is left out from now on" if ignored else f"removed {name}"
     emit("backend", {"name": name, "removed": True, "ignored": ignored}, words)
