@@ -46,6 +46,17 @@ class ControlClient:
 
     async def drained(self, name: str, tell: Callable[[str], None]) -> Document:
         """As :meth:`drain`, at its end, done or not; ``tell`` hears on the way how it goes."""
+        return await self._ended(await self._client.nodes.drain(name), tell)
+
+    async def pull(self, name: str, node: str) -> Document:
+        """Have a model pulled; the operation."""
+        return documents.operation(await self._client.models.pull(name, node=node))
+
+    async def pulled(self, name: str, node: str, tell: Callable[[str], None]) -> Document:
+        """As :meth:`pull`, at its end, done or not; ``tell`` hears on the way how it goes."""
+        return await self._ended(await self._client.models.pull(name, node=node), tell)
+
+    async def _ended(self, begun: Operation, tell: Callable[[str], None]) -> Document:
         told = ""
 
         def progressed(operation: Operation) -> None:
@@ -54,7 +65,6 @@ class ControlClient:
                 told = operation.message
                 tell(told)
 
-        begun = await self._client.nodes.drain(name)
         return documents.operation(await self._client.operations.wait(begun, on_progress=progressed))
 
     async def remove_node(self, name: str) -> str:

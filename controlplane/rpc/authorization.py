@@ -27,6 +27,7 @@ ALLOWED: Final[Mapping[str, frozenset[Role]]] = {
     f"{_V1}NodeService/Remove": _OPERATORS_AND_THE_NODE,
     f"{_V1}ModelService/List": _READERS,
     f"{_V1}ModelService/Get": _READERS,
+    f"{_V1}ModelService/Pull": _OPERATORS,
     f"{_V1}AliasService/List": _READERS,
     f"{_V1}AliasService/Set": _OPERATORS,
     f"{_V1}AliasService/Remove": _OPERATORS,

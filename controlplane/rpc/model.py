@@ -6,11 +6,16 @@ from typing import Any
 
 import grpc
 
+from controlplane.rpc.caller import caller
+from controlplane.rpc.enrollment import fingerprint_of
 from controlplane.rpc.paging import PageToken, decode_page_token, page_size
+from controlplane.services.asked_pulls import AskedPulls
 from controlplane.services.catalog import Catalog, ModelFacts, Replica
+from controlplane.services.dedupe import Repeat
+from swarmplane.codec.operations import operation_to_pb
 from swarmplane.codec.traits import traits_to_pb
 from swarmplane.v1 import model_pb2 as pb
-from swarmplane.v1 import model_pb2_grpc
+from swarmplane.v1 import model_pb2_grpc, operation_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -18,8 +23,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     """See model.proto."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, pulls: AskedPulls) -> None:
         self._catalog = catalog
+        self._pulls = pulls
 
     async def List(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802 - as in the contract, like the rest
         """See ``ModelService.List`` in model.proto."""
@@ -38,6 +44,21 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """See ``ModelService.Get`` in model.proto."""
         del context
         return _model_to_pb(self._catalog.find(request.model))
+
+    async def Pull(self, request: pb.PullModelRequest, context: Context) -> operation_pb2.Operation:  # noqa: N802
+        """See ``ModelService.Pull`` in model.proto."""
+        del context
+        who = caller()
+        committed = await self._pulls.begin(
+            who,
+            request.model,
+            request.node,
+            repeat=Repeat(who.subject.id, request.request_id, fingerprint_of(request)),
+            encode=lambda operation: operation_to_pb(operation).SerializeToString(),
+        )
+        answer = operation_pb2.Operation.FromString(committed.response)
+        answer.revision = committed.revision
+        return answer
 
 
 def _model_to_pb(model: ModelFacts) -> pb.Model:

@@ -13,6 +13,7 @@ from controlplane.rpc.peer import PeerServicer
 from controlplane.rpc.route import RouteServicer
 from controlplane.rpc.server import service_names
 from controlplane.rpc.sidecar import SidecarServicer, add_sidecar_service
+from controlplane.services.asked_pulls import AskedPulls
 from controlplane.services.control import ControlService
 from swarmplane.v1 import (
     election_pb2,
@@ -37,7 +38,8 @@ def register_control(server: grpc.aio.Server, control: ControlService) -> tuple[
     """Names of the services added to ``server``, which authorizes callers and is not started yet."""
     add_sidecar_service(SidecarServicer(control), server)
     node_pb2_grpc.add_NodeServiceServicer_to_server(NodeServicer(control), server)
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(control.catalog), server)
+    models = ModelServicer(control.catalog, AskedPulls(control.pulls, control.operations))
+    model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     routes = RouteServicer(control.catalog, control.nodes, control.pushes.questions)
     route_pb2_grpc.add_RouteServiceServicer_to_server(routes, server)
     election_pb2_grpc.add_ElectionServiceServicer_to_server(ElectionServicer(control.elections), server)

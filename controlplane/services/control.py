@@ -126,7 +126,7 @@ class ControlService:
         beside = str if instance.alone else instance.called
         self.nodes = Nodes(known, *seen, mutations, unix_s=unix_s, beside=beside)
         acting = (self.nodes, self.operations, self.pushes.in_flight, clock, mirror, self.leadership)
-        self.drains, self.pulls = Drains(*acting), Pulls(store, mirror, self.table, clock, unix_s=unix_s)
+        self.drains, self.pulls = Drains(*acting), self._pulls(unix_s)
         mirror.subscribe(self._turn)
         self._stopping = False
         self.nacks = 0
@@ -136,6 +136,9 @@ class ControlService:
 
     def _crowded(self) -> bool:
         return self.admission.crowded
+
+    def _pulls(self, unix_s: Callable[[], float]) -> Pulls:
+        return Pulls(self._store, self.mirror, self.table, self.operations, self._clock, unix_s=unix_s)
 
     def _pushes(self, hearsay: Hearsay) -> Pushes:
         policy = self._policy

@@ -9,7 +9,7 @@ from typing import Final
 from controlplane.services import keyspace
 from controlplane.services.callers import Caller
 from controlplane.services.dedupe import Repeat
-from controlplane.services.mutations import Committed, Mutation, Mutations
+from controlplane.services.mutations import Committed, Mutation, Mutations, Plan
 from controlplane.services.ulids import new_ulid
 from controlplane.store.port import Compare, KeyValue, Put, Store, modified
 from swarmplane.codec.operations import operation_of, operation_value
@@ -53,6 +53,14 @@ class Operations:
         """What writes ``operation`` and keeps it for a day, as part of somebody's transaction."""
         lease = await self._store.grant(KEPT_S)
         return Put(keyspace.operation(operation.id), operation_value(operation), lease)
+
+    async def ordered(self, caller: Caller, plan: Plan, repeat: Repeat) -> Committed:
+        """Carry out ``plan``, which begins an operation as part of what it does.
+
+        Raises:
+            SwarmError: As :meth:`Mutations.commit`, and what the plan raises.
+        """
+        return await self._mutations.commit(caller.subject.id, plan, repeat)
 
     async def update(self, operation: Operation, guards: Sequence[Compare] = ()) -> Operation:
         """Write where it stands; what was cancelled meanwhile stays so, and is returned.

@@ -19,16 +19,19 @@ from controlplane.services import keyspace
 from controlplane.services.audit import audit_record
 from controlplane.services.live_table import LiveTable
 from controlplane.services.mirror import Mirror
+from controlplane.services.operations import Operations
 from controlplane.store.port import Delete, KeyValue, Operation, Put, Store, modified
 from swarmplane import features
 from swarmplane.clock import Clock
 from swarmplane.codec import records
-from swarmplane.errors import SwarmError
+from swarmplane.errors import Code, SwarmError
 from swarmplane.ids import NodeId, SubjectId
-from swarmplane.pulls import RUNNING, PullReport
+from swarmplane.operation import Operation as LongAct
+from swarmplane.pulls import DONE, FAILED, RUNNING, PullReport
 
 log = structlog.get_logger(__name__)
 
+KIND: Final = "pull"
 _WRITE_S: Final = 2.0
 """Between two writes of how a pull goes."""
 _MOST_WAITING: Final = 256
@@ -39,11 +42,19 @@ class Pulls:
     """Takes wishes and reports at any time; :meth:`run` writes them."""
 
     def __init__(
-        self, store: Store, mirror: Mirror, table: LiveTable, clock: Clock, *, unix_s: Callable[[], float]
+        self,
+        store: Store,
+        mirror: Mirror,
+        table: LiveTable,
+        operations: Operations,
+        clock: Clock,
+        *,
+        unix_s: Callable[[], float],
     ) -> None:
         self._store = store
         self._mirror = mirror
         self._table = table
+        self._operations = operations
         self._clock = clock
         self._unix_s = unix_s
         self._wanted: dict[str, NodeId] = {}
@@ -89,25 +100,28 @@ class Pulls:
             return
         pulls = self._mirror.below(keyspace.PULLS)
         kv = pulls.get(model)
-        now_s = self._unix_s()
+        now_s, operation_id = self._unix_s(), ""
         if kv is not None:
-            before = _read(kv)
+            before = read_pull(kv)
+            operation_id = before.operation_id if before.state == RUNNING else ""
             there = before.node_id in self._mirror.below(keyspace.MEMBERS)
             if not may_begin(before.state, now_s - before.at_s, there=there):
                 return
-        running = [pull for pull in map(_read, pulls.values()) if pull.state == RUNNING]
-        place = best_place(self._places(running))
+        running = self.running()
+        place = best_place(self.places(running))
         if place is None or len(running) >= MOST_RUNNING:
             log.warning("pull.refused", model=model, reason="no node can pull it now")
             return
         node, backend = place
-        pull = records.Pull(node_id=node, backend=backend, state=RUNNING, at_s=int(now_s))
+        pull = records.Pull(
+            node_id=node, backend=backend, state=RUNNING, at_s=int(now_s), operation_id=operation_id
+        )
         key = keyspace.pull(model)
         done = await self._store.transact(
             [modified(key, kv.mod_revision if kv is not None else 0)],
             [
                 Put(key, pull.SerializeToString()),
-                *self._surplus(model),
+                *self.surplus(model),
                 audit_record(now_s, SubjectId(asker), "model.pull", model, f"{node} pulls {model}"),
             ],
         )
@@ -115,14 +129,36 @@ class Pulls:
             log.info("pull.begun", model=model, node=node)
         await self._mirror.caught_up(done.revision)
 
-    def _surplus(self, model: str) -> Iterator[Operation]:
+    @property
+    def now_s(self) -> int:
+        """Unix seconds, as records have them."""
+        return int(self._unix_s())
+
+    async def kept(self, model: str) -> KeyValue | None:
+        """What the store says of its pull now."""
+        return await self._store.get(keyspace.pull(model))
+
+    def running(self) -> list[records.Pull]:
+        """Those that are not over."""
+        pulls = map(read_pull, self._mirror.below(keyspace.PULLS).values())
+        return [pull for pull in pulls if pull.state == RUNNING]
+
+    def name_of(self, node: str) -> str:
+        """What the node with this id is called."""
+        kv = self._mirror.below(keyspace.NODES).get(node)
+        return (records.parse(records.Node, kv.value).name if kv is not None else "") or node
+
+    def surplus(self, model: str) -> Iterator[Operation]:
         """What makes room for one more."""
-        pulls = {name: _read(kv) for name, kv in self._mirror.below(keyspace.PULLS).items() if name != model}
+        pulls = {
+            name: read_pull(kv) for name, kv in self._mirror.below(keyspace.PULLS).items() if name != model
+        }
         ended = sorted((pull.at_s, name) for name, pull in pulls.items() if pull.state != RUNNING)
         for _, name in ended[: max(0, len(pulls) + 1 - MOST_KEPT)]:
             yield Delete(keyspace.pull(name))
 
-    def _places(self, running: list[records.Pull]) -> Iterator[Place]:
+    def places(self, running: list[records.Pull]) -> Iterator[Place]:
+        """Nodes that could pull, beside what is ``running``."""
         members = self._mirror.below(keyspace.MEMBERS)
         nodes = self._mirror.below(keyspace.NODES)
         for name, kv in self._mirror.below(keyspace.INVENTORIES).items():
@@ -140,7 +176,7 @@ class Pulls:
         kv = self._mirror.below(keyspace.PULLS).get(report.model)
         if kv is None:
             return
-        pull = _read(kv)
+        pull = read_pull(kv)
         now_s = self._clock.now_s()
         ended = report.state != RUNNING
         if pull.node_id != node or pull.state != RUNNING:
@@ -156,8 +192,26 @@ class Pulls:
         done = await self._store.transact(
             [modified(key, kv.mod_revision)], [Put(key, pull.SerializeToString())]
         )
+        if done.succeeded and pull.operation_id:
+            now = await self._operations.update(_standing(report.model, pull, self.name_of(node)))
+            if now.state == "cancelled" and not ended:
+                await self._store.transact([modified(key, done.revision)], [Delete(key)])
         await self._mirror.caught_up(done.revision)
 
 
-def _read(kv: KeyValue) -> records.Pull:
+def read_pull(kv: KeyValue) -> records.Pull:
+    """What ``pulls/<model>`` says."""
     return records.parse(records.Pull, kv.value)
+
+
+def _standing(model: str, pull: records.Pull, node: str) -> LongAct:
+    """The operation of who ordered it."""
+    act = LongAct(pull.operation_id, KIND, model, pull.state, eta_s=pull.eta_s)
+    if pull.state == DONE:
+        return replace(act, progress=1.0, message=f"{node} has pulled {model}")
+    if pull.state == FAILED:
+        code, message = Code.UPSTREAM_FAILED.slug, f"{node} could not pull {model}: {pull.reason}"
+        return replace(act, code=code, message=message)
+    progress = pull.completed_bytes / pull.total_bytes if pull.total_bytes else 0.0
+    done = f", {progress:.0%}".replace("%", " %") if pull.total_bytes else ""
+    return replace(act, progress=round(min(progress, 1.0), 3), message=f"{node} pulls {model}{done}")

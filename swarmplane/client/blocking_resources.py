@@ -87,6 +87,10 @@ class Models:
         """
         return self._transport.call(calls.get_model(name))
 
+    def pull(self, name: str, *, node: str = "", request_id: str = "") -> Operation:
+        """Have ``node`` pull a model; empty: where it fits best. See :meth:`Operations.wait`."""
+        return self._transport.call(calls.pull_model(name, node, request_id or random_id()))
+
 
 class Routes:
     """Where requests go."""

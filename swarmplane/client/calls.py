@@ -126,6 +126,12 @@ def list_models(page_token: str) -> Call[Page[Model]]:
     )
 
 
+def pull_model(name: str, node: str, request_id: str) -> Call[Operation]:
+    """Have a node pull a model; the operation that does."""
+    request = model_pb2.PullModelRequest(model=name, node=node, request_id=request_id)
+    return Call("ModelService/Pull", request, operation_pb2.Operation, operation_from_pb)
+
+
 def get_model(name: str) -> Call[Model]:
     """One model, by name or alias."""
     return Call("ModelService/Get", model_pb2.GetModelRequest(model=name), model_pb2.Model, decoding.model)

@@ -98,6 +98,10 @@ class AsyncModels:
         """
         return await self._transport.call(calls.get_model(name))
 
+    async def pull(self, name: str, *, node: str = "", request_id: str = "") -> Operation:
+        """Have ``node`` pull a model; empty: where it fits best. See :meth:`Operations.wait`."""
+        return await self._transport.call(calls.pull_model(name, node, request_id or random_id()))
+
 
 class AsyncRoutes:
     """Where requests go."""

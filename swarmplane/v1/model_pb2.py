@@ -23,26 +23,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from swarmplane.v1 import operation_pb2 as swarmplane_dot_v1_dot_operation__pb2
 from swarmplane.v1 import route_pb2 as swarmplane_dot_v1_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmplane/v1/model.proto\x12\rswarmplane.v1\x1a\x19swarmplane/v1/route.proto\"\xc9\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12-\n\x08replicas\x18\x03 \x03(\x0b\x32\x1b.swarmplane.v1.ModelReplica\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12%\n\x06traits\x18\x08 \x01(\x0b\x32\x15.swarmplane.v1.Traits\"y\n\x0cModelReplica\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\r\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.swarmplane.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t2\x98\x01\n\x0cModelService\x12K\n\x04List\x12 .swarmplane.v1.ListModelsRequest\x1a!.swarmplane.v1.ListModelsResponse\x12;\n\x03Get\x12\x1e.swarmplane.v1.GetModelRequest\x1a\x14.swarmplane.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmplane/v1/model.proto\x12\rswarmplane.v1\x1a\x1dswarmplane/v1/operation.proto\x1a\x19swarmplane/v1/route.proto\"\xc9\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12-\n\x08replicas\x18\x03 \x03(\x0b\x32\x1b.swarmplane.v1.ModelReplica\x12\x0f\n\x07\x61liases\x18\x04 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x10\n\x08revision\x18\x07 \x01(\x04\x12%\n\x06traits\x18\x08 \x01(\x0b\x32\x15.swarmplane.v1.Traits\"y\n\x0cModelReplica\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x11\n\tnode_name\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x06 \x01(\r\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.swarmplane.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"C\n\x10PullModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t2\xdb\x01\n\x0cModelService\x12K\n\x04List\x12 .swarmplane.v1.ListModelsRequest\x1a!.swarmplane.v1.ListModelsResponse\x12;\n\x03Get\x12\x1e.swarmplane.v1.GetModelRequest\x1a\x14.swarmplane.v1.Model\x12\x41\n\x04Pull\x12\x1f.swarmplane.v1.PullModelRequest\x1a\x18.swarmplane.v1.Operationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmplane.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODEL']._serialized_start=72
-  _globals['_MODEL']._serialized_end=273
-  _globals['_MODELREPLICA']._serialized_start=275
-  _globals['_MODELREPLICA']._serialized_end=396
-  _globals['_LISTMODELSREQUEST']._serialized_start=398
-  _globals['_LISTMODELSREQUEST']._serialized_end=456
-  _globals['_LISTMODELSRESPONSE']._serialized_start=458
-  _globals['_LISTMODELSRESPONSE']._serialized_end=559
-  _globals['_GETMODELREQUEST']._serialized_start=561
-  _globals['_GETMODELREQUEST']._serialized_end=593
-  _globals['_MODELSERVICE']._serialized_start=596
-  _globals['_MODELSERVICE']._serialized_end=748
+  _globals['_MODEL']._serialized_start=103
+  _globals['_MODEL']._serialized_end=304
+  _globals['_MODELREPLICA']._serialized_start=306
+  _globals['_MODELREPLICA']._serialized_end=427
+  _globals['_LISTMODELSREQUEST']._serialized_start=429
+  _globals['_LISTMODELSREQUEST']._serialized_end=487
+  _globals['_LISTMODELSRESPONSE']._serialized_start=489
+  _globals['_LISTMODELSRESPONSE']._serialized_end=590
+  _globals['_GETMODELREQUEST']._serialized_start=592
+  _globals['_GETMODELREQUEST']._serialized_end=624
+  _globals['_PULLMODELREQUEST']._serialized_start=626
+  _globals['_PULLMODELREQUEST']._serialized_end=693
+  _globals['_MODELSERVICE']._serialized_start=696
+  _globals['_MODELSERVICE']._serialized_end=915
 # @@protoc_insertion_point(module_scope)

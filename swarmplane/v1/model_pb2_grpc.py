@@ -4,6 +4,7 @@
 import grpc
 
 from swarmplane.v1 import model_pb2 as swarmplane_dot_v1_dot_model__pb2
+from swarmplane.v1 import operation_pb2 as swarmplane_dot_v1_dot_operation__pb2
 
 
 class ModelServiceStub(object):
@@ -26,6 +27,11 @@ class ModelServiceStub(object):
                 request_serializer=swarmplane_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=swarmplane_dot_v1_dot_model__pb2.Model.FromString,
                 _registered_method=True)
+        self.Pull = channel.unary_unary(
+                '/swarmplane.v1.ModelService/Pull',
+                request_serializer=swarmplane_dot_v1_dot_model__pb2.PullModelRequest.SerializeToString,
+                response_deserializer=swarmplane_dot_v1_dot_operation__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -46,6 +52,13 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pull(self, request, context):
+        """Has a node pull a model from its backend's library; where it is being pulled already, that pull's operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +71,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=swarmplane_dot_v1_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=swarmplane_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
+            'Pull': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=swarmplane_dot_v1_dot_model__pb2.PullModelRequest.FromString,
+                    response_serializer=swarmplane_dot_v1_dot_operation__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -115,6 +133,33 @@ class ModelService(object):
             '/swarmplane.v1.ModelService/Get',
             swarmplane_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
             swarmplane_dot_v1_dot_model__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmplane.v1.ModelService/Pull',
+            swarmplane_dot_v1_dot_model__pb2.PullModelRequest.SerializeToString,
+            swarmplane_dot_v1_dot_operation__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

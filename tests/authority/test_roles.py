@@ -66,6 +66,7 @@ WRITES = {
     "/swarmplane.v1.KeyService/Revoke": {"admin", "operator"},
     "/swarmplane.v1.NodeService/Cordon": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Drain": {"admin", "operator", "node"},
+    "/swarmplane.v1.ModelService/Pull": {"admin", "operator"},
     "/swarmplane.v1.NodeService/Uncordon": {"admin", "operator", "node"},
     "/swarmplane.v1.NodeService/Remove": {"admin", "operator", "node"},
     "/swarmplane.v1.PolicyService/Apply": {"admin", "operator"},

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(etcd_binary() is None, reason=WITHOUT),
 ]
 CHAT, SLOW, ALIKE, UNLIKE = "qwen-chat", "slow-chat", "alike:7b", "unlike:7b"
-PULLED, LATE = "tiny:1b", "late:1b"
+PULLED, LATE, ORDERED = "tiny:1b", "late:1b", "ordered:1b"
 PULL_S = 4.0
 
 
@@ -56,7 +56,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("names")
     digest = f"digest={7:064x}"
-    library = [part for name in (PULLED, LATE) for part in ("--can-pull", name)]
+    library = [part for name in (PULLED, LATE, ORDERED) for part in ("--can-pull", name)]
     vllm = FakeServer("vllm", "--model", CHAT, "--model", SLOW)
     ollamas = (
         FakeServer(
@@ -330,3 +330,19 @@ def test_a_missing_model_is_pulled_once_by_the_whole_swarm(world: World) -> None
         for watch in watches:
             watch.close()
         world.apply("[swarm]\nauto_pull = []\n")
+
+
+def test_a_model_is_pulled_on_order(world: World) -> None:
+    """By the control plane that the node is not connected to; no policy allows it."""
+    done = world.instances[1].ctl("model", "pull", ORDERED, "--node", "c", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["state"]) == ("swarmctl.operation/v1", "done")
+    assert document["message"] == f"c has pulled {ORDERED}"
+    assert f"c pulls {ORDERED}, " in done.stderr
+    assert ask(world.a, ORDERED).headers["x-swarm-node"] == "c"
+    refused = world.instances[0].ctl("model", "pull", "not-in-the-library:1b")
+    assert refused.returncode == 1
+    assert "file does not exist" in refused.stdout + refused.stderr
+    begun = world.instances[0].ctl("model", "pull", LATE, "--node", "a")
+    assert (begun.returncode, "no Ollama server" in begun.stderr) == (1, True), begun.stderr

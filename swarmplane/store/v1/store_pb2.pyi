@@ -236,7 +236,7 @@ class Model(_message.Message):
     def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., context_protection: _Optional[str] = ...) -> None: ...
 
 class Pull(_message.Message):
-    __slots__ = ("node_id", "backend", "state", "completed_bytes", "total_bytes", "eta_s", "reason", "at_s")
+    __slots__ = ("node_id", "backend", "state", "completed_bytes", "total_bytes", "eta_s", "reason", "at_s", "operation_id")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -245,6 +245,7 @@ class Pull(_message.Message):
     ETA_S_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     AT_S_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     backend: str
     state: str
@@ -253,7 +254,8 @@ class Pull(_message.Message):
     eta_s: float
     reason: str
     at_s: int
-    def __init__(self, node_id: _Optional[str] = ..., backend: _Optional[str] = ..., state: _Optional[str] = ..., completed_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., eta_s: _Optional[float] = ..., reason: _Optional[str] = ..., at_s: _Optional[int] = ...) -> None: ...
+    operation_id: str
+    def __init__(self, node_id: _Optional[str] = ..., backend: _Optional[str] = ..., state: _Optional[str] = ..., completed_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., eta_s: _Optional[float] = ..., reason: _Optional[str] = ..., at_s: _Optional[int] = ..., operation_id: _Optional[str] = ...) -> None: ...
 
 class Alias(_message.Message):
     __slots__ = ("model",)
