@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -52,13 +53,15 @@ class AskedPulls:
         async def plan() -> Mutation:
             kv = await self._pulls.kept(model)
             pull = read_pull(kv) if kv is not None else records.Pull()
-            if pull.state == RUNNING:
+            present = await self._told_by(pull)
+            if self._pulls.goes_on(pull):
                 self._check_same(pull, model, node)
-                if pull.operation_id:
-                    present = await self._operations.get(pull.operation_id)
+                if present is not None:
                     return Mutation((), (), "", model, "", encode(present), kv.mod_revision if kv else 0)
             else:
                 pull = self._new(model, node)
+            if present is not None and not prepared:
+                prepared.append(present)  # who waits for the pull that broke off waits on
             if not prepared:
                 prepared.append(self._operations.new(KIND, model))
             pull.operation_id = prepared[0].id
@@ -77,6 +80,15 @@ class AskedPulls:
             )
 
         return await self._operations.ordered(caller, plan, repeat)
+
+    async def _told_by(self, pull: records.Pull) -> Operation | None:
+        """The operation that tells of a pull; None: there is none, or it is over."""
+        if pull.state != RUNNING or not pull.operation_id:
+            return None
+        with contextlib.suppress(NotFoundError):
+            found = await self._operations.get(pull.operation_id)
+            return found if found.state == RUNNING else None
+        return None
 
     def _new(self, model: str, node: str) -> records.Pull:
         running = self._pulls.running()

@@ -138,6 +138,11 @@ class Pulls:
         """What the store says of its pull now."""
         return await self._store.get(keyspace.pull(model))
 
+    def goes_on(self, pull: records.Pull) -> bool:
+        """Whether it runs, and its node is there and was heard lately."""
+        there = pull.node_id in self._mirror.below(keyspace.MEMBERS)
+        return pull.state == RUNNING and not may_begin(pull.state, self.now_s - pull.at_s, there=there)
+
     def running(self) -> list[records.Pull]:
         """Those that are not over."""
         pulls = map(read_pull, self._mirror.below(keyspace.PULLS).values())

@@ -167,6 +167,27 @@ async def test_a_pull_is_ordered_followed_and_joined(plane: Plane) -> None:
         assert await orders.stands(again, "failed") == "large could not pull new:1b: no room"
 
 
+async def test_an_order_does_not_wait_for_a_node_that_left(plane: Plane) -> None:
+    """Kills: a pull joined that nobody makes any more; whoever waits for it left behind."""
+    orders = Orders(await plane.channel(await plane.member("operator")))
+    first, credential = await plane.node("first")
+    second, other = await plane.node("second")
+    async with plane.stream(other) as stays:
+        await stays.has(ollama(10, "n"))
+        async with plane.stream(credential) as leaves:
+            await leaves.has(ollama(20, "m"))
+            await stays.knows("m", 1)
+            begun = await orders.pull("new:1b")
+            await until(lambda: [one.node for one in pulls(stays)] == [first])
+            await leaves.send(goodbye=pb.Goodbye(reason="stops"))
+            await until(lambda: plane.control.table.history.models[ModelName("m")].endpoints == ())
+        again = await orders.pull("new:1b")
+        await until(lambda: [one.node for one in pulls(stays)] == [second])
+        assert again.id == begun.id
+        await stays.send(pull_report=pb.PullReport(model="new:1b", state="done"))
+        assert await orders.stands(begun, "done") == "second has pulled new:1b"
+
+
 async def test_a_cancelled_pull_is_taken_back(plane: Plane) -> None:
     orders = Orders(await plane.channel(await plane.member("operator")))
     _, credential = await plane.node("one")
