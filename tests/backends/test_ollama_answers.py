@@ -16,7 +16,7 @@ from sidecar.backends.ollama import (
     shown_key,
 )
 from sidecar.core.residents import Resident
-from sidecar.core.shown import Shown
+from sidecar.core.shown import Fact, Shown
 from swarmplane.inventory import BackendModel, ModelState
 
 TAG = {
@@ -117,7 +117,11 @@ def test_what_is_loaded_and_until_when() -> None:
 
 def test_what_is_shown() -> None:
     """Kills: vocabularies kept, nulls passed on."""
-    facts = {"general.architecture": "qwen2", "qwen2.context_length": 32768, "qwen2.rope.freq_base": 1e6}
+    facts: dict[str, Fact] = {
+        "general.architecture": "qwen2",
+        "qwen2.context_length": 32768,
+        "qwen2.rope.freq_base": 1e6,
+    }
     body = {
         "capabilities": ["completion", "tools", 3, "tools", "x" * 100],
         "model_info": {
