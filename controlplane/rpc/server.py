@@ -5,7 +5,7 @@ Two, because a grpcio server can't ask for an optional client certificate (measu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from controlplane.rpc.interceptors import AuthorizationInterceptor, ErrorInterceptor
+from controlplane.rpc.several import SeveralServers
 from controlplane.services.callers import Callers
 from controlplane.services.denials import Denials
 from swarmplane.addresses import Address
@@ -23,9 +24,9 @@ from swarmplane.listening import listening_socket
 
 _MAX_ENROLMENT_BYTES: Final = 256 * 1024
 _MAX_ENROLMENT_CALLS: Final = 256
+# A second host on the same port would share it silently, and get a part of the connections.
+_ALONE: Final = (("grpc.so_reuseport", 0),)
 _SHARED: Final = (
-    # A second host on the same port would share it silently, and get a part of the connections.
-    ("grpc.so_reuseport", 0),
     # Defaults of gRPC answer a ping every two seconds with GOAWAY.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
@@ -95,11 +96,14 @@ class RpcServers:
     def __init__(self, certificate: LiveCertificate, callers: Callers, denials: Denials) -> None:
         self._certificate = certificate
         errors = ErrorInterceptor()
-        self.control = grpc.aio.server(
-            interceptors=[errors, AuthorizationInterceptor(callers, denials)], options=_CONTROL
+        interceptors = [errors, AuthorizationInterceptor(callers, denials)]
+        self.control = SeveralServers(
+            lambda options: grpc.aio.server(interceptors=interceptors, options=(*_CONTROL, *options))
         )
         self.join = grpc.aio.server(
-            interceptors=[ErrorInterceptor()], options=_JOIN, maximum_concurrent_rpcs=_MAX_ENROLMENT_CALLS
+            interceptors=[ErrorInterceptor()],
+            options=(*_JOIN, *_ALONE),
+            maximum_concurrent_rpcs=_MAX_ENROLMENT_CALLS,
         )
         self._health = health.aio.HealthServicer()
         self.control_bound = Address("", 0)
@@ -111,12 +115,16 @@ class RpcServers:
         Raises:
             UnavailableError: A port is taken; says by whom and which flag chooses another.
         """
-        self.control_bound = _bind(
-            self.control, control, self._certificate.server_credentials(mutual=True), "--control-listen"
-        )
-        self.join_bound = _bind(
-            self.join, join, self._certificate.server_credentials(mutual=False), "--join-listen"
-        )
+        show = self._certificate.server_credentials
+
+        def listen_control(address: str) -> int:
+            return self.control.listen(address, lambda: show(mutual=True))
+
+        def listen_join(address: str) -> int:
+            return self.join.add_secure_port(address, show(mutual=False))
+
+        self.control_bound = _bind(listen_control, control, "--control-listen")
+        self.join_bound = _bind(listen_join, join, "--join-listen")
 
     async def start(self, services: Sequence[str]) -> None:
         """Serve. Health and reflection tell of ``services`` (full names) on the control listener."""
@@ -135,13 +143,11 @@ class RpcServers:
         await self.control.stop(grace_s)
 
 
-def _bind(
-    server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials, flag: str
-) -> Address:
+def _bind(listen: Callable[[str], int], address: Address, flag: str) -> Address:
     # Bound and closed first: gRPC's own error names neither the reason nor the holder.
     listening_socket(address, flag=flag).close()
     try:
-        port = server.add_secure_port(str(address), credentials)
+        port = listen(str(address))
     except RuntimeError as error:
         raise UnavailableError(
             f"cannot listen at {address}; choose another address with {flag} HOST:PORT"

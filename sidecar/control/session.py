@@ -25,8 +25,9 @@ from swarmplane.v1 import sidecar_pb2 as pb
 
 Call = grpc.aio.StreamStreamCall[pb.SidecarMessage, pb.ControlMessage]
 
-WELCOME_S: Final = 10.0
-"""Longest wait for an answer to Hello, and for the next while there is a line."""
+WELCOME_S: Final = 20.0
+"""Longest wait for an answer to Hello, and for the next while there is a line. A dead instance is noticed by
+pings, and sooner; of one that serves very many at once nobody should ask to begin anew."""
 LINE_S: Final = 120.0
 """Longest wait in a line."""
 GOODBYE_S: Final = 2.0
