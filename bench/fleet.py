@@ -110,7 +110,8 @@ class Node:
                 again_s = max(error.retry_after_s, 1.0)
                 self.sent_away, self.reason = self.sent_away + 1, error.message
             except (SwarmError, grpc.aio.AioRpcError, ConnectionError, TimeoutError) as error:
-                self.reason = str(error) or type(error).__name__
+                words = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                self.reason = words or type(error).__name__
                 self.failures[self.reason[:120]] += 1
             if self.call is not None:
                 self.call, lost_s, failures = None, time.monotonic(), 0

@@ -269,8 +269,8 @@ def _control_etcd(document: Mapping[str, Any]) -> str:
     return (
         "## An instance dies\n\n"
         "Two instances on one member of etcd. All sidecars connect to the first at once; who hears nothing "
-        "for ten seconds goes to the second. Then the first is killed, and the second takes in who was cut "
-        "off. Tries are connections begun for each of those. Both instances share one processor, the "
+        "for twenty seconds goes to the second. Then the first is killed, and the second takes in who was "
+        "cut off. Tries are connections begun for each of those. Both instances share one processor, the "
         "sidecars and etcd the other. `make bench-control BENCH_ARGS=--etcd` measures here.\n\n"
         + _table(
             ["Sidecars", "All connected, s", "Cut off", "Back, p50 s", "All back, s", "Tries"],
