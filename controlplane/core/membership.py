@@ -42,6 +42,14 @@ class MembershipPolicy:
         return self.lease_ttl_s * 0.35
 
     @property
+    def orphan_s(self) -> float:
+        """Several who lost their instance, and of whom nobody said that they are silent, have so much longer.
+
+        They are on their way to another instance, and in a large swarm they stand in line there.
+        """
+        return self.lease_ttl_s * 0.4
+
+    @property
     def forsaken_s(self) -> float:
         """After so much silence the instance ends the membership itself: nobody removed the node."""
         return self.lease_ttl_s * 1.1
@@ -169,6 +177,7 @@ def observe(
     now_s: float,
     policy: MembershipPolicy,
     doubtful: AbstractSet[NodeId] = frozenset(),
+    orphaned: AbstractSet[NodeId] = frozenset(),
 ) -> tuple[Removals, frozenset[NodeId]]:
     """The next state, and the nodes to be removed now.
 
@@ -182,11 +191,14 @@ def observe(
         now_s: Of one clock throughout.
         policy: Figures.
         doubtful: Those of ``present`` that are suspected: their leases may be about to end.
+        orphaned: Those of ``absent`` of whom nobody said that they are silent: their instance is gone.
     """
     fresh = absent - state.absent_since_s.keys()
     recent = {n: at_s for n, at_s in state.vanished_s.items() if now_s - at_s < policy.lease_ttl_s}
     recent.update(dict.fromkeys(fresh, now_s))
-    since = {node: state.absent_since_s.get(node, now_s) for node in absent}
+    crowd = fresh & orphaned
+    later_s = now_s + (policy.orphan_s if len(crowd) > policy.mass_floor else 0.0)
+    since = {node: state.absent_since_s.get(node, later_s if node in crowd else now_s) for node in absent}
     state = Removals(MappingProxyType(since), MappingProxyType(recent), state.held_until_s)
     population = len(present | recent.keys())
     limit = max(policy.mass_floor, policy.mass_ratio * population)

@@ -217,7 +217,13 @@ class Membership:
         lost = frozenset(node for node in self._known() if node not in present)
         now_s = self._clock.now_s()
         self._removals, due = observe(
-            self._removals, present, lost, now_s, self._policy, doubtful=self.suspects & present
+            self._removals,
+            present,
+            lost,
+            now_s,
+            self._policy,
+            doubtful=self.suspects & present,
+            orphaned=lost - silent.keys(),
         )
         self._tell_of_holds(before, len(lost))
         if not self._leadership.leading:

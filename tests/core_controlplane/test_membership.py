@@ -148,6 +148,20 @@ def test_who_is_only_in_doubt_delays_a_removal_by_a_lease_at_most() -> None:
     assert due == nodes(0), "three of ten are no mass"
 
 
+def test_several_that_lost_their_instance_have_time_to_find_another_one() -> None:
+    """Kills: no time; time for one alone or with earlier ones, for those said to be silent, without an end."""
+    many = nodes(*range(10))
+    state, due = observe(Removals(), many - nodes(0), nodes(0), 100.0, POLICY, orphaned=nodes(0))
+    assert due == nodes(0)
+    absent, present = nodes(1, 2, 3), nodes(*range(4, 24))
+    state, due = observe(Removals(), present, absent, 100.0, POLICY, orphaned=nodes(1, 2))
+    assert (due, state.waiting) == (nodes(3), nodes(1, 2))
+    state, due = observe(state, present - nodes(9), nodes(1, 2, 9), 103.9, POLICY, orphaned=nodes(1, 2, 9))
+    assert due == nodes(9), "that one was alone"
+    _, due = observe(state, present, nodes(2), 104.0, POLICY, orphaned=nodes(2))
+    assert due == nodes(2)
+
+
 def test_losses_spread_over_one_lease_count_together_and_over_two_do_not() -> None:
     """Kills: only simultaneous losses counted, window without an end."""
     everybody = nodes(*range(10))
