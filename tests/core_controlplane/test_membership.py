@@ -149,7 +149,7 @@ def test_who_is_only_in_doubt_delays_a_removal_by_a_lease_at_most() -> None:
 
 
 def test_several_that_lost_their_instance_have_time_to_find_another_one() -> None:
-    """Kills: no time; time for one alone or with earlier ones, for those said to be silent, without an end."""
+    """Kills: no time; time for one alone or with earlier ones, for those said to be silent; no end."""
     many = nodes(*range(10))
     state, due = observe(Removals(), many - nodes(0), nodes(0), 100.0, POLICY, orphaned=nodes(0))
     assert due == nodes(0)
