@@ -73,7 +73,7 @@ async def test_what_each_kind_tells() -> None:
     """Slots, load, context, quantisation, and which models are loaded."""
     told: dict[str, Any] = {}
     for kind in ("vllm", "sglang", "llama-server", "lm-studio", "omlx", "localai"):
-        state = {} if kind in {"vllm", "sglang", "llama-server"} else {"resident": {"m1"}}
+        state: dict[str, Any] = {} if kind in {"vllm", "sglang", "llama-server"} else {"resident": {"m1"}}
         async with (
             running_kind(kind, "m1", "m2", context=8192, **state) as server,
             finding_at(server.port) as (registry, _),

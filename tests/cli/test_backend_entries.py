@@ -8,8 +8,8 @@ import pytest
 
 from cli.backends import ignore, remove, save, saved
 from swarmplane.datadir import DataDir
+from swarmplane.settings.backend import BackendSettings
 from swarmplane.settings.load import load
-from swarmplane.settings.schema import BackendSettings
 
 
 @pytest.fixture
