@@ -116,7 +116,8 @@ def test_an_open_swarm_takes_every_host_until_it_is_closed(tmp_path: Path) -> No
         lan(4) as hosts,
         _terminal(hosts[0], "swarmctl up --lan --open --no-discover --name a", tmp_path / "a") as a,
     ):
-        assert "this swarm is open" in _ready(a)
+        _ready(a)
+        eventually("it says that it is open", lambda: "this swarm is open" in a.text(), within_s=20)
         with (
             _terminal(hosts[1], "swarmctl join --yes --no-discover --name b", tmp_path / "b") as b,
             _terminal(hosts[2], "swarmctl up --lan --no-discover --name c", tmp_path / "c") as c,
