@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.hosts import SWARMCTL, eventually
 from tests.e2e.lan import Terminal, address_of, drop_multicast, ip, lan
 
-pytestmark = [pytest.mark.process, pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 NEEDED = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"),
     reason="mount namespaces need Linux, root and unshare",
@@ -49,6 +49,7 @@ def _terminal(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
         terminal.close()
 
 
+@pytest.mark.root
 def test_what_breaks_between_two_hosts_is_found(tmp_path: Path) -> None:
     home = {name: tmp_path / name / "data" / "swarmplane" for name in ("a", "b")}
     with (
@@ -98,6 +99,7 @@ def test_what_breaks_between_two_hosts_is_found(tmp_path: Path) -> None:
         assert found["control.reachable"]["ok"] is False
 
 
+@pytest.mark.root
 @NEEDED
 def test_a_full_disk_is_found(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
@@ -109,6 +111,7 @@ def test_a_full_disk_is_found(tmp_path: Path) -> None:
     assert "--data-dir DIR" in row["fix"]
 
 
+@pytest.mark.root
 @NEEDED
 def test_a_localhost_that_is_another_machine_is_found(tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("192.0.2.9 localhost\n")
