@@ -29,7 +29,7 @@ def test_silence_is_written_once_and_taken_back_when_it_is_over() -> None:
 def test_another_session_of_the_same_node_is_another_doubt() -> None:
     """Kills: doubts told apart by node alone."""
     node = NodeId("n1")
-    assert to_write({Doubt(node, 2)}, {Doubt(node, 1)}, 10, POLICY) == {Doubt(node, 2)}
+    assert to_write({Doubt(node, 2)}, {Doubt(node, 1)}, 10, POLICY) == frozenset({Doubt(node, 2)})
 
 
 def test_a_mass_of_silence_adds_nothing_and_still_takes_back() -> None:
