@@ -12,11 +12,12 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sidecar.core.capability import THINKING
+from sidecar.core.capability import BY_PATH, THINKING
 from sidecar.dataplane.attempting import Attempts
 from sidecar.dataplane.splice import splice
 from sidecar.dialects.translate import COUNT_TOKENS, Outgoing, count_tokens, translate, translates
 from swarmplane.errors import InvalidRequestError, SwarmError
+from swarmplane.providers import use_of
 
 if TYPE_CHECKING:
     from sidecar.core.candidate import Candidate
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 INLINE_BYTES: Final = 512 * 1024
 """Bodies up to this are translated in less than 2 ms: measured, at most 3.6 ms for each MB."""
 _NONE: Final = frozenset[str]()
+_AT_PROVIDERS: Final = frozenset({*BY_PATH, COUNT_TOKENS, b"/v1/rerank", b"/v1/moderations"})
+"""What clients may ask of a provider with its owner's key: other paths make keys and jobs there."""
 T = TypeVar("T")
 
 
@@ -40,13 +43,14 @@ class Translator:
         self._apart = asyncio.Lock()
 
     def needed(self, request: Request, candidate: Candidate) -> bool:
-        """Whether a backend of ours does not speak the dialect of ``request``; asked for every attempt."""
+        """Whether a backend of ours does not take ``request`` as it is; asked for every attempt."""
         if not candidate.local:
             return False
         head, target = request.head, self._plane.backends.targets.get(candidate.endpoint.backend)
         if target is None or target is head.understood:
             return False
-        if translates(head.path, target.dialects):
+        barred = head.path not in _AT_PROVIDERS and bool(use_of(target.kind))
+        if barred or translates(head.path, target.dialects):
             return True
         head.understood = target
         return False
