@@ -44,6 +44,7 @@ _OLLAMA: Final = {**dict.fromkeys(_ASKING, b"POST"), **MUTATIONS}
 _MODELS: Final = b"/v1/models"
 BLOBS: Final = b"/api/blobs/"
 """Files for models that are to be created."""
+_DIGEST: Final = re.compile(rb"sha256[:-][0-9a-fA-F]{64}\Z")
 _UPLOADING: Final = frozenset({b"POST", b"HEAD"})
 _UNBOUNDED: Final = 1 << 62
 _ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
@@ -157,7 +158,7 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
         return
     head.path = head.target.partition(b"?")[0]
     head.relayed = head.method == method_of(head.path) and not _ODD_PATH.search(head.path)
-    head.uploads = head.method in _UPLOADING and head.path.startswith(BLOBS)
+    head.uploads = head.method in _UPLOADING and _is_blob(head.target)
     head.multipart = options.get(b"content-type", b"")[:10].lower() == b"multipart/"
     head.plain = not head.multipart and options.keys() <= _PLAIN_OPTIONS
     limit = body_limit(head, policy)
@@ -169,6 +170,11 @@ def examine(request: Request, framing: Framing, access: Access, policy: DataPlan
     elif b"origin" in options and not access.admits_origin(options[b"origin"]):
         message = "this Origin may not act here; add it to client.origins if it may"
         request.fault = Fault(Code.FORBIDDEN, message, close=head.uploads)
+
+
+def _is_blob(target: bytes) -> bool:
+    """Whether a file is meant, by its digest: with anything else another path could be meant there."""
+    return target.startswith(BLOBS) and _DIGEST.match(target, len(BLOBS)) is not None
 
 
 def method_of(path: bytes) -> bytes | None:

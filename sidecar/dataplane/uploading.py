@@ -147,7 +147,7 @@ class Upload:
         if self._gone:
             raise ConnectionResetError
         self._writer.write(self._head())
-        said = _Said()
+        said = _Said(head_only=self._request.head.method == b"HEAD")
         async with asyncio.TaskGroup() as group:
             hearing = group.create_task(self._hear(reader, said))
             with contextlib.suppress(ConnectionError):
@@ -162,7 +162,10 @@ class Upload:
 
     async def _hear(self, reader: asyncio.StreamReader, said: _Said) -> None:
         try:
-            while len(said.body) < _MOST_ANSWER_BYTES and (data := await reader.read(65_536)):
+            # Not until it closes: some keep a connection that they were asked to close.
+            while not said.whole and len(said.body) < _MOST_ANSWER_BYTES:
+                if not (data := await reader.read(65_536)):
+                    break
                 said.parser.feed_data(data)
         except (OSError, httptools.HttpParserError):
             said.status = 0
@@ -240,9 +243,11 @@ class Upload:
 class _Said:
     """The backend's answer, of which only a short one makes sense."""
 
-    __slots__ = ("body", "headers", "parser", "status")
+    __slots__ = ("_head_only", "body", "headers", "parser", "status", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, *, head_only: bool) -> None:
+        self._head_only = head_only
+        self.whole = False
         self.parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: list[Header] = []
@@ -256,10 +261,14 @@ class _Said:
         """Parser: a head is whole; one of 1xx is not the answer's."""
         status = self.parser.get_status_code()
         if status >= 200:  # noqa: PLR2004
-            self.status = status
+            self.status, self.whole = status, self._head_only
         else:
             self.headers.clear()
 
     def on_body(self, data: bytes) -> None:
         """Parser: a piece of the body."""
         self.body += data
+
+    def on_message_complete(self) -> None:
+        """Parser: a message is whole; one of 1xx is not the answer."""
+        self.whole = bool(self.status)

@@ -27,6 +27,8 @@ class Shelf:
     reading: asyncio.Event = field(default_factory=asyncio.Event)
     left: int = 0
     refuses: bool = False
+    stays: bool = False
+    """Whether it keeps a connection that it was asked to close."""
     port: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,6 +46,8 @@ class Shelf:
             words = b'{"error":"digest mismatch"}' if status == 400 else b""
             writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(words)}\r\n\r\n".encode() + words)
             await writer.drain()
+            if self.stays:
+                await reader.read()
         except (asyncio.IncompleteReadError, ConnectionError):
             self.left += 1
         finally:
@@ -168,6 +172,27 @@ async def test_who_leaves_leaves_nothing_behind(host: Node, shelf: Shelf) -> Non
         await eventually(lambda: shelf.received == 100_000, "it goes on at once")
     await eventually(lambda: shelf.left == 1, "the backend is told")
     assert not shelf.blobs
+
+
+async def test_the_answer_counts_when_it_is_whole(host: Node, shelf: Shelf) -> None:
+    shelf.stays = True
+    async with client(host) as http:
+        for method, status in (("HEAD", 404), ("POST", 201), ("HEAD", 200)):
+            http.send(head(method, PATH, *((SIZED,) if method == "POST" else ())))
+            if method == "POST":
+                http.send(FILE)
+            answer = await http.answer(head_only=method == "HEAD")
+            assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    "path", ["../delete", "../../v1/chat/completions", "", "sha256:zz", f"{DIGEST}/../x", f"{DIGEST}?x=../y"]
+)
+async def test_a_file_is_named_by_its_digest_alone(host: Node, shelf: Shelf, path: str) -> None:
+    async with client(host) as http:
+        http.send(head("POST", f"/api/blobs/{path}", "content-length: 2") + b"{}")
+        assert (await http.answer()).status == 404
+    assert not shelf.heads
 
 
 async def test_a_backend_that_is_away_is_said(shelf: Shelf) -> None:
