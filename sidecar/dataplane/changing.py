@@ -32,6 +32,9 @@ _NAMES: Final[Mapping[bytes, tuple[str, ...]]] = {
     b"/api/copy": ("source",),
 }
 """Members that name the model, by path; the first one that stands there counts."""
+_OTHERS: Final = ("from", "destination")
+"""Members that name another model, which is read or written: a key that is bound to models is for it too."""
+_READ: Final = frozenset({*_MODEL, "source", *_OTHERS})
 _NEW: Final = frozenset({b"/api/pull", b"/api/create"})
 """What needs no model to be there."""
 
@@ -55,7 +58,8 @@ def plan_change(
             plan.origin = hop.origin
     plan.deadline_s = now_s + allowed_s(request.head)
     if request.key is not None:
-        plane.keys.check_model(request.key, content.model, new=True)
+        for name in (content.model, *_others(content)):
+            plane.keys.check_model(request.key, name, new=True)
     plan.left = list(_candidates(plane, request.head, plan, own=peer is not None))
     return plan
 
@@ -63,12 +67,22 @@ def plan_change(
 def _peek(request: Request) -> Peek:
     members = read_members(request.body)
     spans = locate(request.body, members)
+    for key in members:
+        # Ollama reads them as one, and the last one counts.
+        if key not in _READ and key.casefold() in _READ:
+            raise InvalidRequestError(f"write {key.casefold()!r}, not {key!r}", param=key.casefold())
     for key in _NAMES[request.head.path]:
         raw = members.get(key)
         if raw is not None and raw != msgspec.Raw(b'""'):
             return Peek(read_text(raw, key), spans[key][1:], members, spans)
     wanted = _NAMES[request.head.path][0]
     raise InvalidRequestError(f"you must provide a {wanted} parameter", param=wanted)
+
+
+def _others(content: Peek) -> Sequence[str]:
+    members = content.members or {}
+    told = [(key, members[key]) for key in _OTHERS if key in members]
+    return [read_text(raw, key) for key, raw in told if bytes(raw) not in {b"null", b'""'}]
 
 
 def _candidates(plane: DataPlane, head: Head, plan: Plan, *, own: bool) -> Sequence[Candidate]:

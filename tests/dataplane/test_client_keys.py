@@ -292,6 +292,16 @@ async def test_a_key_that_may_manage_keeps_to_its_models() -> None:
     ):
         give(node, key(manage=True, models=("tiny:*",)))
         assert (await http.ask({"model": "huge:70b"}, "/api/pull", x_api_key=KEY)).status == 403
+        # Nor by another name for them, nor as what is written over.
+        for path, body in (
+            ("/api/create", {"model": "tiny:mine", "from": "m1"}),
+            ("/api/copy", {"source": "m1", "destination": "tiny:mine"}),
+            ("/api/copy", {"source": "tiny:1b", "destination": "m1"}),
+        ):
+            assert (await http.ask(body, path, x_api_key=KEY)).status == 403, body
+        # Ollama takes the last of what it reads as one key.
+        twice = {"name": "tiny:1b", "Name": "huge:70b", "stream": False}
+        assert (await http.ask(twice, "/api/pull", x_api_key=KEY)).status == 400
         pulled = await http.ask({"model": "tiny:1b", "stream": False}, "/api/pull", x_api_key=KEY)
         assert pulled.json == {"status": "success"}
 
