@@ -89,6 +89,8 @@ class Hosting:
         command = [sys.executable, "-m", "cli.main", "up", "--data-dir", str(self.data_dir.root)]
         for override in passed:
             command += ["--set", override]
+        if not all(map(str.isprintable, command)):
+            raise InvalidRequestError("a service's directory and settings can't have line breaks in them")
         return Description(
             name=self.name,
             command=tuple(command),

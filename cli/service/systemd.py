@@ -38,9 +38,11 @@ class Systemd:
 
     def text(self, service: Description) -> str:
         """A unit of type ``notify``: what waits for it waits until clients are served."""
+        # A backslash at the end would swallow the next line.
+        where = _plain(str(service.data_dir)).rstrip("\\")
         lines = [
             "[Unit]",
-            f"Description=Swarmplane host in {_plain(str(service.data_dir))}",
+            f"Description=Swarmplane host in {where}",
         ]
         if self.system:
             lines += ["Wants=network-online.target", "After=network-online.target"]

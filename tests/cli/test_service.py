@@ -190,3 +190,10 @@ def test_a_service_with_settings_that_contradict_is_refused(
     done = swarmctl("service", "install", "--print", "--open", data_dir=tmp_path / "data")
     assert done.status == 2
     assert "--lan" in done.err
+
+
+def test_a_directory_can_write_no_lines_of_a_unit(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
+    done = swarmctl("service", "install", "--print", data_dir=tmp_path / "x\nExecStartPre=/bin/evil")
+    assert (done.status, "line breaks" in done.err) == (2, True)
+    unit = Systemd.of_machine().text(replace(HERE, data_dir=Path("/srv/ann\\")))
+    assert "Swarmplane host in /srv/ann\nWants=" in unit
