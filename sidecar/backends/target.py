@@ -88,7 +88,8 @@ class BackendSpec:
         """Read one ``[[backends]]`` table.
 
         Raises:
-            InvalidRequestError: Its URL is none that can be called, or its name can't be used.
+            InvalidRequestError: Its URL is none that can be called, or would take a provider's key in clear;
+                or its name can't be used.
         """
         provider = PROVIDERS.get(settings.provider)
         found = cls.from_url(
@@ -103,6 +104,10 @@ class BackendSpec:
         if ":" in found.name:
             raise InvalidRequestError(
                 f"{found.name!r} can't name a provider: its models are called NAME:MODEL"
+            )
+        if not found.tls and not Address(found.host, found.port).loopback:
+            raise InvalidRequestError(
+                f"{found.url} would take the key in clear: a provider is asked over https"
             )
         return replace(
             found, provider=provider.name, use=settings.use, models=settings.models, every_s=CLOUD_EVERY_S

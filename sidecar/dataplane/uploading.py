@@ -19,6 +19,7 @@ from sidecar.dataplane.refusing import refusal
 from sidecar.dataplane.writer import cors_lines
 from sidecar.dialects.translate import OLLAMA
 from swarmplane.errors import Code, InvalidRequestError, SwarmError
+from swarmplane.trusting import trust
 
 if TYPE_CHECKING:
     from sidecar.backends.target import Target
@@ -140,10 +141,9 @@ class Upload:
 
     async def _exchange(self) -> tuple[int, list[Header], bytes]:
         policy, target = self._plane.policy, self._target
+        context = await asyncio.to_thread(trust, target.ca_file) if target.tls else None
         async with asyncio.timeout(policy.connect_timeout_s):
-            reader, self._writer = await asyncio.open_connection(
-                target.host, target.port, ssl=True if target.tls else None
-            )
+            reader, self._writer = await asyncio.open_connection(target.host, target.port, ssl=context)
         if self._gone:
             raise ConnectionResetError
         self._writer.write(self._head())
@@ -167,7 +167,7 @@ class Upload:
                 if not (data := await reader.read(65_536)):
                     break
                 said.parser.feed_data(data)
-        except (OSError, httptools.HttpParserError):
+        except (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade):
             said.status = 0
         finally:
             self._heard = True

@@ -91,6 +91,19 @@ def test_settings_make_a_provider() -> None:
         BackendSpec.from_settings(entry.model_copy(update={"name": "a:b"}))
 
 
+@pytest.mark.parametrize(
+    ("url", "fine"),
+    [("http://10.0.0.5:8000", False), ("http://127.0.0.1:8000", True), ("https://10.0.0.5", True)],
+)
+def test_a_key_leaves_this_machine_over_tls_only(url: str, *, fine: bool) -> None:
+    entry = BackendSettings(url=url, provider="openai-compatible", name="mine")
+    if fine:
+        assert BackendSpec.from_settings(entry).provider == "openai-compatible"
+    else:
+        with pytest.raises(InvalidRequestError, match=r"in clear.*https"):
+            BackendSpec.from_settings(entry)
+
+
 def test_an_unknown_provider_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(InvalidRequestError, match=r"no provider is called 'opnai'.*openai"):
         settings_of(list(from_overrides(['backends=[{"url": "https://x", "provider": "opnai"}]'])))

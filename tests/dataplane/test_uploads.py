@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
+from swarmplane.ids import BackendName
 from tests.fakes.dataplane import Node, Served, client, eventually, running_node
+from tests.store.etcd_certificates import TestAuthority
 
 FILE = b"GGUF" + bytes(range(256)) * 40_000  # 10 MB
 DIGEST = f"sha256:{hashlib.sha256(FILE).hexdigest()}"
@@ -96,6 +100,29 @@ async def host(shelf: Shelf) -> AsyncIterator[Node]:
     served = {"one": Served(shelf.port, "m1:latest", "m1", kind="ollama")}
     async with running_node(served=served, max_json_bytes=1000) as node:
         yield node
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_backend_behind_tls_is_trusted_by_the_authority_that_it_names(
+    host: Node, shelf: Shelf, tmp_path: Path, *, trusted: bool
+) -> None:
+    """Kills: the machine's own authorities alone, or none."""
+    signer = TestAuthority()
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(signer.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*signer.pair("shelf").write(tmp_path, "shelf"))
+    server = await asyncio.start_server(shelf.serve, "127.0.0.1", 0, ssl=context)
+    target = replace(
+        host.backends.targets[BackendName("one")],
+        port=server.sockets[0].getsockname()[1],
+        tls=True,
+        ca_file=ca_file if trusted else None,
+    )
+    host.backends.targets = {target.name: target}
+    async with server, client(host) as http:
+        http.send(head("POST", PATH, SIZED) + FILE)
+        assert (await http.answer()).status == (201 if trusted else 502)
 
 
 def head(method: str = "POST", path: str = PATH, *lines: str) -> bytes:
