@@ -177,7 +177,9 @@ class Loading:
 
     def requests(self, now_s: float) -> list[dict[str, object]]:
         """Those that wait, for the admin listener."""
-        return [request.describe_wait(now_s, wait.eta_s) for request, wait in self._waiting.items()]
+        # Of one that is over the body is dropped; it is looked at once more at the next tick.
+        there = [(request, wait) for request, wait in self._waiting.items() if not request.gone]
+        return [request.describe_wait(now_s, wait.eta_s) for request, wait in there]
 
     def look(self, now_s: float) -> None:
         """Begin again whose model may be there, and refuse who waited long enough; call it at every tick."""

@@ -24,7 +24,7 @@ def test_what_is_told_becomes_facts() -> None:
         0.9,
         True,
         True,
-        (EndpointCondition(ID, "cold", 3.0, 4 * GB, 25.0, 0.0),),
+        endpoints=(EndpointCondition(ID, "cold", 3.0, 4 * GB, 25.0, 0.0),),
     )
     wanted = Facts(
         warmth=Warmth.COLD,

@@ -55,6 +55,17 @@ async def test_who_leaves_waits_no_more(backend: FakeBackend) -> None:
         assert (node.plane.counters.cancelled, node.plane.buffered_bytes) == (1, 0)
 
 
+async def test_who_left_is_listed_no_more(backend: FakeBackend) -> None:
+    """Kills: its body, which is dropped, read for the list."""
+    async with running_node(served=loading(backend), loading_wait_s=30.0, tick_s=30.0) as node:
+        async with client(node) as http:
+            http.post(CHAT)
+            await eventually(lambda: len(node.plane.loading), "it waits")
+            assert [one["waits_for"] for one in node.plane.requests()] == ["loading"]
+        await eventually(lambda: node.plane.counters.cancelled, "it left")
+        assert (len(node.plane.loading), node.plane.requests()) == (1, [])
+
+
 async def test_a_node_that_drains_refuses_who_waits(backend: FakeBackend) -> None:
     async with running_node(served=loading(backend), loading_wait_s=30.0) as node, client(node) as http:
         http.post(CHAT)
