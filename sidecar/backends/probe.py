@@ -198,7 +198,8 @@ def _credentials(spec: BackendSpec) -> tuple[tuple[bytes, bytes], ...]:
 
 def _unreachable(error: Exception) -> Finding:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Finding(Health.UNREACHABLE, "it can't be reached")
+        # Or we are: a refusal is an answer, this is none. More than a few of them in a row tell.
+        return Finding(Health.BUSY, "it takes no connection in time")
     if isinstance(error, TimeoutError):
         return Finding(Health.BUSY, "it does not answer in time")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -33,9 +35,19 @@ def test_the_demo_says_who_served_in_json_too() -> None:
     assert document["node"] != document["asked"], "served by another node than the one that was asked"
 
 
+@contextlib.contextmanager
+def _taking_ctrl_c() -> Iterator[None]:
+    """Processes started within it heed SIGINT: whoever runs tests in the background may have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_demo_keeps_running_until_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, _taking_ctrl_c():
         demo = subprocess.Popen(
             [*SWARMCTL, "demo"],
             stdout=output,
