@@ -93,13 +93,7 @@ class Translates(Attempts):
 
     def _is_translated(self, candidate: Candidate, *, fresh: bool) -> bool:
         """See :class:`Attempts`."""
-        understood = self.request.head.understood
-        plane = self._plane
-        if understood is not None and understood is plane.backends.targets.get(candidate.endpoint.backend):
-            # As :meth:`Translator.needed` saw for an equal head.
-            self.outgoing = None
-            return False
-        translator = plane.translator
+        translator = self._plane.translator
         if not translator.needed(self.request, candidate):
             self.outgoing = None
             return False
