@@ -16,6 +16,7 @@ from controlplane.store.port import Delete, KeyValue, Put, Store, absent, modifi
 from swarmplane.aliases import MOST_WILD, WILD
 from swarmplane.client_keys import SECRET_BYTES, ClientKey, key_digest, key_text
 from swarmplane.codec import records
+from swarmplane.codec.client_keys import client_key_from_pb
 from swarmplane.errors import ConflictError, InvalidRequestError, NotFoundError
 from swarmplane.ids import ModelName, random_id
 
@@ -164,29 +165,15 @@ class ClientKeys:
 
 def keys_of(found: Mapping[str, KeyValue]) -> tuple[ClientKey, ...]:
     """What sidecars are told, by id."""
-    return tuple(_key(_record(found[name])) for name in sorted(found))
+    return tuple(client_key_from_pb(_record(found[name])) for name in sorted(found))
 
 
 def _record(kv: KeyValue) -> records.ApiKey:
     return records.parse(records.ApiKey, kv.value)
 
 
-def _key(record: records.ApiKey) -> ClientKey:
-    return ClientKey(
-        id=record.id,
-        digest=record.sha256,
-        name=record.name,
-        models=tuple(record.models),
-        manage=record.manage,
-        requests_per_minute=record.requests_per_minute,
-        tokens_per_day=record.tokens_per_day,
-        concurrency=record.concurrency,
-        expires_at_s=record.expires_at_s,
-    )
-
-
 def _facts(record: records.ApiKey, now_s: float, revision: int) -> KeyFacts:
-    key = _key(record)
+    key = client_key_from_pb(record)
     state = "expired" if key.expired(now_s) else "active"
     return KeyFacts(key, record.created_at_s, record.created_by, state, revision)
 

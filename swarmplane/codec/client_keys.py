@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swarmplane.client_keys import ClientKey
+from swarmplane.codec import records
 from swarmplane.v1 import sidecar_pb2 as pb
 
 
@@ -21,8 +22,8 @@ def client_key_to_pb(key: ClientKey) -> pb.ClientKey:
     )
 
 
-def client_key_from_pb(message: pb.ClientKey) -> ClientKey:
-    """The key in ``message``."""
+def client_key_from_pb(message: pb.ClientKey | records.ApiKey) -> ClientKey:
+    """The key in ``message``, as it travels or as it is kept."""
     return ClientKey(
         id=message.id,
         digest=message.sha256,
