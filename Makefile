@@ -92,6 +92,7 @@ types: $(READY) ## mypy, strict.
 
 imports: $(READY) ## Who may import whom.
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-logo --config .importlinter-cycles.toml
 
 proto: $(READY) ## Generate the protobuf code anew.
 	@$(BIN)/python scripts/generate_proto.py

@@ -63,7 +63,7 @@ def _list(called: Invocation) -> None:
 
 
 def _show(tool: Tool, place: Place, file: str | None) -> None:
-    from cli.connect.tools import printed
+    from cli.connect.forms import printed
 
     text = printed(tool, place)
     emit("connect", {**_document(tool, place, _file(tool, file)), "changed": False}, text)

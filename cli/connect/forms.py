@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
-from cli.connect.tools import Form, Tool
+from cli.connect.tools import Form, Place, Tool
 from swarmplane.errors import FailedPreconditionError
 
 BEGIN: Final = "# swarmplane: begin"
@@ -185,3 +185,17 @@ def _without_block(text: str) -> str:
         elif not inside:
             kept.append(line.replace(WAS, "", 1) if line.startswith(WAS) else line)
     return "".join(kept)
+
+
+def printed(tool: Tool, place: Place) -> str:
+    """The settings as they would stand in the program's file."""
+    settings = tool.settings(place)
+    if tool.form is Form.JSON:
+        return json.dumps(settings, indent=2)
+    if tool.form is Form.TOML:
+        import tomlkit
+
+        return tomlkit.dumps(settings).strip()
+    if tool.form is Form.MODELS:
+        return "\n".join([f"{tool.list_key}:", *entry_lines(settings, "  ")])
+    return "\n".join(f"{name}{tool.assign}{value}" for name, value in settings.items())

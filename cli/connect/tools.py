@@ -5,7 +5,6 @@ Files and keys are those of the programs' own documentation, as of the end of 20
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -179,19 +178,3 @@ _LISTED: Final = (
     Tool("ollama", "Ollama's own client and packages", Form.LINES, _environment(OLLAMA_HOST=lambda p: p.url)),
 )  # fmt: skip
 TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in _LISTED})
-
-
-def printed(tool: Tool, place: Place) -> str:
-    """The settings as they would stand in the program's file."""
-    settings = tool.settings(place)
-    if tool.form is Form.JSON:
-        return json.dumps(settings, indent=2)
-    if tool.form is Form.TOML:
-        import tomlkit
-
-        return tomlkit.dumps(settings).strip()
-    if tool.form is Form.MODELS:
-        from cli.connect.forms import entry_lines
-
-        return "\n".join([f"{tool.list_key}:", *entry_lines(settings, "  ")])
-    return "\n".join(f"{name}{tool.assign}{value}" for name, value in settings.items())

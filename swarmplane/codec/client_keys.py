@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarmplane.client_keys import ClientKey
-from swarmplane.codec import records
+from swarmplane.store.v1.store_pb2 import ApiKey
 from swarmplane.v1 import sidecar_pb2 as pb
 
 
@@ -22,7 +22,7 @@ def client_key_to_pb(key: ClientKey) -> pb.ClientKey:
     )
 
 
-def client_key_from_pb(message: pb.ClientKey | records.ApiKey) -> ClientKey:
+def client_key_from_pb(message: pb.ClientKey | ApiKey) -> ClientKey:
     """The key in ``message``, as it travels or as it is kept."""
     return ClientKey(
         id=message.id,

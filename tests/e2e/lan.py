@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.hosts import eventually
+
 _NETWORK = "10.77.0"
 
 
@@ -146,3 +148,18 @@ def curl(namespace: str, path: str, body: str = "") -> str:
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     return done.stdout
+
+
+@contextlib.contextmanager
+def on_terminal(namespace: str, line: str, home: Path, *, ready_s: float = 0.0) -> Iterator[Terminal]:
+    """A command of a host, whose words go with what fails; ready within ``ready_s``, 0: not waited for."""
+    terminal = Terminal(namespace, line, home, home.with_suffix(".log"))
+    try:
+        if ready_s:
+            eventually("it is ready", lambda: "ready:" in terminal.text(), within_s=ready_s)
+        yield terminal
+    except BaseException as error:
+        error.add_note(f"{home.name}: {terminal.text()[-3000:]}")
+        raise
+    finally:
+        terminal.close()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.hosts import SWARMCTL, eventually
-from tests.e2e.lan import Terminal, address_of, drop_multicast, ip, lan
+from tests.e2e.lan import address_of, drop_multicast, ip, lan, on_terminal
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 NEEDED = pytest.mark.skipif(
@@ -36,26 +34,15 @@ def _rows(*before: str, data_dir: Path, env: dict[str, str] | None = None) -> di
     return {row["id"]: row for row in document["items"]}
 
 
-@contextlib.contextmanager
-def _terminal(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
-    terminal = Terminal(namespace, line, home, home.with_suffix(".log"))
-    try:
-        eventually("it is ready", lambda: "ready:" in terminal.text(), within_s=90)
-        yield terminal
-    except BaseException as error:
-        error.add_note(f"{home.name}: {terminal.text()[-3000:]}")
-        raise
-    finally:
-        terminal.close()
-
-
 @pytest.mark.root
 def test_what_breaks_between_two_hosts_is_found(tmp_path: Path) -> None:
     home = {name: tmp_path / name / "data" / "swarmplane" for name in ("a", "b")}
     with (
         lan(2) as (one, two),
-        _terminal(one, "swarmctl up --lan --open --no-discover --name a", tmp_path / "a"),
-        _terminal(two, f"swarmctl join {address_of(1)} --yes --no-discover --name b", tmp_path / "b"),
+        on_terminal(one, "swarmctl up --lan --open --no-discover --name a", tmp_path / "a", ready_s=90),
+        on_terminal(
+            two, f"swarmctl join {address_of(1)} --yes --no-discover --name b", tmp_path / "b", ready_s=90
+        ),
     ):
         inside = ("ip", "netns", "exec", two)
 

@@ -8,30 +8,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.hosts import eventually
-from tests.e2e.lan import Terminal, address_of, curl, lan
+from tests.e2e.lan import Terminal, address_of, curl, lan, on_terminal
 
 pytestmark = [pytest.mark.process, pytest.mark.root, pytest.mark.timeout(240)]
 
 QUIET_START_S = 4.0
 """A founder is ready in so long on two cores that have nothing else to do."""
-
-
-@contextlib.contextmanager
-def _terminal(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
-    terminal = Terminal(namespace, line, home, home.with_suffix(".log"))
-    try:
-        yield terminal
-    except BaseException as error:
-        error.add_note(f"{home.name}: {terminal.text()[-3000:]}")
-        raise
-    finally:
-        terminal.close()
 
 
 def _ready(terminal: Terminal, within_s: float = 60) -> str:
@@ -87,7 +74,7 @@ def test_a_token_alone_finds_its_swarm(
     hidden = "" if scanned else " --listen 127.0.0.1:11400"
     with (
         lan(3, multicast=multicast) as hosts,
-        _terminal(hosts[0], f"swarmctl up --lan --no-discover --name a --new{hidden}", tmp_path / "a") as a,
+        on_terminal(hosts[0], f"swarmctl up --lan --no-discover --name a --new{hidden}", tmp_path / "a") as a,
     ):
         _ready(a)
         token = tmp_path / "token"
@@ -95,8 +82,8 @@ def test_a_token_alone_finds_its_swarm(
         where = "" if scanned else f" {address_of(1)}"
         join = f"swarmctl join{where} --token-file {token} --no-discover"
         with (
-            _terminal(hosts[1], f"{join} --name b", tmp_path / "b") as b,
-            _terminal(hosts[2], f"{join} --name c", tmp_path / "c") as c,
+            on_terminal(hosts[1], f"{join} --name b", tmp_path / "b") as b,
+            on_terminal(hosts[2], f"{join} --name c", tmp_path / "c") as c,
         ):
             _form_within(limit_s, a, b, c)
             if not scanned:
@@ -114,13 +101,13 @@ def test_a_token_alone_finds_its_swarm(
 def test_an_open_swarm_takes_every_host_until_it_is_closed(tmp_path: Path) -> None:
     with (
         lan(4) as hosts,
-        _terminal(hosts[0], "swarmctl up --lan --open --no-discover --name a", tmp_path / "a") as a,
+        on_terminal(hosts[0], "swarmctl up --lan --open --no-discover --name a", tmp_path / "a") as a,
     ):
         _ready(a)
         eventually("it says that it is open", lambda: "this swarm is open" in a.text(), within_s=20)
         with (
-            _terminal(hosts[1], "swarmctl join --yes --no-discover --name b", tmp_path / "b") as b,
-            _terminal(hosts[2], "swarmctl up --lan --no-discover --name c", tmp_path / "c") as c,
+            on_terminal(hosts[1], "swarmctl join --yes --no-discover --name b", tmp_path / "b") as b,
+            on_terminal(hosts[2], "swarmctl up --lan --no-discover --name c", tmp_path / "c") as c,
         ):
             _form_within(10, a, b, c)
             for member in (b, c):
@@ -129,7 +116,7 @@ def test_an_open_swarm_takes_every_host_until_it_is_closed(tmp_path: Path) -> No
             data = ("--data-dir", str(tmp_path / "a" / "data" / "swarmplane"))
             run = ["ip", "netns", "exec", hosts[0], swarmctl]
             subprocess.run([*run, "enrolment", "close", *data], check=True, capture_output=True, timeout=60)
-            with _terminal(hosts[3], "swarmctl up --lan --no-discover --name d", tmp_path / "d") as d:
+            with on_terminal(hosts[3], "swarmctl up --lan --no-discover --name d", tmp_path / "d") as d:
                 eventually("it ended", lambda: d.process.poll() is not None, within_s=60)
                 assert d.process.returncode == 2
                 assert f"swarmctl join {address_of(1)}:11405 --token-file FILE" in d.text()
@@ -139,7 +126,7 @@ def test_hosts_that_start_at_once_end_in_one_swarm(tmp_path: Path) -> None:
     with lan(3) as hosts, contextlib.ExitStack() as running:
         up = "swarmctl up --lan --open --no-discover"
         started = [
-            running.enter_context(_terminal(host, f"{up} --name h{number}", tmp_path / f"h{number}"))
+            running.enter_context(on_terminal(host, f"{up} --name h{number}", tmp_path / f"h{number}"))
             for number, host in enumerate(hosts)
         ]
         for terminal in started:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.hosts import eventually
-from tests.e2e.lan import Terminal, curl, lan, move
+from tests.e2e.lan import curl, lan, move, on_terminal
 
 pytestmark = [pytest.mark.process, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -34,19 +34,6 @@ def _backend(namespace: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-@contextlib.contextmanager
-def _host(namespace: str, line: str, home: Path) -> Iterator[Terminal]:
-    terminal = Terminal(namespace, line, home, home.with_suffix(".log"))
-    try:
-        eventually("it is ready", lambda: "ready:" in terminal.text(), within_s=60)
-        yield terminal
-    except BaseException as error:
-        error.add_note(f"{home.name}: {terminal.text()[-3000:]}")
-        raise
-    finally:
-        terminal.close()
 
 
 def _served(namespace: str) -> bool:
@@ -89,11 +76,13 @@ def test_hosts_that_move_are_followed(tmp_path: Path, multicast: bool) -> None:
     with (
         lan(3, multicast=multicast) as (a, b, c),
         _backend(b),
-        _host(a, "swarmctl up --lan --open --new --no-discover --name a", tmp_path / "a"),
-        _host(c, "swarmctl join http://10.77.0.1:11400 --yes --no-discover --name c", tmp_path / "c"),
+        on_terminal(a, "swarmctl up --lan --open --new --no-discover --name a", tmp_path / "a", ready_s=60),
+        on_terminal(
+            c, "swarmctl join http://10.77.0.1:11400 --yes --no-discover --name c", tmp_path / "c", ready_s=60
+        ),
     ):
         join = "swarmctl join http://10.77.0.1:11400 --yes --no-discover --name b --backend http://127.0.0.1:9000"
-        with _host(b, join, tmp_path / "b"):
+        with on_terminal(b, join, tmp_path / "b", ready_s=60):
             eventually("c serves the model of b", lambda: _served(c), within_s=30, every_s=0.5)
 
             move(b, 52)
@@ -111,7 +100,7 @@ def test_hosts_that_move_are_followed(tmp_path: Path, multicast: bool) -> None:
         # Off, while the founder moves on; it knows its old places only, and may not look at the network.
         move(a, 61)
         _heals("the founder moved once more", (c, "10.77.0.61"))
-        with _host(b, "swarmctl up --no-mdns", tmp_path / "b"):
+        with on_terminal(b, "swarmctl up --no-mdns", tmp_path / "b", ready_s=60):
             _heals("a host that was away asks another member", (b, "10.77.0.61"))
             assert _identity(tmp_path / "b") == before
             eventually("c serves the model of b", lambda: _served(c), within_s=HEALED_S, every_s=0.5)
