@@ -39,17 +39,28 @@ def page(routes: CurrentRoutes, now_s: float) -> str:
     )
 
 
-def doctor_page(found: Mapping[str, Any]) -> str:
-    """What the doctor found, worst first; no script, nothing from elsewhere."""
-    marks = {"failed": 0, "unknown": 1, "ok": 2, "skipped": 3}
-    rows = sorted(found["items"], key=lambda row: (marks.get(row["state"], 1), row["severity"]))
+def doctor_page(found: Mapping[str, Any] | None) -> str:
+    """What the doctor found, worst first, and a button to ask it; no script, nothing from elsewhere.
+
+    None: it was not asked yet.
+    """
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Swarmplane doctor</title>"
         f"<style>{_STYLE}{_LEFT}</style><h1>What is wrong with this host</h1>"
-        f"<p>{found['errors']} errors, {found['warnings']} warnings, {found['unknown']} unknown. The same as "
-        "JSON: <code>swarmctl doctor --json</code>. <a href=/>Whom this host would ask</a>.</p>"
-        f"<table><tr><th>state</th><th>check</th><th>found</th><th>to mend it</th></tr>"
-        f"{''.join(map(_doctor_row, rows))}</table></html>\n"
+        "<form method=post action=/doctor><button>Examine this host now</button></form>"
+        f"{_doctor_rows(found) if found is not None else ''}"
+        "<p>The same as JSON: <code>swarmctl doctor --json</code>. "
+        "<a href=/>Whom this host would ask</a>.</p></html>\n"
+    )
+
+
+def _doctor_rows(found: Mapping[str, Any]) -> str:
+    marks = {"failed": 0, "unknown": 1, "ok": 2, "skipped": 3}
+    rows = sorted(found["items"], key=lambda row: (marks.get(row["state"], 1), row["severity"]))
+    return (
+        f"<p>{found['errors']} errors, {found['warnings']} warnings, {found['unknown']} unknown.</p>"
+        "<table><tr><th>state</th><th>check</th><th>found</th><th>to mend it</th></tr>"
+        f"{''.join(map(_doctor_row, rows))}</table>"
     )
 
 

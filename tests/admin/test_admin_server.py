@@ -38,6 +38,7 @@ class Parts:
     def __init__(self) -> None:
         self.routes = CurrentRoutes(ME, node_name="desk")
         self.levels: list[str] = []
+        self.examined = 0
         self.requests: list[dict[str, Any]] = [{"id": "r1", "model": "tiny", "age_s": 1.5}]
         self.control: dict[str, Any] = {"connected": True, "instance": "i1", "table_age_s": 2.5}
 
@@ -57,7 +58,13 @@ class Parts:
             control=lambda: self.control,
             metrics=lambda: [family("swarmplane_cancelled_total", "counter", "Left.", 3)],
             set_log_level=self.set_level,
+            examine=self.examine,
         )
+
+    async def examine(self) -> dict[str, Any]:
+        self.examined += 1
+        row = {"id": "a.b", "state": "failed", "severity": "error", "title": "T", "detail": "<D>", "fix": "F"}
+        return {"errors": 1, "warnings": 0, "unknown": 0, "items": [row]}
 
 
 @pytest.fixture
@@ -320,6 +327,21 @@ async def test_who_may_do_what(
         assert not parts.routes.view.draining
     if status == 405:
         assert answer.headers["Allow"]
+
+
+async def test_a_foreign_page_starts_no_examination(admin: TestClient[Any, Any], parts: Parts) -> None:
+    """Kills: examining on a GET, which any page's <img> can send without an Origin."""
+    image = {"Accept": "image/avif,image/*,*/*;q=0.8", "Referer": "https://evil.example/"}
+    shown = await admin.get("/doctor", headers=image)
+    assert (shown.status, parts.examined) == (200, 0)
+    assert "<form method=post action=/doctor>" in await shown.text()
+    for origin in ("https://evil.example", "null"):
+        assert (await admin.post("/doctor", headers={"Origin": origin})).status == 403
+    assert parts.examined == 0
+    own = {"Origin": str(admin.make_url("/")).rstrip("/"), "Accept": "text/html"}
+    assert "<td>T: &lt;D&gt;</td>" in await (await admin.post("/doctor", headers=own)).text()
+    assert (await (await admin.post("/doctor")).json())["errors"] == 1
+    assert parts.examined == 2
 
 
 async def test_it_serves_on_the_socket_it_was_given_until_cancelled(parts: Parts) -> None:
