@@ -91,8 +91,11 @@ class Falls(Hedges):
         )
         if retried:
             self._again(0.0)
-        else:
-            self._next()
+            return
+        if self.noted.asked:
+            plane.counters.moves += 1
+            self.noted.moves += 1
+        self._next()
 
     def _warm(self, plan: Plan) -> Plan:
         """``plan``, or that of a loaded model where nobody has the asked one loaded and policy allows it."""

@@ -96,6 +96,7 @@ class Hedges(Waits):
             plan.left = [one for one in self._left() if one.endpoint.id != to.endpoint.id]
             self._copy = copy
             self.noted.asked += 1
+            self.noted.hedges += 1
 
     # -- what becomes of it -------------------------------------------------------------------------------
 

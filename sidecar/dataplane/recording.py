@@ -49,6 +49,7 @@ class Noted:
         "context",
         "failure",
         "first_byte_s",
+        "hedges",
         "moves",
         "replays",
         "retries",
@@ -63,7 +64,7 @@ class Noted:
         self.bytes_in = bytes_in
         self.bytes_before = bytes_before
         """What its connection had sent when it began."""
-        self.asked = self.retries = self.moves = self.replays = self.status = 0
+        self.asked = self.retries = self.moves = self.replays = self.hedges = self.status = 0
         self.cached = 0
         """Leading blocks of the prompt that whoever answered was believed to have cached."""
         self.failure = ""
@@ -160,7 +161,7 @@ class Recorder:
         row.status, row.failure, row.trace = noted.status, noted.failure, noted.trace
         row.bytes_in, row.bytes_out = noted.bytes_in, connection.bytes_out - noted.bytes_before
         row.retries, row.moves, row.replays = noted.retries, noted.moves, noted.replays
-        row.attempts = noted.asked
+        row.attempts, row.hedges = noted.asked, noted.hedges
         row.planned_s, row.sent_s, row.first_byte_s = row_planned_s, sent_s, noted.first_byte_s
         self._whose(row, connection, request)
         if _PRIORITY in head.options:

@@ -301,6 +301,7 @@ class Waits(Translates):
         self._end_attempt()
         self._moved += 1
         plane.counters.moves += 1
+        self.noted.moves += 1
         left = [one for one in self._left() if one.endpoint.id != to.endpoint.id]
         self._plan.left = [candidate, *left, to]
         self._next()

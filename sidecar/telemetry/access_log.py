@@ -44,6 +44,7 @@ class Before(msgspec.Struct, gc=False):
     retries: int
     moves: int
     replays: int
+    hedges: int
     streamed: bool
 
 
@@ -92,6 +93,7 @@ class Lines:
             record.retries,
             record.moves,
             record.replays,
+            record.hedges,
             record.streamed,
             record.client,
             record.key,
@@ -138,6 +140,7 @@ class Lines:
             record.retries,
             record.moves,
             record.replays,
+            record.hedges,
             record.streamed,
         )
         after = After(

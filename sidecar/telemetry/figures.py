@@ -112,7 +112,7 @@ class Figures:
         self._timings: dict[tuple[str, str], Timings] = {}
         self._hops: dict[tuple[str, ...], int] = {}
         self._rejected: dict[str, int] = {}
-        self._attempts = dict.fromkeys(("first", "retry", "move", "replay"), 0)
+        self._attempts = dict.fromkeys(("first", "retry", "move", "hedge", "replay"), 0)
         self._cancelled = 0
 
     def add(self, record: Record, usage: Usage) -> None:
@@ -159,6 +159,7 @@ class Figures:
         if record.attempts > 1:
             attempts["retry"] += record.retries
             attempts["move"] += record.moves
+            attempts["hedge"] += record.hedges
         attempts["replay"] += record.replays
 
     def _add_hop(self, record: Record) -> None:
@@ -201,7 +202,7 @@ class Figures:
             family(
                 "swarmplane_attempts_total",
                 "counter",
-                "Attempts: first, retry of a failure, move from a full endpoint, or replay.",
+                "Attempts: first, retry of a failure, move from a full one, hedge of a late one, or replay.",
                 [({"reason": reason}, count) for reason, count in self._attempts.items()],
             ),
             family(

@@ -66,6 +66,7 @@ class Record:
         "endpoint",
         "failure",
         "first_byte_s",
+        "hedges",
         "key",
         "method",
         "model",
@@ -141,6 +142,8 @@ class Record:
     retries: int
     moves: int
     replays: int
+    hedges: int
+    """Second copies that were sent beside an attempt that was late."""
     streamed: bool
     stale: bool
     """The route table came from disk."""
@@ -173,7 +176,7 @@ class Record:
         self.planned_s = self.sent_s = self.first_byte_s = self.queue_s = 0.0
         self.code = self.failure = self.asked = self.model = self.node = self.backend = self.endpoint = ""
         self.provider = self.origin = self.client = self.key = self.priority = self.route_version = ""
-        self.status = self.attempts = self.retries = self.moves = self.replays = 0
+        self.status = self.attempts = self.retries = self.moves = self.replays = self.hedges = 0
         self.bytes_in = self.bytes_out = self.cached = self.prompt_tokens = 0
         self.streamed = self.stale = False
         self.tail = self.opening = b""

@@ -48,6 +48,7 @@ def test_a_line_is_exactly_this() -> None:
         "retries": 1,
         "moves": 0,
         "replays": 0,
+        "hedges": 0,
         "streamed": True,
         "bytes_in": 321,
         "bytes_out": 4321,

@@ -20,6 +20,7 @@ def counted() -> Figures:
     figures.add(fill(Record()), USED)
     figures.add(fill(Record(), first_byte_s=0.0, streamed=False), USED)
     figures.add(fill(Record(), outcome="cancelled", status=0, attempts=3, retries=1, moves=1), NOTHING)
+    figures.add(fill(Record(), attempts=2, hedges=1), USED)
     figures.add(
         fill(Record(), path=b"/v1/messages", node="bee", ended_s=100.5, streamed=False, replays=1), NOTHING
     )
