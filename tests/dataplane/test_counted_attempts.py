@@ -109,6 +109,7 @@ async def test_another_model_is_a_move_after_a_full_one_and_a_retry_after_a_fail
         assert await found.by_reason() == {**NONE, "first": 1, "move": 1}
         assert (await http.ask({**body, "model": "nobodys"})).headers["x-swarm-model"] == "m2"
         assert await found.by_reason() == {**NONE, "first": 2, "move": 1}
+        assert found.node.plane.counters.moves == 1
     async with counted("m2") as found, client(found.node) as http:
         found.first.default = Behaviour(status=500)
         assert (await http.ask({**CHAT, "fallback_models": ["m2"]})).headers["x-swarm-model"] == "m2"
