@@ -91,8 +91,8 @@ types: $(READY) ## mypy, strict.
 	@$(BIN)/mypy --explicit-package-bases --follow-imports=silent --disable-error-code comparison-overlap $(TYPED_TESTS)
 
 imports: $(READY) ## Who may import whom.
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/lint-imports --no-logo --config .importlinter-cycles.toml
+	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/lint-imports --no-cache --no-logo --config .importlinter-cycles.toml
 
 proto: $(READY) ## Generate the protobuf code anew.
 	@$(BIN)/python scripts/generate_proto.py

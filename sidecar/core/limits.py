@@ -31,7 +31,7 @@ class Text(Protocol):
 class Limits:
     """Of endpoints that never change."""
 
-    __slots__ = ("_bytes", "_common", "_reloading", "_seen", "_tokens")
+    __slots__ = ("_bytes", "_common", "_reloading", "_seen", "_tokens", "unknown")
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         there = list(endpoints)
@@ -48,6 +48,8 @@ class Limits:
         lacking = [marks for sense, marks in _MARKS if sense not in senses]
         self._seen = re.compile(b"|".join(lacking)).search if lacking else None
         self._reloading = any(endpoint.kind == RELOADING for endpoint in there)
+        self.unknown = common is None and not known and not self._reloading
+        """Whether nothing is known of them that a request could fail to suit."""
 
     def suit(self, path: bytes, members: Mapping[str, Text], body: bytes | bytearray) -> bool:
         """Whether a request suits all of them, whatever it means in detail. 0.2 µs where nothing is known.

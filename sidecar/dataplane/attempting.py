@@ -118,8 +118,13 @@ class Attempts(State):
 
     def _attempt(self, candidate: Candidate, *, fresh: bool, translated: bool = False) -> None:
         plane = self._plane
-        if not translated and candidate.local and self._is_translated(candidate, fresh=fresh):
-            return
+        if not translated:
+            self.outgoing = None
+            if candidate.local:
+                # Most backends speak the dialect of what they were asked before, by the same head.
+                target = plane.backends.targets.get(candidate.endpoint.backend)
+                if target is not self.request.head.understood and self._is_translated(candidate, fresh=fresh):
+                    return
         plane.counters.attempts += 1
         self._asked += 1
         if not self._counting and self._place is None:

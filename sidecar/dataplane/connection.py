@@ -144,9 +144,7 @@ class ClientConnection(RequestReader):
 
     def write(self, data: bytes) -> None:
         """Send a piece of an answer."""
-        size = len(data)
-        self.bytes_out += size
-        self._plane.counters.bytes_out += size
+        self.bytes_out += len(data)
         self.transport.write(data)
 
     def done(self, *, close: bool) -> None:

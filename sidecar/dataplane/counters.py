@@ -34,8 +34,6 @@ class Counters:
     """Made."""
     bytes_in: int = 0
     """Of request bodies."""
-    bytes_out: int = 0
-    """Of answers to clients and peers."""
     malformed: int = 0
     reaped: int = 0
     """Requests and slots that outlived their connection or request: defects, put right."""

@@ -12,23 +12,16 @@ from sidecar.core.retry_after import asked_wait_s
 from sidecar.core.stalls import Pace, StallPolicy, silence_s, stall_limit_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.answers import error_event
+from sidecar.dataplane.event_relay import EventRelay, is_silence
 from sidecar.dataplane.headers import Header
 from sidecar.dataplane.refusals import RefusedError
-from sidecar.dataplane.relay import (
-    CollectingRelay,
-    EventRelay,
-    PassingRelay,
-    Relay,
-    choose,
-    is_silence,
-    is_stream,
-    streams,
-)
+from sidecar.dataplane.relay import CollectingRelay, PassingRelay, Relay, streams
+from sidecar.dataplane.relay_choice import choose, is_stream
 from sidecar.dataplane.speaking import Speaks
 from sidecar.dataplane.splice import rename_answer
 from sidecar.dataplane.staking import begins_answer
 from sidecar.telemetry import record as records
-from sidecar.telemetry.usage import KEPT_BYTES, Tail, last_of
+from sidecar.telemetry.usage import KEPT_BYTES, last_of
 from swarmplane.errors import Code
 
 if TYPE_CHECKING:
@@ -80,6 +73,7 @@ class Exchange(Speaks):
         """See :class:`sidecar.dataplane.upstream.Sink`."""
         policy = self._plane.policy
         candidate = self._candidate
+        self._opened = False
         if candidate is not None and not candidate.local:
             self._plane.upstreams.learn_load(candidate, hops.find(upstream.headers, b"x-swarm-load"))
         if self.outgoing is not None:
@@ -100,6 +94,12 @@ class Exchange(Speaks):
         if relay is None:
             return
         self._heard_s = self._plane.now_s
+        if not self._opened:
+            self._opens(relay, data)
+        relay.data(data, framed)
+
+    def _opens(self, relay: Relay, data: bytes) -> None:
+        """Look at a piece that may be the first that counts."""
         stake = self._stake
         if stake is not None and not stake.answered and begins_answer(self._upstream, relay, data):
             stake.first_byte(self._plane.clock_s())
@@ -109,12 +109,7 @@ class Exchange(Speaks):
                 self._learn_slots()
             if self._copy is not None and begins_answer(self._upstream, relay, data):
                 self._drop_copy()
-        tail = self.noted.tail
-        if tail is not None:
-            tail.push(data)
-        elif not isinstance(relay, CollectingRelay):
-            self.noted.tail = Tail(data)
-        relay.data(data, framed)
+        self._opened = self._first_byte_by_s == _NEVER and (stake is None or stake.answered)
 
     def _learn_slots(self) -> None:
         in_flight, self._sampled = self._sampled, 0
@@ -186,7 +181,6 @@ class Exchange(Speaks):
         if upstream is None:
             return
         self._relay = PassingRelay(self, upstream)
-        self.noted.tail = Tail(so_far)
         self._relay.data(so_far)
 
     def _break(self, code: Code, message: str, failure: str) -> None:

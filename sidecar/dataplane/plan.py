@@ -219,9 +219,10 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     if known is not None:
         plan.model, candidate, limits = known
         plan.left = [candidate]
-        members = plan.content.members
-        if members is None or not limits.suit(request.head.path, members, request.body):
-            suited(plane, request, plan, plan.left, limits)
+        if not limits.unknown:
+            members = plan.content.members
+            if members is None or not limits.suit(request.head.path, members, request.body):
+                suited(plane, request, plan, plan.left, limits)
         if candidate.local and plane.routes.balancer.prompts.room:
             _keep_prompt(plane, request, plan)
         return

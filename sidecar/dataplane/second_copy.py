@@ -15,9 +15,9 @@ from sidecar.core.queue_values import Asking, Refused
 from sidecar.core.retry_after import asked_wait_s
 from sidecar.dataplane import hop as hops
 from sidecar.dataplane.budget import end_retry
+from sidecar.dataplane.event_relay import is_silence
 from sidecar.dataplane.headers import Header
 from sidecar.dataplane.owner_line import Place
-from sidecar.dataplane.relay import is_silence
 from sidecar.dataplane.staking import ended
 from sidecar.dataplane.translation import INLINE_BYTES
 from sidecar.dataplane.upstream import Sink

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.attempts import Act, Decision, Outcome, Progress
-from sidecar.dataplane.relay import is_silence
+from sidecar.dataplane.event_relay import is_silence
 
 if TYPE_CHECKING:
     from sidecar.core.answers import Answer

@@ -47,6 +47,7 @@ class State(Sink):
         "_heard_s",
         "_moved",
         "_next_phase_s",
+        "_opened",
         "_pace",
         "_paused_s",
         "_place",
@@ -106,6 +107,8 @@ class State(Sink):
         """When it began to wait for a slot anywhere; since when it runs stands in ``_ran_at_s`` then."""
         self._budgeted = False
         self._finished = False
+        self._opened = False
+        """Whether the answer has begun, for the model and for its wait."""
         self._stake: Stake | None = None
         self._copy: SecondCopy | None = None
         self._copied = False

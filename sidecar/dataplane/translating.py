@@ -39,6 +39,7 @@ class TranslatingRelay(Relay):
 
     def data(self, data: bytes, framed: bytes = b"") -> None:  # noqa: ARG002
         """See :class:`Relay`."""
+        self._keep(data)
         try:
             data = self._reader.push(data)
         except BackendAnswerError as error:

@@ -95,7 +95,6 @@ class Translates(Attempts):
         """See :class:`Attempts`."""
         translator = self._plane.translator
         if not translator.needed(self.request, candidate):
-            self.outgoing = None
             return False
         if len(self.request.body) > INLINE_BYTES:
             self._asked += 1

@@ -30,6 +30,7 @@ from tests.fakes.dataplane import (
     eventually,
     running_node,
 )
+from tests.fakes.ollama import running_ollama
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT[:-1] + "0"
@@ -226,6 +227,24 @@ async def test_what_answers_state_is_counted(backend: FakeBackend) -> None:
         text = await shown(telemetry)
     assert 'swarmplane_tokens_total{direction="input",model="m1"} 33' in text
     assert 'swarmplane_tokens_total{direction="output",model="m1"} 9' in text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+async def test_what_streams_state_is_counted_whether_they_pass_or_are_translated(path: str) -> None:
+    """Kills: the end of a stream not kept where it is translated, or where it passes."""
+    async with (
+        running("solo", TelemetryPolicy()) as telemetry,
+        running_ollama("M1:latest") as (backend, _),
+        running_node(
+            served={"one": Served(backend, model="M1:latest", canonical="m1", kind="ollama")},
+            telemetry=telemetry,
+        ) as node,
+        client(node) as http,
+    ):
+        assert (await http.ask(STREAM, path)).whole
+        text = await shown(telemetry)
+    assert 'swarmplane_tokens_total{direction="input",model="m1"}' in text
+    assert 'swarmplane_tokens_total{direction="output",model="m1"}' in text
 
 
 # -- the access log ---------------------------------------------------------------------------------------

@@ -47,6 +47,46 @@ async def test_what_counts_as_an_end(http: Client, backend: FakeBackend, events:
     assert answer.body.decode() == "".join(events)
 
 
+LONG = EVENT.replace('"a"', f'"{"a" * 5000}"')
+
+
+@pytest.mark.parametrize(
+    ("events", "ends"),
+    [
+        ((EVENT, EVENT, LAST), True),
+        ((EVENT, EVENT, LAST, USAGE, *[": ping\n\n"] * 9), True),
+        ((EVENT, LONG.replace('"finish_reason": null', '"finish_reason": "stop"') + LONG), True),
+        ((EVENT, *[LAST.replace("stop", "length")] * 2, "data: [DONE]\n\n"), True),
+        ((EVENT, EVENT, 'data: {"error": {"message": "out of memory"}}\n\n'), True),
+        ((EVENT, EVENT, EVENT), False),
+        ((EVENT, LONG, LONG), False),
+    ],
+)
+async def test_an_end_is_known_of_events_that_come_one_by_one(
+    http: Client, backend: FakeBackend, events: tuple[str, ...], *, ends: bool
+) -> None:
+    """They pass unread. Kills: pieces not kept, all but the last two forgotten, no look at long ones."""
+    raw = chunked(*events).replace("\n\n\r\n", "\n\n\r\n\x1e")
+    backend.script.append(Behaviour(raw=raw, interval_s=0.005))
+    answer = await http.ask(STREAM)
+    assert answer.whole
+    passed = "".join(events)
+    assert answer.body.decode().startswith(passed)
+    assert (answer.body.decode() == passed) is ends
+
+
+async def test_the_end_of_an_answer_that_was_given_up_is_none_of_the_next(backend: FakeBackend) -> None:
+    """Kills: pieces kept of an attempt that failed before it began."""
+    lost = chunked(': finish_reason": "stop" [DONE]\n\n').removesuffix("0\r\n\r\n")
+    backend.script.append(Behaviour(raw=lost, close_at=len(lost)))
+    raw = chunked(EVENT, EVENT, EVENT).replace("\n\n\r\n", "\n\n\r\n\x1e")
+    backend.default = Behaviour(raw=raw, interval_s=0.005)
+    served = {"one": Served(backend), "two": Served(backend)}
+    async with running_node(served=served) as node, client(node) as http:
+        answer = await http.ask(STREAM)
+    assert "error" in json.loads(answer.events[-1])
+
+
 async def test_the_text_of_an_answer_is_no_end(http: Client, backend: FakeBackend) -> None:
     event = EVENT.replace('"a"', json.dumps('{"finish_reason": "stop"}').replace("\\", "\\\\"))
     backend.script.append(Behaviour(raw=chunked(event)))

@@ -64,7 +64,7 @@ class Behaviour:
     model: str = ""
     """Named in the answer instead of the asked one."""
     raw: str = ""
-    """Sent as it is, with escapes; nothing else is."""
+    """Sent as it is, with escapes; nothing else is. Record separators, which are not sent, cut it."""
     close: bool = False
     """``connection: close``."""
     content_type: str = ""
@@ -408,7 +408,8 @@ class _Connection(asyncio.Protocol):
 
     def plan(self, seen: Seen, how: Behaviour) -> list[tuple[float, bytes]]:
         if how.raw:
-            return [(0.0, how.raw.encode().decode("unicode_escape").encode("latin-1"))]
+            raw = how.raw.encode().decode("unicode_escape").encode("latin-1")
+            return [(how.interval_s, piece) for piece in raw.split(b"\x1e")]
         if self.backend.voice is not None and not how.body and seen.target != "/fake":
             return self.spoken(self.backend.voice, seen, how)
         try:

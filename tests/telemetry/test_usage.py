@@ -128,7 +128,7 @@ def test_any_bytes_have_a_usage_or_none(data: bytes) -> None:
 def test_a_tail_is_an_end_of_the_stream(pieces: list[bytes]) -> None:
     tail = Tail(pieces[0] if pieces else b"")
     for piece in pieces[1:]:
-        tail.push(piece)
+        tail.keep(piece)
     whole = b"".join(pieces)
     assert whole.endswith(tail.last())
     assert len(tail.last()) <= KEPT_BYTES
@@ -139,15 +139,15 @@ def test_a_tail_is_an_end_of_the_stream(pieces: list[bytes]) -> None:
 
 def test_short_pieces_do_not_push_the_usage_out() -> None:
     tail = Tail(sse({"choices": [{"delta": {"content": "a" * 100}}]}))
-    tail.push(sse({"usage": {"prompt_tokens": 1, "completion_tokens": 2}, "choices": [], "id": "x" * 40}))
+    tail.append(sse({"usage": {"prompt_tokens": 1, "completion_tokens": 2}, "choices": [], "id": "x" * 40}))
     for piece in (b"data: ", b"[DONE]", b"\n", b"\n"):
-        tail.push(piece)
+        tail.append(piece)
     assert read(tail.last()) == Usage(1, 2)
 
 
 def test_a_large_piece_is_kept_by_its_end_only() -> None:
     tail = Tail(b"a")
-    tail.push(b"x" * 100_000 + b"end")
+    tail.keep(b"x" * 100_000 + b"end")
     assert tail.last() == b"x" * (KEPT_BYTES - 3) + b"end"
 
 
