@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 _COLUMNS = ("name", "kind", "state", "models", "slots", "running", "source", "url", "reason")
+_FINE: Final = frozenset({"ok", "another user's"})
+"""States of what answers as it should, or is not used."""
 _REFUSED: Final = frozenset({"is a node", "not a backend"})
 """States of what is never written into the settings."""
 
@@ -134,7 +136,7 @@ def test(name: str, key_file: Path | None) -> None:
             click.echo(_refusal(item) if item["state"] in _REFUSED else _words(item))
         if not items:
             say("no inference server is found here, and none is named")
-    if not items or any(item["state"] != "ok" for item in items):
+    if not items or any(item["state"] not in _FINE for item in items):
         click.get_current_context().exit(FAILED)
 
 

@@ -34,6 +34,8 @@ def backend_items(registry: BackendRegistry) -> Sequence[Mapping[str, Any]]:
 
 def item_of(poller: Poller) -> Mapping[str, Any]:
     """What is known of one that is polled."""
+    if poller.spec.owner:
+        return _foreign(poller)
     return {
         **_item(poller.backend, poller.figures),
         "url": poller.spec.url,
@@ -41,6 +43,21 @@ def item_of(poller: Poller) -> Mapping[str, Any]:
         "source": poller.spec.found or _SETTINGS,
         "key": poller.spec.key_file is not None,
         "resident": sorted(poller.residents),
+    }
+
+
+def _foreign(poller: Poller) -> Mapping[str, Any]:
+    """It is not used, so of what it says only its kind is shown."""
+    spec = poller.spec
+    return {
+        **_item(Backend(spec.name, poller.backend.kind, healthy=False), NO_FIGURES),
+        "reason": f"found, belongs to {spec.owner}; add it with: swarmctl backend add {spec.url}",
+        "url": spec.url,
+        "state": Health.FOREIGN.value,
+        "source": spec.found,
+        "key": False,
+        "resident": [],
+        "owner": spec.owner,
     }
 
 

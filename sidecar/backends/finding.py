@@ -30,6 +30,8 @@ class Health(Enum):
     """It is a node of a swarm: forwarding to it could go round in circles."""
     STRANGER = "not a backend"
     """Something else listens there."""
+    FOREIGN = "another user's"
+    """It is shown and not used, until somebody names it."""
     OFF = "off"
     """Nobody is to use it: it is not asked."""
     UNKNOWN = "not checked yet"

@@ -143,6 +143,7 @@ class Poller:
                 backend=self.spec.name,
                 kind=self.backend.kind,
                 found=self.spec.found,
+                **({"not_used_of": self.spec.owner} if self.spec.owner else {}),
                 state=self.health.value,
                 reason=self.backend.reason,
                 models=len(self.backend.models),

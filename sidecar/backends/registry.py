@@ -228,9 +228,10 @@ class BackendRegistry:
         self._lost(spec, poller.health)
 
     def _refresh(self) -> None:
-        backends = {name: poller.backend for name, poller in self._polled.items() if poller.known}
+        used = {name: poller for name, poller in self._polled.items() if not poller.spec.owner}
+        backends = {name: poller.backend for name, poller in used.items() if poller.known}
         backends |= {name: one.backend for name, one in self._announced.items()}
-        targets = {name: poller.target for name, poller in self._polled.items()}
+        targets = {name: poller.target for name, poller in used.items()}
         targets |= {name: one.target for name, one in self._announced.items()}
         self._targets = MappingProxyType({name: one for name, one in targets.items() if one is not None})
         inventory = Inventory(tuple(backends[name] for name in sorted(backends)), *self._hardware, self._host)

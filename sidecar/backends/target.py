@@ -63,6 +63,8 @@ class BackendSpec:
     """Requests served at a time; 0: as the backend tells."""
     found: str = ""
     """How it was found without being named, for people; forgotten when it is gone. Empty: it was named."""
+    owner: str = ""
+    """The user whose program it is, where that is not to be used without being named: it is shown alone."""
     every_s: float = 0.0
     """Between two looks at it while it is well; 0: as usual."""
     provider: str = ""

@@ -10,6 +10,7 @@ from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad
 from cli.doctor.host import ExaminedHost
 
 Items = Sequence[Mapping[str, Any]]
+_FOREIGN: Final = "another user's"
 _WELL: Final = frozenset({"ok", "busy", "off"})
 
 
@@ -20,11 +21,14 @@ def _backends(host: ExaminedHost) -> Items:
 
 def judge_here(items: Items) -> Verdict:
     """What needs a key, or does not answer, serves nothing."""
+    foreign = "; ".join(f"{one['name']}: {one['reason']}" for one in items if one["state"] == _FOREIGN)
+    items = [one for one in items if one["state"] != _FOREIGN]
     if not items:
-        raise SkippedError("no inference server is found on this host, and none is named")
+        raise SkippedError(foreign or "no inference server is found on this host, and none is named")
     ill = [one for one in items if one["state"] not in _WELL]
     if not ill:
-        return good(", ".join(f"{one['name']} ({one['kind']}, {len(one['models'])} models)" for one in items))
+        told = ", ".join(f"{one['name']} ({one['kind']}, {len(one['models'])} models)" for one in items)
+        return good(f"{told}; not used: {foreign}" if foreign else told)
     fixes = dict.fromkeys(_fix(one) for one in ill)
     return bad("; ".join(f"{one['name']} {one['state']}: {one['reason']}" for one in ill), "; ".join(fixes))
 
