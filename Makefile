@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-# Workers of pytest. Tests marked `process` all run on one of them, one after another (tests/conftest.py).
-WORKERS ?= 2
+# Workers of pytest. One runs the whole swarms of tests/e2e one after another, which mostly wait, and one those of
+# tests/clients (tests/conftest.py); two cores are busy with three of them.
+WORKERS ?= 3
 TEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=

@@ -23,11 +23,8 @@ settings.load_profile(
 os.environ["SWARMPLANE_DISCOVERY__BACKENDS"] = "false"
 
 _WHOLE_SWARMS = ("tests/e2e/", "tests/clients/")
-_BESIDE_THE_CORES = (
-    *_WHOLE_SWARMS,
-    *(f"tests/{name}/" for name in ("admin", "authority", "cli", "dialects", "engines", "house", "store")),
-)
-"""What runs there is nothing whose coverage is measured: watching it would cost a third more time."""
+_OF_THE_CORES = ("tests/core_controlplane/", "tests/core_sidecar/")
+"""Their coverage is measured, and is whole by itself: watching other tests would cost a third more time."""
 
 
 def _file(nodeid: str) -> str:
@@ -37,7 +34,7 @@ def _file(nodeid: str) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On a worker the whole swarms, which take longest, come first, and of them the largest files."""
     for item in items:
-        if _file(item.nodeid).startswith(_BESIDE_THE_CORES):
+        if not _file(item.nodeid).startswith(_OF_THE_CORES):
             item.add_marker("no_cover")
     if hasattr(config, "workerinput"):
         sizes = Counter(_file(item.nodeid) for item in items)
@@ -56,7 +53,7 @@ def _alone(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """A file is one worker's, and all whole swarms are one worker's, one after another, if others run too.
+    """A file is one worker's, and so are all whole swarms of an area, one after another, if others run too.
 
     Not xdist's own groups: xdist 3.8 silently ignores them under pytest 9.2.
     """
@@ -65,7 +62,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class OneSwarmAtATime(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = _file(nodeid)
-            return _WHOLE_SWARMS[0] if file.startswith(_WHOLE_SWARMS) and not _alone(config) else file
+            one_after_another = () if _alone(config) else _WHOLE_SWARMS
+            return next((area for area in one_after_another if file.startswith(area)), file)
 
     config.option.loadscopereorder = False
     return OneSwarmAtATime(config, log)

@@ -246,6 +246,9 @@ class SlowBackend:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
+                if self.path != "/v1/chat/completions":
+                    self.send_error(404)
+                    return
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
                 self.send_header("connection", "close")

@@ -37,8 +37,9 @@ from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteDelta, Route
 from swarmplane.traits import Traits
 from swarmplane.v1 import route_pb2, sidecar_pb2
 
-names = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
-texts = st.text(max_size=20).filter(lambda text: text.isprintable())
+printable = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
+names = st.text(printable, min_size=1, max_size=12)
+texts = st.text(printable, max_size=8)
 counts = st.integers(0, 2**32 - 1)
 revisions = st.integers(0, 2**63)
 versions = st.builds(Version, revisions, revisions)

@@ -19,6 +19,16 @@ def test_a_node_speaks_of_its_own_endpoints_only() -> None:
     assert board.digest([EA, EB], 10.0) == (LoadEntry(EA, {"b": 1}),)
 
 
+def test_what_a_node_serves_and_holds_is_the_sum_of_its_endpoints() -> None:
+    """Kills: queued ones left out, one origin counted, other nodes counted."""
+    board = LoadBoard()
+    other = EndpointId("a/y/m")
+    board.fold(A, [LoadEntry(EA, {"a": 1, "b": 2}, queued=3), LoadEntry(other, {"b": 4})], 10.0)
+    board.fold(B, [LoadEntry(EB, {"b": 9})], 10.0)
+    assert board.in_flight(A) == 10
+    assert board.in_flight(C) == 0
+
+
 def test_reports_age_and_are_dropped_when_useless() -> None:
     """Kills: age at the sender lost, age not added, `<=` at the limit, stale ones sent."""
     board = LoadBoard()
