@@ -1,11 +1,19 @@
 """Learned limits against modelled backends.
 
 Mutants seen to be killed: no base until alone, base never rises, limit grows untested, no ceiling,
-ceiling for ever, doubling after a queue was met, no upper bound, no lower bound.
+ceiling for ever, doubling after a queue was met, no upper bound, no lower bound; a first sample that tells
+nothing, history that counts for nothing or for ever, a quicker window that the slower ones before it outvote,
+the busiest of a window counted in the next ones, half of a limit taken for untested, a refusal that raises a
+limit that was held to.
+
+Equivalent, by a tool that changed every operator and constant: what is read of the ceiling before a refusal
+(it is ``most`` then), ``min`` with ``most`` before the ceiling is applied, the busiest of no sample, a window
+as quick as the base. Not pinned: values of the policy, and how many samples a small limit's window has.
 """
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +37,27 @@ def test_begins_with_one_then_a_few() -> None:
     limit.sample(0.2, 1, 0.0)
     assert (limit.limit, limit.base_s) == (4, 0.2)
     assert GradientLimit(POLICY, base_s=0.5).limit == 4
+
+
+def test_the_first_sample_is_the_base_until_one_ran_alone() -> None:
+    limit = GradientLimit(POLICY)
+    limit.sample(0.4, 5, 0.0)
+    assert (limit.limit, limit.base_s) == (4, 0.4)
+    limit.sample(0.2, 1, 0.0)
+    assert limit.base_s == 0.2
+
+
+def test_what_ran_alone_lately_is_the_base() -> None:
+    """History is one measurement among them, and fifteen are remembered."""
+    limit = GradientLimit(POLICY, base_s=0.2)
+    limit.sample(0.6, 1, 0.0)
+    assert limit.base_s == pytest.approx(0.4)
+    for _ in range(100):
+        limit.sample(0.6, 1, 0.0)
+    assert limit.base_s == 0.6
+    for _ in range(8):
+        limit.sample(1.0, 1, 0.0)
+    assert limit.base_s == 1.0
 
 
 def test_a_backend_without_bounds_is_found_out_fast_and_bounded() -> None:
@@ -59,6 +88,8 @@ def test_sixteen_slots() -> None:
 def test_batches_that_cost_less_than_the_tolerance_are_let_grow() -> None:
     limit = GradientLimit(POLICY, base_s=0.2)
     assert saturate(limit, lambda _: 0.39, 10)[-1] > 100
+    limit = GradientLimit(POLICY, base_s=0.2)
+    assert saturate(limit, lambda _: 0.4, 10)[-1] > 100
 
 
 def test_worse_conditions_are_learned_by_running_alone() -> None:
@@ -74,6 +105,8 @@ def test_better_conditions_show_at_once() -> None:
     limit = GradientLimit(POLICY, base_s=2.0)
     saturate(limit, lambda _: 0.2, 1)
     assert limit.base_s == 0.2
+    limit.sample(0.2, 1, 0.0)
+    assert limit.base_s == 0.2, "what was measured before does not count any more"
 
 
 def test_an_untested_limit_does_not_grow() -> None:
@@ -81,6 +114,19 @@ def test_an_untested_limit_does_not_grow() -> None:
     for _ in range(100):
         limit.sample(0.2, 1, 0.0)
     assert limit.limit == 4
+    limit = GradientLimit(GradientPolicy(initial=8, quick_s=0.0), base_s=0.2)
+    for _ in range(100):
+        limit.sample(0.2, 3, 0.0)
+    assert limit.limit == 8
+    for _ in range(4):
+        limit.sample(0.2, 4, 0.0)
+    assert limit.limit == 16, "half of it is enough"
+    for _ in range(8):
+        limit.sample(0.2, 16, 0.0)
+    assert limit.limit == 32
+    for _ in range(100):
+        limit.sample(0.2, 15, 0.0)
+    assert limit.limit == 32, "who was busy in the last window was not in this one"
 
 
 def test_a_refusal_is_a_ceiling_for_a_while() -> None:
@@ -120,6 +166,13 @@ def test_nobody_is_held_to_a_limit_before_a_queue_was_met() -> None:
     refused = GradientLimit(POLICY)
     refused.refused(20, 0.0, 0.0)
     assert (refused.met, refused.limit) == (True, 19)
+    refused.refused(5, 0.0, 0.0)
+    refused.refused(20, 1.0, 0.0)
+    assert refused.limit == 4, "now they are held to it"
+    slow = GradientLimit(GradientPolicy(quick_s=1.0), base_s=0.25)
+    for _ in range(2):
+        slow.sample(1.0, 8, 0.0)
+    assert slow.met, "as slow as that tells of a queue"
 
 
 @given(
