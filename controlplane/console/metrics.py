@@ -61,7 +61,7 @@ def families(figures: Figures) -> list[Family]:
         family("swarmplane_leader", "gauge", "1 while this instance decides.", int(figures.leader)),
         family("swarmplane_streams", "gauge", "Sidecars connected to this instance.", figures.streams),
         family("swarmplane_pushes_total", "counter", "Route updates sent to sidecars.", figures.pushes),
-        family("swarmplane_nacks_total", "counter", "Route updates that sidecars refused.", figures.nacks),
+        family("swarmplane_nacks_total", "counter", "Updates that sidecars refused.", figures.nacks),
         histogram(
             "swarmplane_push_seconds",
             "From a route update's departure to its acknowledgement by the sidecar.",

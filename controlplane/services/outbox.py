@@ -125,14 +125,15 @@ class Outbox:
             self.table_unanswered = None
             self.has = version
             self.state.acked = version
-            self.state.nacked, self.state.nack_reason = Version(), ""
+            self._took(version)
             self.wake()
         elif self.policy_unanswered is not None and self.policy_unanswered.nonce == nonce:
+            self._took(self.policy_unanswered.version)
             self.policy_unanswered = None
             self.wake()
 
     def nacked(self, version: Version, nonce: int, reason: str) -> bool:
-        """The sidecar keeps ``version``; whether it refused a table that was awaited.
+        """The sidecar keeps ``version``; whether it refused a table or a policy that was awaited.
 
         What was refused is not sent again; the next change goes out on the basis of what it keeps.
         """
@@ -143,6 +144,13 @@ class Outbox:
             self.wake()
             return True
         if self.policy_unanswered is not None and self.policy_unanswered.nonce == nonce:
+            self.state.nacked, self.state.nack_reason = self.policy_unanswered.version, reason
             self.policy_unanswered = None
             self.wake()
+            return True
         return False
+
+    def _took(self, version: Version) -> None:
+        """A refusal stands until something as new is taken."""
+        if version >= self.state.nacked:
+            self.state.nacked, self.state.nack_reason = Version(), ""

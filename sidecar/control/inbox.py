@@ -62,6 +62,8 @@ class Inbox:
         self._clock = clock
         self._answer = answer
         self._assembly = Assembly()
+        self._owes = False
+        """What is in force could not be kept: a crash would lose who is denied, or whose key is revoked."""
 
     async def take(self, message: pb.ControlMessage) -> None:
         """Apply one message that is neither Welcome, Reject nor Redirect. Unknown ones are ignored."""
@@ -106,12 +108,14 @@ class Inbox:
         before = self._routes.view.table
         table = with_policy(before, update)
         version = update.version
-        if table != before:
+        if table != before or self._owes:
             # In force at once; acknowledged when it would survive a crash.
             self._routes.install(table, stale=self._routes.view.stale)
             try:
-                if table.denied != before.denied or table.keys != before.keys:
+                if self._owes or table.denied != before.denied or table.keys != before.keys:
+                    self._owes = True
                     await self._keeping.durably(table)
+                    self._owes = False
                 else:
                     self._keeping.soon(table)
             except OSError as error:

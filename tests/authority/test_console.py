@@ -35,7 +35,7 @@ swarmplane_streams 2
 # HELP swarmplane_pushes_total Route updates sent to sidecars.
 # TYPE swarmplane_pushes_total counter
 swarmplane_pushes_total 7
-# HELP swarmplane_nacks_total Route updates that sidecars refused.
+# HELP swarmplane_nacks_total Updates that sidecars refused.
 # TYPE swarmplane_nacks_total counter
 swarmplane_nacks_total 3
 # HELP swarmplane_push_seconds From a route update's departure to its acknowledgement by the sidecar.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from controlplane.services.outbox import Outbox, Unanswered
 from swarmplane.ids import ModelName
 from swarmplane.inventory import ModelState
 from swarmplane.routes import Version
@@ -72,6 +73,20 @@ async def test_a_refused_update_leaves_the_last_good_one_and_is_shown(plane: Pla
         await ada.knows("qwen", 1)
         assert ada.ready("llama") == 1, "the next one stands on what was accepted"
         await until(lambda: push.nacked == Version())
+
+
+def test_a_refused_policy_is_shown_until_something_as_new_is_taken() -> None:
+    """Kills: it is forgotten at once; an older table that is taken meanwhile hides it."""
+    outbox = Outbox(Version(1, 3))
+    outbox.policy_unanswered = Unanswered(7, Version(1, 5), 0.0)
+    outbox.table_unanswered = Unanswered(8, Version(1, 4), 0.0)
+    assert outbox.nacked(Version(1, 3), 7, "not on disk")
+    assert not outbox.nacked(Version(1, 3), 7, "twice")
+    outbox.acked(Version(1, 4), 8)
+    assert (outbox.state.nacked, outbox.state.nack_reason) == (Version(1, 5), "not on disk")
+    outbox.policy_unanswered = Unanswered(9, Version(1, 6), 0.0)
+    outbox.acked(Version(1, 6), 9)
+    assert (outbox.state.nacked, outbox.state.nack_reason) == (Version(), "")
 
 
 async def test_resuming_by_version_costs_only_the_difference(plane: Plane) -> None:

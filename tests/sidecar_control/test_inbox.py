@@ -144,6 +144,22 @@ async def test_a_full_disk_is_told_and_the_denial_still_holds(desk: Desk) -> Non
     assert "disk" in desk.said[-1].nack.reason
 
 
+async def test_what_a_full_disk_did_not_take_is_kept_before_anything_later_is_acknowledged(
+    desk: Desk,
+) -> None:
+    """Kills: a later update, which denies nobody else, is acknowledged while the disk holds no denial."""
+    desk.disk_full = True
+    for nonce in (5, 6):
+        policy = Policy(Version(1, nonce), frozenset({SubjectId("bad")}), "")
+        await desk.inbox.take(pb.ControlMessage(policy_update=policy_to_pb(policy, nonce)))
+        assert desk.said.pop().nack.nonce == nonce
+    desk.disk_full = False
+    policy = Policy(Version(1, 7), frozenset({SubjectId("bad")}), "")
+    await desk.inbox.take(pb.ControlMessage(policy_update=policy_to_pb(policy, 7)))
+    assert desk.said.pop().ack.nonce == 7
+    assert [one.denied for one in desk.durable] == [{"bad"}]
+
+
 async def test_messages_of_another_age_are_ignored(desk: Desk) -> None:
     await desk.inbox.take(pb.ControlMessage())
     assert not desk.said
