@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 import struct
@@ -22,6 +23,7 @@ LISTEN_S: Final = 2.5
 _ASK_AGAIN_S: Final = 0.8
 _TTL: Final = 255
 _LARGEST: Final = 9_000
+HELD: Final = f"another program keeps UDP port {PORT} for itself"
 _SERVICE: Final = (b"_swarmplane", b"_tcp", b"local")
 _PTR: Final = 12
 _IN: Final = 1
@@ -60,7 +62,7 @@ class _Ear:
             try:
                 self._sockets[address] = opened.enter_context(_member(address))
             except OSError as error:
-                self.reasons[address] = reason_of(error)
+                self.reasons[address] = HELD if error.errno == errno.EADDRINUSE else reason_of(error)
 
     @property
     def listening(self) -> bool:

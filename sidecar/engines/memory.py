@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-
-import psutil
 
 from sidecar.engines.command import Shape
 from swarmplane.gguf import Facts, kv_cache_bytes
+from swarmplane.hardware.memory import memory_here
 from swarmplane.ids import BackendName
 
 _GIB: Final = 1024**3
 _MIB: Final = 1024**2
 _PROCESS_BYTES: Final = 60 * _MIB
-_UNLIMITED: Final = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +65,7 @@ def _size(count: float) -> str:
 
 def free_bytes() -> int:
     """Memory that programs may still take on this machine, and in this container."""
-    return min(psutil.virtual_memory().available, _container_free_bytes())
-
-
-def _container_free_bytes(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a version 2 control group leaves; page cache that it could drop counts as free."""
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return _UNLIMITED
-    if not limit.isdigit():
-        return _UNLIMITED
-    cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-    return max(int(limit) - used + cached, 0)
+    return memory_here().free
 
 
 class Reservations:

@@ -93,6 +93,7 @@ async def test_a_source_that_hangs_holds_neither_others_nor_the_command(host: Ex
     release.set()
 
 
+@pytest.mark.breaks("host.running")
 def test_a_host_that_does_not_run_is_an_error_with_its_fix(swarmctl: Callable[..., Done]) -> None:
     done = swarmctl("doctor", "--json")
     document = json.loads(done.out)
@@ -111,15 +112,17 @@ def test_a_host_that_does_not_run_is_an_error_with_its_fix(swarmctl: Callable[..
     assert _row(document, "control.stream")["state"] == "skipped"
 
 
+@pytest.mark.breaks("host.settings")
 def test_settings_that_are_wrong_are_told(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[client]\nlisen = 1\n")
     done = swarmctl("doctor")
     assert done.status == 1
     assert "host.settings" in done.out
     assert "lisen" in done.out
-    assert "swarmctl config check" in done.out
+    assert "to mend it: correct config.toml or the environment; swarmctl config check" in done.out
 
 
+@pytest.mark.breaks("network.ports")
 def test_a_port_that_another_program_holds_is_found(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -132,14 +135,18 @@ def test_a_port_that_another_program_holds_is_found(swarmctl: Callable[..., Done
     assert "--admin-listen HOST:PORT" in found["fix"]
 
 
+@pytest.mark.breaks("models.engine", "models.memory")
 def test_an_engine_and_a_file_that_are_not_there_are_told(
     swarmctl: Callable[..., Done], tmp_path: Path
 ) -> None:
     binary = json.dumps(str(tmp_path / "no-engine"))
     (tmp_path / "config.toml").write_text(f'[engine]\nmodels = ["no-such-model"]\nbinary = {binary}\n')
     document = json.loads(swarmctl("doctor", "--json").out)
-    assert "no-engine is not installed" in _row(document, "models.engine")["detail"]
-    assert "no-such-model" in _row(document, "models.memory")["detail"]
+    engine, memory = _row(document, "models.engine"), _row(document, "models.memory")
+    assert "no-engine is not installed" in engine["detail"]
+    assert "pip install 'swarmplane[engine]'" in engine["fix"]
+    assert "no-such-model" in memory["detail"]
+    assert "--models-dir DIR" in memory["fix"]
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +180,7 @@ def test_a_founder_that_is_well_has_no_errors(founder: Host) -> None:
 @POSIX
 @pytest.mark.process
 @pytest.mark.timeout(180)
+@pytest.mark.breaks("host.sidecar", "host.ready", "host.client")
 def test_a_sidecar_that_is_frozen_is_found_in_bounded_time(founder: Host) -> None:
     pid = founder.pid("sidecar")
     os.kill(pid, signal.SIGSTOP)
@@ -182,7 +190,12 @@ def test_a_sidecar_that_is_frozen_is_found_in_bounded_time(founder: Host) -> Non
         os.kill(pid, signal.SIGCONT)
     document = json.loads(done.stdout)
     assert done.returncode == 1
-    assert _row(document, "host.sidecar")["fix"] == "see why: swarmctl logs; then: swarmctl restart"
+    for check in ("host.sidecar", "host.client"):
+        row = _row(document, check)
+        assert (row["ok"], row["severity"]) == (False, "error")
+        assert row["fix"] == "see why: swarmctl logs; then: swarmctl restart"
+    row = _row(document, "host.ready")
+    assert (row["ok"], "swarmctl logs" in row["fix"]) == (False, True)
     assert _row(document, "control.stream")["state"] == "unknown"
     assert _row(document, "control.reachable")["ok"] is True
 
@@ -190,6 +203,7 @@ def test_a_sidecar_that_is_frozen_is_found_in_bounded_time(founder: Host) -> Non
 @POSIX
 @pytest.mark.process
 @pytest.mark.timeout(180)
+@pytest.mark.breaks("host.controlplane", "control.reachable")
 def test_a_control_plane_that_is_frozen_is_found_in_bounded_time(founder: Host) -> None:
     pid = founder.pid("controlplane")
     os.kill(pid, signal.SIGSTOP)
@@ -199,6 +213,8 @@ def test_a_control_plane_that_is_frozen_is_found_in_bounded_time(founder: Host) 
         os.kill(pid, signal.SIGCONT)
     document = json.loads(done.stdout)
     assert done.returncode == 1
+    row = _row(document, "host.controlplane")
+    assert (row["ok"], row["fix"]) == (False, "see why: swarmctl logs; then: swarmctl restart")
     assert "swarmctl join ADDRESS" in _row(document, "control.reachable")["fix"]
     assert _row(document, "nodes.live")["detail"] == "the control plane does not answer"
     assert _row(document, "host.sidecar")["ok"] is True
@@ -207,6 +223,7 @@ def test_a_control_plane_that_is_frozen_is_found_in_bounded_time(founder: Host) 
 @POSIX
 @pytest.mark.process
 @pytest.mark.timeout(180)
+@pytest.mark.breaks("trust.keys")
 def test_a_key_that_others_can_read_is_found(founder: Host) -> None:
     key = founder.data_dir / "node" / "key.pem"
     key.chmod(0o644)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from cli.doctor import trips
+from cli.doctor.check import SkippedError
+from cli.doctor.checks import ALL
+from cli.doctor.checks.network import Trips
 from cli.doctor.examine import Progress
 from cli.doctor.progress import line
 from swarmplane.credentials.authority import found_authority, issue
@@ -34,6 +39,7 @@ def _configured(root: Path, text: str) -> None:
     (root / "config.toml").write_text(text)
 
 
+@pytest.mark.breaks("network.admin")
 def test_an_admin_listener_that_others_reach_is_found(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
     _configured(tmp_path, '[admin]\nlisten = "0.0.0.0:0"\n')
     row = _row(swarmctl, "network.admin")
@@ -41,6 +47,7 @@ def test_an_admin_listener_that_others_reach_is_found(swarmctl: Callable[..., Do
     assert "--admin-listen 127.0.0.1:11402" in row["fix"]
 
 
+@pytest.mark.breaks("network.exposed")
 def test_clients_without_keys_are_found_and_those_with_keys_are_not(
     swarmctl: Callable[..., Done], tmp_path: Path
 ) -> None:
@@ -53,6 +60,7 @@ def test_clients_without_keys_are_found_and_those_with_keys_are_not(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.breaks("machine.files")
 def test_more_connections_than_files_are_found(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
     import resource
 
@@ -64,6 +72,7 @@ def test_more_connections_than_files_are_found(swarmctl: Callable[..., Done], tm
     assert "ulimit -Hn" in row["fix"]
 
 
+@pytest.mark.breaks("models.memory")
 def test_a_model_that_is_larger_than_this_machine_is_found(
     swarmctl: Callable[..., Done], tmp_path: Path
 ) -> None:
@@ -89,6 +98,7 @@ def _member(root: Path, *, control: str, issued_s: float, lifetime_s: float) -> 
     write_record(data_dir, NodeRecord(node, "me", SWARM, "home", (control,), ()))
 
 
+@pytest.mark.breaks("trust.certificates", "control.reachable")
 def test_a_certificate_that_ended_is_found(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
     _member(tmp_path, control="127.0.0.1:1", issued_s=time.time() - 600, lifetime_s=60)
     row = _row(swarmctl, "trust.certificates")
@@ -99,6 +109,36 @@ def test_a_certificate_that_ended_is_found(swarmctl: Callable[..., Done], tmp_pa
     assert (reached["ok"], reached["severity"]) == (False, "error")
 
 
+@pytest.mark.breaks("trust.clock")
+def test_a_clock_that_is_ahead_is_found(swarmctl: Callable[..., Done], tmp_path: Path) -> None:
+    """The certificate came now by this clock, and ten minutes ago by that of who issued it."""
+    _member(tmp_path, control="127.0.0.1:1", issued_s=time.time() - 600, lifetime_s=600_000)
+    row = _row(swarmctl, "trust.clock")
+    assert (row["ok"], row["severity"]) == (False, "warning")
+    assert row["detail"].startswith("10m ahead of the control plane's, as of ")
+    assert "timedatectl set-ntp true" in row["fix"]
+
+
+def test_a_sidecar_that_hangs_is_no_cable_that_loses_large_packets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its system goes on taking connections; nothing ever comes back on them."""
+    monkeypatch.setattr(trips, "ANSWER_S", 0.3)
+    monkeypatch.setattr(trips, "_ALERT_S", 0.3)
+    _member(tmp_path, control="127.0.0.1:1", issued_s=time.time(), lifetime_s=6_000)
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        place = f"127.0.0.1:{hangs.getsockname()[1]}"
+        node = {"id": "other", "name": "b", "peer_addresses": [place]}
+        found = Trips(*trips.travel([node], DataDir(tmp_path).node))
+    checks = {check.id: check for check in ALL}
+    verdict = checks["network.peers"].judge(found)
+    assert (verdict.ok, verdict.detail) == (False, f"b at {place}: {trips.HANGS}")
+    assert verdict.fix == "see why there: swarmctl doctor, swarmctl logs; then: swarmctl restart"
+    with pytest.raises(SkippedError):
+        checks["network.mtu"].judge(found)
+
+
+@pytest.mark.breaks("control.names")
 def test_a_control_plane_whose_name_nobody_knows_is_found(
     swarmctl: Callable[..., Done], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from cli.doctor.checks import ALL
 from cli.doctor.checks.control import Table
 from cli.doctor.checks.credentials import Life, Skew
 from cli.doctor.checks.listeners import Exposure, Listener, Ports
-from cli.doctor.checks.machine import Disk, Files, Room
+from cli.doctor.checks.machine import Disk, Files
 from cli.doctor.checks.models import Engines, Memory
 from cli.doctor.checks.network import Names, Trips
 from cli.doctor.checks.processes import Running
@@ -28,6 +28,7 @@ from cli.doctor.multicast import Heard
 from cli.doctor.trips import Trip
 from swarmplane.addresses import Address
 from swarmplane.hardware.gpus import Accelerators, GpuReading
+from swarmplane.hardware.memory import Memory as Room
 from swarmplane.inventory import Gpu
 
 CHECKS: dict[str, AnyCheck] = {check.id: check for check in ALL}

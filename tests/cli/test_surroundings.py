@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cli.doctor.checks.surroundings import bridges_of, linux_sleeps, macos_sleeps, windows_sleeps
+from cli.doctor.checks import surroundings
+from cli.doctor.checks.surroundings import SLEEP, bridges_of, linux_sleeps, macos_sleeps, windows_sleeps
+from cli.doctor.examine import rows
+from cli.doctor.host import examined
 from cli.doctor.tools import ask
+from cli.invocation import Invocation
 from swarmplane.advertise import Interface
 
 PMSET = """Battery Power:
@@ -60,6 +65,56 @@ def test_a_portable_linux_machine_sleeps_unless_that_is_masked(
     portable: bool, said: str, sleeps: bool
 ) -> None:
     assert (linux_sleeps(portable, said) is not None) is sleeps
+
+
+@pytest.mark.parametrize(
+    ("portable", "said", "minutes"),
+    [
+        (True, "[Login]\n#HandleLidSwitch=suspend\n", 0.0),
+        (True, "[Login]\nHandleLidSwitch=ignore\n", None),
+        (True, "HandleLidSwitch=suspend\n# /etc/systemd/logind.conf.d/1.conf\nHandleLidSwitch=lock\n", None),
+        (True, "HandleLidSwitch=ignore\nHandleLidSwitchExternalPower=suspend\n", 0.0),
+        (True, "HandleLidSwitch=ignore\nIdleAction=suspend\n", 30.0),
+        (False, "IdleAction=suspend-then-hibernate\nIdleActionSec=1h 20min\n", 80.0),
+        (False, "IdleAction=hibernate\nIdleActionSec=90\n", 1.5),
+        (False, "IdleAction=ignore\nIdleActionSec=30min\n", None),
+    ],
+)
+def test_a_linux_machine_sleeps_by_what_logind_is_told(
+    portable: bool, said: str, minutes: float | None
+) -> None:
+    assert linux_sleeps(portable, "static\nstatic", said) == minutes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="scripts of a shell")
+@pytest.mark.breaks("machine.sleep", recorded="what a Mac and a German Windows said")
+@pytest.mark.parametrize(
+    ("platform", "program", "said", "detail", "fix"),
+    [
+        ("darwin", "pmset", PMSET, "sleeps after 10 min without input", "sudo pmset -c sleep 0"),
+        ("win32", "powercfg", POWERCFG, "sleeps after 30 min without input", "powercfg /change standby"),
+    ],
+)
+def test_what_another_platform_s_tool_says_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    platform: str, program: str, said: str, detail: str, fix: str,
+) -> None:  # fmt: skip
+    """The check of ``machine.sleep`` as it is, which asks a program of that name."""
+    (tmp_path / "said").write_text(said, encoding="utf-8")
+    tool = tmp_path / program
+    tool.write_text(f"#!/bin/sh\nexec /bin/cat {tmp_path / 'said'}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(surroundings, "sys", SimpleNamespace(platform=platform))
+    host = examined(Invocation(named_data_dir=tmp_path))
+    host.data_dir.control_plane.mkdir()
+    assert SLEEP.id == "machine.sleep"
+    assert SLEEP.source.gather is not None
+    (row,) = rows([SLEEP], {SLEEP.source: SLEEP.source.gather(host)})
+    document = row.document()
+    assert document["ok"] is False
+    assert detail in row.detail
+    assert str(document["fix"]).startswith(fix)
 
 
 def test_bridges_of_containers_are_known_by_name() -> None:

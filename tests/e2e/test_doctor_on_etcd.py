@@ -19,6 +19,7 @@ from swarmplane.etcd import RECOMMENDED
 from tests.e2e.hosts import Host, Swarm, eventually
 from tests.store.conftest import QUICK_ELECTIONS
 from tests.store.etcd_certificates import TestAuthority
+from tests.store.etcd_front import fronted
 from tests.store.etcd_server import WITHOUT, Etcd, etcd_binary, etcd_version, running
 from tests.store.test_etcd_access import administer, field
 
@@ -76,6 +77,7 @@ def etcdctl(etcd: Etcd, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.breaks("store.quorum", "store.alarms")
 def test_doctor_says_how_members_are_and_what_to_do(host: Host) -> None:
     with running(3, (*QUICK_ELECTIONS, f"--quota-backend-bytes={QUOTA_BYTES}")) as etcd:
         names = [endpoint.rpartition("/")[2] for endpoint in etcd.endpoints]
@@ -93,6 +95,7 @@ def test_doctor_says_how_members_are_and_what_to_do(host: Host) -> None:
         row = rows["store.quorum"]
         assert (status, row["severity"]) == (0, "warning")
         assert row["detail"] == f"silent: {names[0]}; the others have a majority"
+        assert "before another one fails" in row["fix"]
         two.kill()
 
         def no_majority() -> bool:
@@ -111,6 +114,7 @@ def test_doctor_says_how_members_are_and_what_to_do(host: Host) -> None:
         status, rows = examined(host)
         row = rows["store.alarms"]
         assert (status, row["severity"]) == (1, "error")
+        assert "alarm disarm" in row["fix"]
         told = row["detail"].split("; ")
         assert set(told) <= {f"{name}: NOSPACE" for name in names}
         assert len(told) == len(set(told)), "once of each member that has it"
@@ -128,6 +132,28 @@ def test_doctor_says_how_members_are_and_what_to_do(host: Host) -> None:
             etcdctl(etcd, "alarm", "disarm")
             eventually("it is mended", lambda: not failed(host), every_s=0.5)
             assert host.ctl("token", "create").returncode == 0
+
+
+@pytest.mark.breaks("store.latency")
+@pytest.mark.breaks("store.space", "store.version", recorded="what a member says that is large, or old")
+def test_doctor_finds_a_member_that_is_slow_large_or_old(host: Host) -> None:
+    with running(1, QUICK_ELECTIONS) as etcd, fronted(etcd.endpoints[0]) as front:
+        host.up("--etcd", front.endpoint)
+        eventually("all is well", lambda: not failed(host), every_s=0.5)
+        front.late_s = 0.2
+        front.told = {"version": "3.4.22", "dbSize": 1_800 << 20, "dbSizeInUse": 1_700 << 20}
+        status, rows = examined(host)
+        assert status == 1
+        name = front.endpoint.rpartition("/")[2]
+        for check, severity, detail, fix in (
+            ("store.latency", "warning", f"{name} answers in ", "give etcd a disk of its own"),
+            ("store.space", "warning", f"{name} holds 1800 MiB (1700 in use)", "compact and defrag"),
+            ("store.version", "error", f"{name} runs 3.4.22", "upgrade etcd: 3.4.23 is the oldest"),
+        ):
+            row = rows[check]
+            assert (row["ok"], row["severity"]) == (False, severity)
+            assert row["detail"].startswith(detail)
+            assert fix in row["fix"]
 
 
 def test_doctor_is_let_in_by_certificates(host: Host, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from swarmplane.addresses import parse_address
 from swarmplane.errors import reason_of
 
 OLD_S: Final = 60.0
+_NOT_ON_DISK: Final = "not on disk"
+"""Stands in a sidecar's refusal of what it could not keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ def judge_stream(control: Facts) -> Verdict:
 def _table(host: ExaminedHost) -> Table:
     control = asked(host, "admin", "/control")
     _joined(control)
+    if control.get("table_version") == "0.0":
+        raise SkippedError("there is no route table yet: host.ready says so")
     return Table(control, get_json(host.url("admin"), "/routes", timeout_s=2.0).get("stale") is True)
 
 
@@ -80,9 +84,10 @@ def judge_refusal(control: Facts) -> Verdict:
     if not isinstance(nack, Mapping):
         return good("this host refused no update")
     if _is_behind(str(nack.get("version")), control.get("acked")):
+        reason = str(nack.get("reason"))
         return bad(
-            f"this host refused version {nack.get('version')}: {nack.get('reason')}",
-            "run the same version everywhere (nodes.versions), then swarmctl restart here",
+            f"this host refused version {nack.get('version')}: {reason}",
+            f"{_mends(reason)}, then swarmctl restart here",
             "error",
         )
     return good(f"version {nack.get('version')} was refused once, and a later one was taken")
@@ -91,15 +96,24 @@ def judge_refusal(control: Facts) -> Verdict:
 def judge_refusals(swarm: Swarm) -> Verdict:
     """The same, of all hosts."""
     found = [
-        f"{node['name']} refused {node['push']['nacked']}: {node['push']['nack_reason']}"
+        (node["name"], node["push"])
         for node in known(swarm)
         if node["push"]["nack_reason"] and _is_behind(node["push"]["nacked"], node["push"]["acked"])
     ]
     if found:
+        fixes = dict.fromkeys(_mends(push["nack_reason"]) for _, push in found)
         return bad(
-            "; ".join(found), "run the same version there (nodes.versions), then swarmctl restart there"
+            "; ".join(f"{name} refused {push['nacked']}: {push['nack_reason']}" for name, push in found),
+            f"{'; '.join(fixes)}, then swarmctl restart there",
         )
     return good("no host refuses its routes")
+
+
+def _mends(reason: str) -> str:
+    """What helps against a refusal for ``reason``."""
+    if _NOT_ON_DISK in reason:
+        return "let its data directory be written to, with room on its disk (machine.disk)"
+    return "run the same version everywhere (nodes.versions)"
 
 
 def _is_behind(nacked: str, acked: object) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
 from swarmplane.hardware.gpus import AMD, NVIDIA, Accelerators, names, read_accelerators
+from swarmplane.hardware.memory import Memory, memory_here
 
 LITTLE_BYTES: Final = 1 << 30
 LEAST_BYTES: Final = 64 << 20
@@ -35,14 +36,6 @@ class Files:
 
     limit: int
     needed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Memory now."""
-
-    free_bytes: int
-    total_bytes: int
 
 
 def _disk(host: ExaminedHost) -> Disk:
@@ -122,24 +115,17 @@ def judge_accelerators(found: Accelerators) -> Verdict:
     )
 
 
-def _short(_: ExaminedHost) -> Room:
-    import psutil
-
-    found = psutil.virtual_memory()
-    return Room(found.available, found.total)
-
-
-def judge_room(room: Room) -> Verdict:
-    """A machine without free memory moves programs to disk, and stands still meanwhile."""
-    detail = f"{room.free_bytes / 2**30:.1f} of {room.total_bytes / 2**30:.1f} GiB are free"
-    if room.free_bytes < room.total_bytes * LEAST_SHARE:
+def judge_room(room: Memory) -> Verdict:
+    """A machine without free memory moves programs to disk, and stands still; a container ends them."""
+    detail = f"{room.free / 2**30:.1f} of {room.total / 2**30:.1f} GiB are free"
+    if room.free < room.total * LEAST_SHARE:
         return bad(detail, "unload models that nobody uses (swarmctl model list), or stop other programs")
     return good(detail)
 
 
 CHECKS: Final[tuple[AnyCheck, ...]] = (
     Check("machine.disk", "the data directory has room", Source(gather=_disk), judge_disk),
-    Check("machine.memory", "memory is left", Source(gather=_short), judge_room),
+    Check("machine.memory", "memory is left", Source(gather=lambda _: memory_here()), judge_room),
     Check(
         "machine.gpu",
         "accelerators can be used",

@@ -12,6 +12,7 @@ from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad
 from cli.doctor.host import ExaminedHost
 from swarmplane import models
 from swarmplane.gguf import parts
+from swarmplane.hardware.memory import memory_here
 
 PACKAGES: Final = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}
 
@@ -29,7 +30,7 @@ class Engines:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """This machine's against what its models weigh."""
+    """This machine's, or this container's, against what its models weigh."""
 
     total_bytes: int
     weights_bytes: int
@@ -71,14 +72,12 @@ def _memory(host: ExaminedHost) -> Memory:
     engine = host.settings.engine
     if not engine.models:
         raise SkippedError("no model is configured for an engine of this host")
-    import psutil
-
     files = {text: _file(text, engine.models_dir) for text in engine.models}
     weights = sum(
         part.stat().st_size for one in files.values() if one for part in parts(one) if part.is_file()
     )
     missing = tuple(text for text, one in files.items() if one is None)
-    return Memory(psutil.virtual_memory().total, weights, missing)
+    return Memory(memory_here().total, weights, missing)
 
 
 def _file(text: str, models_dir: Path | None) -> Path | None:

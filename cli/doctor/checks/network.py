@@ -12,8 +12,8 @@ from typing import Final
 from cli.doctor.asking import asked
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
-from cli.doctor.multicast import Heard, listen_to_multicast
-from cli.doctor.trips import Trip, travel
+from cli.doctor.multicast import HELD, Heard, listen_to_multicast
+from cli.doctor.trips import HANGS, Trip, travel
 from swarmplane.addresses import Address, parse_address
 from swarmplane.errors import reason_of
 
@@ -137,12 +137,17 @@ def _neighbours(host: ExaminedHost) -> Mapping[str, tuple[str, ...]]:
 def judge_multicast(heard: Heard) -> Verdict:
     """Without it, hosts don't find each other by themselves."""
     silent = [f"{address}: {reason}" for address, reason in heard.interfaces.items() if reason]
+    if HELD in heard.interfaces.values():
+        return bad(
+            "; ".join(silent),
+            "stop it, or have it share the port as mDNS programs do (ss -ulnp, lsof -i UDP:5353 and "
+            "netstat -abn show who it is); or join by address: swarmctl join HOST",
+        )
     if silent:
         return bad(
             f"what is sent to the multicast group does not come back; {'; '.join(silent)}",
             "let UDP port 5353 through to and from 224.0.0.251 (network.firewall), give the interface a "
-            "route "
-            "for it (ip route add 224.0.0.0/4 dev NAME), or join by address: swarmctl join HOST",
+            "route for it (ip route add 224.0.0.0/4 dev NAME), or join by address: swarmctl join HOST",
         )
     unheard = [name for name, answered in heard.neighbours.items() if not answered]
     if unheard and len(unheard) == len(heard.neighbours):
@@ -170,6 +175,8 @@ def _trips(host: ExaminedHost) -> Trips:
 def judge_trips(trips: Trips) -> Verdict:
     """A host that can't be reached gets no request from here, and a far one makes each of them wait."""
     lost = [f"{one.name} at {one.address}: {one.reason}" for one in trips.trips if one.reason]
+    if lost and all(one.reason in {"", HANGS} for one in trips.trips):
+        return bad("; ".join(lost), "see why there: swarmctl doctor, swarmctl logs; then: swarmctl restart")
     if lost:
         return bad(
             "; ".join(lost),
@@ -196,8 +203,7 @@ def judge_mtu(trips: Trips) -> Verdict:
         return bad(
             f"small packets arrive, large ones are lost on the way to {', '.join(one.name for one in stuck)}",
             "lower the MTU of the interface on the way (ip link set dev NAME mtu 1280; a VPN often needs "
-            "1280 or "
-            "1420), or let ICMP `fragmentation needed` through",
+            "1280 or 1420), or let ICMP `fragmentation needed` through",
             "error",
         )
     return good(f"16 KiB in one piece reach {', '.join(one.name for one in tried)}")

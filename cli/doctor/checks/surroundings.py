@@ -34,8 +34,16 @@ _POOLS: Final = tuple(
 )
 """Networks that Docker and Podman give to containers unless told otherwise."""
 _BRIDGES: Final = re.compile(r"(docker\d|podman\d|cni-podman\d|br-[0-9a-f]{12})")
+_KERNEL: Final = Path("/proc/sys/kernel/osrelease")
+"""Says ``…-microsoft-standard-WSL2`` there; other systems than Linux have no such file."""
 _PERMISSION_SINCE: Final = 15
 """The version of macOS that asks whether a program may reach the local network."""
+
+
+_ASSIGNED: Final = re.compile(r"^(\w+)=(\S.*?)\s*$", re.MULTILINE)
+_AWAKE: Final = frozenset({"ignore", "lock"})
+"""Actions of logind after which a machine goes on."""
+_IN_MINUTES: Final = {"h": 60.0, "m": 1.0, "s": 1 / 60, "d": 1_440.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,9 @@ def _sleep(host: ExaminedHost) -> Sleep:
         said = ask("powercfg", "/query", "SCHEME_CURRENT", "SUB_SLEEP", "STANDBYIDLE")
         return Sleep("windows", windows_sleeps(said.text if said is not None else ""))
     said = ask("systemctl", "is-enabled", "sleep.target", "suspend.target")
-    return Sleep("linux", linux_sleeps(_portable(), said.text if said is not None else ""))
+    told = ask("systemd-analyze", "cat-config", "systemd/logind.conf")
+    targets, logind = (one.text if one is not None else "" for one in (said, told))
+    return Sleep("linux", linux_sleeps(_portable(), targets, logind))
 
 
 def _portable(supplies: Path = Path("/sys/class/power_supply")) -> bool:
@@ -104,9 +114,27 @@ def windows_sleeps(text: str) -> float | None:
     return seconds / 60 if seconds else None
 
 
-def linux_sleeps(portable: bool, targets: str) -> float | None:
-    """0 for a portable machine whose ``systemctl is-enabled sleep.target suspend.target`` is not masked."""
-    return 0.0 if portable and "masked" not in targets else None
+def linux_sleeps(portable: bool, targets: str, logind: str = "") -> float | None:
+    """Minutes after which a Linux machine on mains sleeps, 0: when its lid is closed; None: it does not.
+
+    Args:
+        portable: It has a battery, so a lid.
+        targets: ``systemctl is-enabled sleep.target suspend.target``: masked ones keep it awake.
+        logind: ``systemd-analyze cat-config systemd/logind.conf``; what it does not say is as systemd does.
+    """
+    if "masked" in targets:
+        return None
+    told = {name: value.casefold() for name, value in _ASSIGNED.findall(logind)}
+    lid = told.get("HandleLidSwitchExternalPower") or told.get("HandleLidSwitch") or "suspend"
+    if portable and lid not in _AWAKE:
+        return 0.0
+    return _minutes(told.get("IdleActionSec", "")) if told.get("IdleAction", "ignore") not in _AWAKE else None
+
+
+def _minutes(span: str) -> float:
+    """Of a time span of systemd's, ``1h 30min`` or seconds; 30 where it says nothing, as systemd does."""
+    parts = re.findall(r"(\d+)\s*([a-z]*)", span)
+    return sum(int(count) * _IN_MINUTES.get(unit[:1], 1 / 60) for count, unit in parts) if parts else 30.0
 
 
 def judge_sleep(sleep: Sleep) -> Verdict:
@@ -126,7 +154,7 @@ def judge_sleep(sleep: Sleep) -> Verdict:
 
 
 def _wsl(host: ExaminedHost) -> str:
-    if "microsoft" not in platform.release().casefold():
+    if "microsoft" not in _word(_KERNEL).casefold():
         raise SkippedError("this is not WSL")
     wanted_ports(host)
     said = ask("wslinfo", "--networking-mode")
