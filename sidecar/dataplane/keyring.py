@@ -1,7 +1,8 @@
 """Who a client is: of this host, or the holder of an API key; and what its key has left.
 
-Where no key is needed nothing is looked up. Else a key costs one look-up by its digest, which is taken once
-for all requests with the same head.
+A key that is shown and in force binds whoever shows it. Any other value passes where none is needed.
+It costs one look-up by its digest, which is taken once for all requests with the same head; where the swarm
+has no keys, nothing is looked up.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Keyring:
             self._keys, self._by_digest = keys, {key.digest: key for key in keys}
             known = {key.id for key in keys}
             self._accounts = {name: one for name, one in self._accounts.items() if name in known}
-        for digest in _digests(head):
+        for digest in _digests(head) if keys else ():
             found = self._by_digest.get(digest)
             if found is not None:
                 return found
@@ -136,14 +137,20 @@ class Keyring:
     # -- whether ------------------------------------------------------------------------------------------
 
     def admits(self, connection: RequestReader, request: Request) -> bool:
-        """Whether ``request`` may be served; its key is noted. Call it where keys are required."""
+        """Whether ``request`` may be served; its key is noted.
+
+        Call it where keys are required, or one is shown.
+        """
         head = request.head
         if connection.peer is not None:
             return True
+        if head.credentials:
+            request.key = self.holder(head)
+        if request.key is not None or not self.required:
+            return True
         if self._auth != ALWAYS and self.asks_here(head, connection.client):
             return True
-        request.key = self.holder(head)
-        return request.key is not None or head.path in _OPEN or _is_preflight(head)
+        return head.path in _OPEN or _is_preflight(head)
 
     def fault(self, connection: RequestReader, request: Request, framing: Framing) -> Fault | None:
         """Why ``request``, of which the head was read, is refused; None: it is not."""

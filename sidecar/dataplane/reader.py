@@ -188,7 +188,7 @@ class RequestReader(asyncio.Protocol):
         if self._queue or full or size > body_limit(head, policy):
             return False
         request = Request(head)
-        if plane.keys.required and not plane.keys.admits(self, request):
+        if (head.credentials or plane.keys.required) and not plane.keys.admits(self, request):
             return False
         plane.hold_body(size)
         request.body = body
@@ -263,7 +263,7 @@ class RequestReader(asyncio.Protocol):
             request.fault = Fault(Code.HEAD_TOO_LARGE, "the request's head is too large")
         elif request.fault is None:
             examine(request, framing, self._listener.access, policy)
-            if self._plane.keys.required and request.fault is None:
+            if (head.credentials or self._plane.keys.required) and request.fault is None:
                 request.fault = self._plane.keys.fault(self, request, framing)
         self._body_limit = body_limit(head, policy)
         if request.fault is not None and (request.fault.close or framing.expects):

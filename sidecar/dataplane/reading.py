@@ -45,6 +45,8 @@ _MODELS: Final = b"/v1/models"
 BLOBS: Final = b"/api/blobs/"
 """Files for models that are to be created."""
 _DIGEST: Final = re.compile(rb"sha256[:-][0-9a-fA-F]{64}\Z")
+MOST_CREDENTIALS: Final = 4
+"""API keys that a request may show: programs send one, in one header or in both."""
 _UPLOADING: Final = frozenset({b"POST", b"HEAD"})
 _UNBOUNDED: Final = 1 << 62
 _ODD_PATH: Final = re.compile(rb"//|\.\.|[%\\]|/\./")
@@ -84,7 +86,7 @@ def sort_headers(request: Request, headers: list[Header], actions: Mapping[bytes
         elif action == LENGTH:
             framing.length, framing.sized = int(value), True
         elif action == CREDENTIAL:
-            _credential(request.head, name, value)
+            _credential(request, name, value)
         elif action >= OPTION:
             _special(request, framing, action, name, value)
     if hosts != 1:
@@ -113,7 +115,13 @@ def _special(request: Request, framing: Framing, action: int, name: bytes, value
         _option(request, name, value)
 
 
-def _credential(head: Head, name: bytes, value: bytes) -> None:
+def _credential(request: Request, name: bytes, value: bytes) -> None:
+    """Each is digested and looked up later, so that there must not be many."""
+    head = request.head
+    if len(head.credentials) == MOST_CREDENTIALS:
+        sentence = f"a request shows at most {MOST_CREDENTIALS} API keys"
+        request.fault = Fault(Code.INVALID_REQUEST, sentence, close=True)
+        return
     scheme, _, rest = value.partition(b" ")
     if name != b"authorization":
         head.credentials = (*head.credentials, value)

@@ -161,9 +161,41 @@ async def test_only_other_machines_need_a_key_on_a_lan(backend: FakeBackend) -> 
 
 
 async def test_any_value_passes_while_no_key_is_required(node: Node, http: Client) -> None:
-    give(node, key(models=("other",), concurrency=1, requests_per_minute=1))
+    """What is no key of the swarm's, or none any more, says nothing."""
+    give(node, key(models=("other",), expires_at_s=1))
     for value in ("anything", KEY, KEY):
         assert (await http.ask(CHAT, authorization=f"Bearer {value}", **FROM_AFAR)).status == 200
+
+
+@pytest.mark.parametrize("auth", ["none", "lan", "always"])
+async def test_a_key_that_is_shown_binds_also_where_none_is_needed(backend: FakeBackend, auth: str) -> None:
+    """Kills: its limits or models ignored while anybody may ask, or for programs of this host."""
+    async with running_node(served={"one": Served(backend)}, auth=auth) as node, client(node) as http:
+        give(node, key(models=("other",)))
+        for shown in ({"x_api_key": KEY}, {"authorization": f"Bearer {KEY}"}):
+            for _ in range(2):  # The second head is the first one's again.
+                refused = await http.ask(CHAT, **shown)
+                assert (refused.status, refused.code) == (403, "forbidden")
+            assert (await http.get("/v1/models", **shown)).json["data"] == []
+        give(node, key(requests_per_minute=1))
+        assert (await http.ask(CHAT, x_api_key=KEY)).status == 200
+        assert (await http.ask(CHAT, x_api_key=KEY)).code == "rate_limit_exceeded"
+        assert (await http.ask(CHAT, x_api_key="any")).status == (401 if auth == "always" else 200)
+
+
+async def test_a_request_shows_so_many_keys_at_most(guarded: Node, backend: FakeBackend) -> None:
+    """Kills: digesting and looking up as many as fit into a head."""
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n"
+    body = json.dumps(CHAT)
+    for more, status in ((3, 200), (4, 400), (4000, 400)):
+        async with client(guarded) as http:
+            lines = "x-api-key: x\r\n" * more
+            http.send(f"{head}{lines}content-length: {len(body)}\r\n\r\n{body}".encode())
+            answer = await http.answer()
+            assert answer.status == status
+            if status != 200:
+                assert "at most 4 API keys" in answer.json["error"]["message"]
+    assert len(backend.asked) == 1
 
 
 @pytest.mark.parametrize(
