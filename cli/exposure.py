@@ -1,4 +1,4 @@
-"""Listeners that take everybody's requests: said at start, in ``status`` and by ``doctor``."""
+"""Listeners that take everybody's requests, or nobody's: said at start, in ``status`` and by ``doctor``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from swarmplane.settings.schema import ClientSettings, NodeSettings, Settings
 
 GUARD: Final = "swarmctl config set client.auth lan, and a key for each client: swarmctl key create"
 """What to do about them."""
+NEW_KEY: Final = "swarmctl key create"
+
+
+def keyless(auth: str, routes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to warn of: clients need a key, and there is none.
+
+    Args:
+        auth: As ``client.auth``.
+        routes: What the admin listener tells of the table in use; empty: unknown.
+    """
+    if auth not in {"lan", "always"} or routes.get("keys") != 0:
+        return ()
+    who = "everybody" if auth == "always" else "every client of another machine"
+    asked = f"{who} is refused: client.auth = {auth} asks for API keys, and there is none"
+    return (f"{asked}; make one for each client: {NEW_KEY}",)
 
 
 def open_to_all(settings: Settings) -> tuple[str, ...]:
@@ -22,6 +37,14 @@ def open_to_all(settings: Settings) -> tuple[str, ...]:
         for listener in settings.client_listeners()
         if not parse_address(listener).loopback
     )
+
+
+def told_auth(config: Mapping[str, Any]) -> str:
+    """``client.auth`` of a host that runs; empty: it does not tell."""
+    try:
+        return str(config["settings"]["client"]["auth"])
+    except (KeyError, TypeError):
+        return ""
 
 
 def told_open(config: Mapping[str, Any]) -> tuple[str, ...]:

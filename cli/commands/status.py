@@ -89,16 +89,18 @@ def _control(runtime: Runtime | None) -> Document | None:
 
 
 def _exposed(runtime: Runtime | None) -> list[str]:
-    """What to say of client listeners that take everybody's requests."""
+    """What to say of client listeners that take everybody's requests, or nobody's."""
     from cli.client.local import get_json
-    from cli.exposure import told_open
+    from cli.exposure import keyless, told_auth, told_open
 
     if runtime is None or not runtime.urls.get("admin"):
         return []
     try:
-        return list(told_open(get_json(runtime.urls["admin"], "/config")))
+        config = get_json(runtime.urls["admin"], "/config")
+        routes = get_json(runtime.urls["admin"], "/routes") if told_auth(config) != "none" else {}
     except SwarmError:
         return []
+    return [*told_open(config), *keyless(told_auth(config), routes)]
 
 
 def _backends(runtime: Runtime | None) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Final
 from cli.client.connection import connected_to
 from cli.client.joining import join_command, own_join_addresses
 from cli.client.local import get_json
-from cli.exposure import open_to_all
+from cli.exposure import keyless, open_to_all
 from cli.output import say
 from swarmplane.addresses import parse_address
 from swarmplane.client.targets import chosen_target, node_target
@@ -59,7 +59,7 @@ async def announce(
         trouble = await _trouble(data_dir, runtime)
         if trouble:
             say(trouble)
-    for warning in open_to_all(settings):
+    for warning in (*open_to_all(settings), *await _keyless(settings, runtime)):
         say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
     if founder and await _is_open(data_dir, wished=settings.swarm.open, founded=founded):
@@ -69,6 +69,22 @@ async def announce(
     hint = await _what_next(settings, runtime)
     if hint:
         say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))
+
+
+async def _keyless(settings: Settings, runtime: Runtime) -> tuple[str, ...]:
+    """That clients need keys and there is none, once the first table came."""
+    admin, loop = runtime.urls.get("admin", ""), asyncio.get_running_loop()
+    if settings.client.auth == "none" or not admin:
+        return ()
+    ends_s = loop.time() + _MODELS_S
+    while True:
+        try:
+            routes = await asyncio.to_thread(get_json, admin, "/routes")
+        except SwarmError:
+            return ()
+        if routes.get("keys") is not None or loop.time() > ends_s:
+            return keyless(settings.client.auth, routes)
+        await asyncio.sleep(_POLL_S)
 
 
 async def _is_open(data_dir: DataDir, *, wished: bool, founded: bool) -> bool:

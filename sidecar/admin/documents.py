@@ -13,8 +13,11 @@ from sidecar.routing.view import View
 from swarmplane.errors import Code, SwarmError
 
 
-def routes_document(view: View) -> Mapping[str, Any]:
-    """``/routes``: every model with its endpoints, own ones as this host observes them."""
+def routes_document(view: View, unix_s: float) -> Mapping[str, Any]:
+    """``/routes``: every model with its endpoints, own ones as this host observes them.
+
+    ``keys`` is how many API keys of clients are in force; null where nobody told yet.
+    """
     return {
         "schema": "sidecar.routes/v1",
         "swarm": view.table.swarm,
@@ -22,6 +25,9 @@ def routes_document(view: View) -> Mapping[str, Any]:
         "stale": view.stale,
         "default_strategy": view.table.default_strategy,
         "open": view.table.open,
+        "keys": (
+            sum(not key.expired(unix_s) for key in view.table.keys) if view.table.version.generation else None
+        ),
         "items": [
             {
                 "name": route.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -120,7 +121,7 @@ class AdminServer:
         return await metrics_page(self._sources)
 
     async def _routes(self, _request: web.Request) -> web.Response:
-        return _document(documents.routes_document(self._sources.routes.view))
+        return _document(documents.routes_document(self._sources.routes.view, time.time()))
 
     async def _endpoints(self, _request: web.Request) -> web.Response:
         sources = self._sources

@@ -16,6 +16,7 @@ from sidecar.admin.sources import Sources
 from sidecar.core.breaker import Signal
 from sidecar.core.cost import TERMS, Ask
 from sidecar.routing.current import CurrentRoutes
+from swarmplane.client_keys import ClientKey
 from swarmplane.clock import SystemClock
 from swarmplane.errors import InvalidRequestError
 from swarmplane.exposition import family
@@ -129,6 +130,15 @@ async def test_documents(admin: TestClient[Any, Any], parts: Parts) -> None:
     assert (await (await admin.get("/control")).json())["instance"] == "i1"
     assert (await (await admin.get("/requests")).json())["items"] == parts.requests
     assert (await (await admin.get("/config")).json())["settings"] == {"drain_s": 60.0}
+
+
+async def test_it_tells_how_many_keys_are_in_force(admin: TestClient[Any, Any], parts: Parts) -> None:
+    assert (await (await admin.get("/routes")).json())["keys"] is None
+    keys = tuple(ClientKey(f"k{n}", bytes(32), expires_at_s=over) for n, over in enumerate((0, 1, 1 << 40)))
+    parts.routes.install(RouteTable(SwarmId("s"), Version(1, 1), keys=keys))
+    assert (await (await admin.get("/routes")).json())["keys"] == 2
+    parts.routes.install(RouteTable(SwarmId("s"), Version(1, 2)))
+    assert (await (await admin.get("/routes")).json())["keys"] == 0
 
 
 async def test_an_ejection_that_ended_probes_until_the_node_answers(

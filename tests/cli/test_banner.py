@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cli.exposure import open_to_all, told_open
+from cli.exposure import keyless, open_to_all, told_auth, told_open
 from cli.supervise.banner import why_out_of_reach
 from swarmplane.settings.schema import ClientSettings, NodeSettings, Settings
 
@@ -42,3 +42,15 @@ def test_a_host_that_runs_tells_where_everybody_is_served() -> None:
     assert told_open(told) == open_to_all(Settings(node=NodeSettings(lan=True)))
     assert told_open({"settings": Settings().model_dump(mode="json")}) == ()
     assert told_open({}) == ()
+
+
+def test_that_keys_are_asked_for_and_there_is_none_is_said() -> None:
+    """Kills: a warning before anybody told how many there are, or where none is needed."""
+    for auth, who in (("always", "everybody is refused"), ("lan", "every client of another machine")):
+        (warning,) = keyless(auth, {"keys": 0})
+        assert who in warning
+        assert warning.endswith("swarmctl key create")
+        assert keyless(auth, {"keys": 1}) == keyless(auth, {"keys": None}) == keyless(auth, {}) == ()
+    assert keyless("none", {"keys": 0}) == ()
+    assert told_auth({"settings": Settings().model_dump(mode="json")}) == "none"
+    assert told_auth({}) == told_auth({"settings": []}) == ""

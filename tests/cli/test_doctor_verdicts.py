@@ -26,6 +26,7 @@ from cli.doctor.checks.surroundings import Containers, Inside, Permission, Sleep
 from cli.doctor.firewalls import Firewall, Port
 from cli.doctor.multicast import Heard
 from cli.doctor.trips import Trip
+from cli.exposure import keyless
 from swarmplane.addresses import Address
 from swarmplane.hardware.gpus import Accelerators, GpuReading
 from swarmplane.hardware.memory import Memory as Room
@@ -359,6 +360,13 @@ CASES = (
         Exposure((THEIRS,), "none"),
         Exposure((), "none"),
         "need no key",
+        "swarmctl key create",
+    ),
+    _case(
+        "network.exposed",
+        Exposure((THEIRS,), "lan", keyless("lan", {"keys": 0})),
+        Exposure((THEIRS,), "lan", keyless("lan", {"keys": 1})),
+        "there is none",
         "swarmctl key create",
     ),
     *NETWORK,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from cli.doctor.asking import asked
 from cli.doctor.check import AnyCheck, Check, SkippedError, Source, Verdict, bad, good
 from cli.doctor.host import ExaminedHost
-from cli.exposure import GUARD
+from cli.exposure import GUARD, NEW_KEY, keyless
 from swarmplane.addresses import Address, parse_address
+from swarmplane.errors import SwarmError
 from swarmplane.settings.schema import Settings
 
 _FLAGS: Final = {
@@ -121,7 +123,9 @@ def _same(held: Address, wanted: Address) -> bool:
 
 
 def judge_exposure(exposure: Exposure) -> Verdict:
-    """Without client keys a listener that others reach serves everybody."""
+    """Without client keys a listener that others reach serves everybody; nobody, where they are asked for."""
+    for words in exposure.keyless:
+        return bad(words, NEW_KEY)
     shown = ", ".join(map(str, exposure.listeners))
     if not exposure.listeners:
         return good("clients are taken from this machine alone")
@@ -141,11 +145,22 @@ class Exposure:
     """Those beyond loopback."""
     auth: str
     """As ``client.auth``."""
+    keyless: tuple[str, ...] = ()
+    """That keys are asked for and there is none."""
 
 
 def _exposure(host: ExaminedHost) -> Exposure:
     listeners = _exposed(host, "client")
-    return Exposure(listeners, host.settings.client.auth if host.settings is not None else "none")
+    auth = host.settings.client.auth if host.settings is not None else "none"
+    return Exposure(listeners, auth, keyless(auth, _table(host) if auth != "none" else {}))
+
+
+def _table(host: ExaminedHost) -> Mapping[str, Any]:
+    """Empty where this host does not tell: that it should is another check's."""
+    try:
+        return asked(host, "admin", "/routes")
+    except (SkippedError, SwarmError):
+        return {}
 
 
 def judge_admin(listeners: tuple[Address, ...]) -> Verdict:

@@ -1,0 +1,22 @@
+"""A host whose clients need keys says so while there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.hosts import Swarm, eventually
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
+ASKED = "client.auth = always asks for API keys, and there is none"
+WORDS = f"{ASKED}; make one for each client: swarmctl key create"
+
+
+def test_until_there_is_a_key_it_is_said_at_start_in_status_and_by_the_doctor(swarm: Swarm) -> None:
+    a = swarm.host("a")
+    a.up(env={"SWARMPLANE_CLIENT__AUTH": "always"})
+    eventually("it is said at start", lambda: WORDS in a.log.read_text(), within_s=30)
+    assert f"warning  everybody is refused: {WORDS}" in a.ctl("status").stdout
+    (row,) = (one for one in a.json("doctor")["items"] if one["id"] == "network.exposed")
+    assert (row["state"], WORDS in row["detail"], row["fix"]) == ("failed", True, "swarmctl key create")
+    a.json("key", "create")
+    eventually("no more", lambda: WORDS not in a.ctl("status").stdout)
