@@ -274,7 +274,9 @@ def judge_permission(permission: Permission) -> Verdict:
     )
 
 
-SLEEP: Final[AnyCheck] = Check("machine.sleep", "the founder stays awake", Source(gather=_sleep), judge_sleep)
+SLEEP: Final[AnyCheck] = Check(
+    "machine.sleep", "the founder stays awake", Source(gather=_sleep, limit_s=8.0), judge_sleep
+)
 CHECKS: Final[tuple[AnyCheck, ...]] = (
     Check("network.wsl", "WSL lets other machines in", Source(gather=_wsl), judge_wsl),
     Check("network.container", "others reach this container", Source(gather=_inside), judge_inside),
