@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from swarmplane.client.blocking_transport import BlockingTransport
 from swarmplane.client.calls import PAGE, Call
@@ -66,12 +67,12 @@ class AsyncKeys:
         request_id: str = "",
     ) -> NewKey:
         """A new API key; no models: all of them; 0: no limit."""
-        request = pb.CreateKeyRequest(
-            name=name, models=models, manage=manage, requests_per_minute=requests_per_minute,
-            tokens_per_day=tokens_per_day, concurrency=concurrency, ttl_s=ttl_s,
-            request_id=request_id or random_id(),
+        return await self._transport.call(
+            _create_key(
+                request_id, name=name, models=models, manage=manage, requests_per_minute=requests_per_minute,
+                tokens_per_day=tokens_per_day, concurrency=concurrency, ttl_s=ttl_s,
+            )
         )  # fmt: skip
-        return await self._transport.call(_create_key(request))
 
     async def revoke(self, key_id: str, *, request_id: str = "", expected_revision: int = 0) -> str:
         """End the key with this id, or name, at once; its id."""
@@ -101,12 +102,12 @@ class Keys:
         request_id: str = "",
     ) -> NewKey:
         """A new API key; no models: all of them; 0: no limit."""
-        request = pb.CreateKeyRequest(
-            name=name, models=models, manage=manage, requests_per_minute=requests_per_minute,
-            tokens_per_day=tokens_per_day, concurrency=concurrency, ttl_s=ttl_s,
-            request_id=request_id or random_id(),
+        return self._transport.call(
+            _create_key(
+                request_id, name=name, models=models, manage=manage, requests_per_minute=requests_per_minute,
+                tokens_per_day=tokens_per_day, concurrency=concurrency, ttl_s=ttl_s,
+            )
         )  # fmt: skip
-        return self._transport.call(_create_key(request))
 
     def revoke(self, key_id: str, *, request_id: str = "", expected_revision: int = 0) -> str:
         """End the key with this id, or name, at once; its id."""
@@ -122,10 +123,10 @@ def _list_keys(page_token: str) -> Call[Page[Key]]:
     )
 
 
-def _create_key(request: pb.CreateKeyRequest) -> Call[NewKey]:
+def _create_key(request_id: str, **wanted: Any) -> Call[NewKey]:  # noqa: ANN401 - fields of the request
     return Call(
         "KeyService/Create",
-        request,
+        pb.CreateKeyRequest(request_id=request_id or random_id(), **wanted),
         pb.CreateKeyResponse,
         lambda made: NewKey(_key(made.key), made.secret),
     )
