@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Final
 from swarmplane.errors import InvalidRequestError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from swarmplane.settings.schema import Settings
 
 _TIMEOUT_S: Final = 5.0
 
 
-def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str, object]:
-    """The JSON document at ``path`` of the listener at ``url``. It blocks.
+def get_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S, key: str = "") -> dict[str, object]:
+    """The JSON document at ``path`` of the listener at ``url``, where ``key`` is shown. It blocks.
 
     Raises:
         UnavailableError: Nobody answers there, or not with a document.
     """
-    return _ask("GET", url, path, timeout_s)[1]
+    return _ask("GET", url, path, timeout_s, {"x-api-key": key} if key else {})[1]
 
 
 def settings_in_force(url: str, *, timeout_s: float = _TIMEOUT_S) -> Settings:
@@ -46,18 +48,20 @@ def post_json(url: str, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str
         UnavailableError: Nobody answers there, or not with a document.
         InvalidRequestError: It refuses; in its own words.
     """
-    status, document = _ask("POST", url, path, timeout_s)
+    status, document = _ask("POST", url, path, timeout_s, {})
     if status >= http.HTTPStatus.BAD_REQUEST:
         error = document.get("error")
         raise InvalidRequestError(str(error["message"]) if isinstance(error, dict) else str(document))
     return document
 
 
-def _ask(method: str, url: str, path: str, timeout_s: float) -> tuple[int, dict[str, object]]:
+def _ask(
+    method: str, url: str, path: str, timeout_s: float, headers: Mapping[str, str]
+) -> tuple[int, dict[str, object]]:
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout_s)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=dict(headers))
         answer = connection.getresponse()
         document = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:

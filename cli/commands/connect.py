@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,14 +23,22 @@ _DEFAULT_URL: Final = "http://127.0.0.1:11400"
 @click.option("--undo", "to_undo", is_flag=True, help="Take out again what --write put in.")
 @click.option("--model", default="", metavar="NAME", help="Model to use; without it the first there is.")
 @click.option("--url", default="", metavar="URL", help="Client URL; without it this host's.")
+@click.option(
+    "--key-file", default="", metavar="F", help="File with the tool's API key, - for standard input."
+)
 @click.option("--file", type=click.Path(dir_okay=False), metavar="FILE", help="Settings file to write.")
-def connect(tool: str, to_write: bool, to_undo: bool, model: str, url: str, file: str | None) -> None:
+def connect(
+    tool: str, to_write: bool, to_undo: bool, model: str, url: str, key_file: str, file: str | None
+) -> None:
     """Point another program to this host: print the settings it needs, or write them.
 
     Without TOOL, list the programs that are known. What was written is taken out again by --undo; what
     somebody changed in the file since stays.
+
+    Where the host asks for API keys, --key-file gives the tool one: swarmctl key create --name TOOL > F.
     """
-    from cli.connect.tools import TOOLS
+    from cli.connect.key import read_key
+    from cli.connect.tools import KEY, TOOLS
 
     called = invocation()
     if not tool:
@@ -43,7 +52,7 @@ def connect(tool: str, to_write: bool, to_undo: bool, model: str, url: str, file
     if to_undo:
         _undo(called, found)
         return
-    place = _place(called, url, model)
+    place = _place(called, found, url, model, read_key(key_file) if key_file else KEY)
     if to_write:
         _write(called, found, place, Path(file) if file else None)
     else:
@@ -78,8 +87,8 @@ def _write(called: Invocation, tool: Tool, place: Place, file: Path | None) -> N
     where = _file(tool, str(file) if file else None)
     if where is None:
         raise click.UsageError(f"{tool.title} has no settings file of its own; name one with --file")
-    done = write(called.data_dir, tool, where, tool.settings(place))
-    document = _document(tool, place, where)
+    done = write(called.data_dir, tool, where, tool.settings(place), secret=place.keyed)
+    document = _document(tool, replace(place, key="...") if place.keyed else place, where)
     if done is None:
         emit("connect", {**document, "changed": False}, f"{where} has them already")
     else:
@@ -124,19 +133,27 @@ def _file(tool: Tool, named: str | None) -> Path | None:
     return Path.home() / tool.file if tool.file else None
 
 
-def _place(called: Invocation, url: str, model: str) -> Place:
-    """Where the tool is pointed to; asks this host which models there are."""
+def _place(called: Invocation, tool: Tool, url: str, model: str, key: str) -> Place:
+    """Where the tool is pointed to; asks this host which models there are.
+
+    Raises:
+        FailedPreconditionError: The host wants a key, or another one.
+    """
     from cli.client.local import get_json
-    from cli.connect.tools import Place
-    from swarmplane.errors import UnavailableError
+    from cli.connect.key import key_wanted, refused
+    from cli.connect.tools import KEY, Place
+    from swarmplane.errors import FailedPreconditionError, UnavailableError
     from swarmplane.runtime import read_runtime
 
     runtime = read_runtime(called.data_dir)
     url = (url or (runtime.urls.get("client", "") if runtime is not None else "") or _DEFAULT_URL).rstrip("/")
     try:
-        listed = get_json(url, "/v1/models").get("data")
+        told = get_json(url, "/v1/models", key=key)
     except UnavailableError:
-        listed = None
+        told = {}
+    if refused(told):
+        raise FailedPreconditionError(key_wanted(tool.name, shown=key != KEY))
+    listed = told.get("data")
     models = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     chosen = next((one for one in models if model in {"", one.get("id")} and (model or _talks(one))), None)
     if chosen is None:
@@ -144,10 +161,11 @@ def _place(called: Invocation, url: str, model: str) -> Place:
             say("this host has no model yet: name the one to be used with --model")
         elif models:
             say(f"warning: {model} is not a model of the swarm now")
-        return Place(url, model or "MODEL")
+        return Place(url, model or "MODEL", key=key)
     facts = chosen.get("swarm")
     context = facts.get("context_length") if isinstance(facts, dict) else None
-    return Place(url, str(chosen["id"]), context if isinstance(context, int) and context else 8192)
+    known = context if isinstance(context, int) and context else 8192
+    return Place(url, str(chosen["id"]), known, key)
 
 
 def _talks(entry: dict[str, Any]) -> bool:

@@ -38,8 +38,12 @@ def written(data_dir: DataDir, tool: Tool) -> Written | None:
         return None
 
 
-def write(data_dir: DataDir, tool: Tool, file: Path, settings: Mapping[str, object]) -> Written | None:
+def write(
+    data_dir: DataDir, tool: Tool, file: Path, settings: Mapping[str, object], *, secret: bool = False
+) -> Written | None:
     """Put ``settings`` into ``file``; None where they stand there already. It blocks.
+
+    Where they are ``secret`` the file is its owner's alone afterwards.
 
     The copy that is kept is of the file as it was before the first time.
 
@@ -63,7 +67,7 @@ def write(data_dir: DataDir, tool: Tool, file: Path, settings: Mapping[str, obje
     _record(data_dir, tool).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(_record(data_dir, tool), json.dumps(asdict(done)).encode())
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, after, mode=_mode(file))
+    write_atomically(file, after, mode=_mode(file) & (_MODE if secret else 0o777))
     return done
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 KEY: Final = "none"
-"""Sent as a key: any passes while none is required, and programs insist on having one."""
+"""Sent as a key where there is none: any passes while none is required, and programs insist on having one."""
 
 
 class Form(Enum):
@@ -36,6 +36,13 @@ class Place:
     model: str
     context: int = 8192
     """Of the model, in tokens."""
+    key: str = field(default=KEY, repr=False)
+    """The API key that the program shows."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it has a key of the swarm's."""
+        return self.key != KEY
 
     @property
     def openai(self) -> str:
@@ -69,11 +76,13 @@ def _environment(**values: Callable[[Place], str]) -> Callable[[Place], Mapping[
 def _claude_code(place: Place) -> Mapping[str, object]:
     names = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL")
     models = dict.fromkeys((*names, "ANTHROPIC_DEFAULT_OPUS_MODEL"), place.model)
-    return {"env": {"ANTHROPIC_BASE_URL": place.url, "ANTHROPIC_AUTH_TOKEN": KEY, **models}}
+    return {"env": {"ANTHROPIC_BASE_URL": place.url, "ANTHROPIC_AUTH_TOKEN": place.key, **models}}
 
 
 def _codex(place: Place) -> Mapping[str, object]:
-    provider = {"name": "Swarmplane", "base_url": place.openai, "wire_api": "responses"}
+    provider: dict[str, object] = {"name": "Swarmplane", "base_url": place.openai, "wire_api": "responses"}
+    if place.keyed:
+        provider["http_headers"] = {"x-api-key": place.key}
     return {
         "model": place.model,
         "model_provider": "swarmplane",
@@ -93,7 +102,7 @@ def _opencode(place: Place) -> Mapping[str, object]:
     provider = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "Swarmplane",
-        "options": {"baseURL": place.openai, "apiKey": KEY},
+        "options": {"baseURL": place.openai, "apiKey": place.key},
         "models": {place.model: {"name": place.model}},
     }
     return {"provider": {"swarmplane": provider}}
@@ -105,12 +114,12 @@ def _continue(place: Place) -> Mapping[str, object]:
         "provider": "openai",
         "model": place.model,
         "apiBase": place.openai,
-        "apiKey": KEY,
+        "apiKey": place.key,
     }
 
 
 def _litellm(place: Place) -> Mapping[str, object]:
-    inner = {"model": f"openai/{place.model}", "api_base": place.openai, "api_key": KEY}
+    inner = {"model": f"openai/{place.model}", "api_base": place.openai, "api_key": place.key}
     return {"model_name": place.model, "litellm_params": inner}
 
 
@@ -118,8 +127,12 @@ def _aider(place: Place) -> Mapping[str, object]:
     return {
         "model": f"openai/{place.model}",
         "openai-api-base": place.openai,
-        "openai-api-key": KEY,
+        "openai-api-key": place.key,
     }
+
+
+def _ollama(place: Place) -> Mapping[str, object]:
+    return {"OLLAMA_HOST": place.url, **({"OLLAMA_API_KEY": place.key} if place.keyed else {})}
 
 
 def _container(place: Place) -> str:
@@ -132,7 +145,7 @@ def _container(place: Place) -> str:
     )
 
 
-_OPENAI: Final = _environment(OPENAI_BASE_URL=lambda p: p.openai, OPENAI_API_KEY=lambda _: KEY)
+_OPENAI: Final = _environment(OPENAI_BASE_URL=lambda p: p.openai, OPENAI_API_KEY=lambda p: p.key)
 _ZED_FILE: Final = (
     "AppData/Roaming/Zed/settings.json" if sys.platform == "win32" else ".config/zed/settings.json"
 )
@@ -144,7 +157,7 @@ _LISTED: Final = (
         _environment(
             OLLAMA_BASE_URL=lambda p: p.url,
             OPENAI_API_BASE_URL=lambda p: p.openai,
-            OPENAI_API_KEY=lambda _: KEY,
+            OPENAI_API_KEY=lambda p: p.key,
         ),
         note=_container,
     ),
@@ -159,13 +172,16 @@ _LISTED: Final = (
         Form.JSON,
         _zed,
         _ZED_FILE,
-        note=lambda _: f"Zed asks once for a key of the provider Swarmplane: {KEY}",
+        note=lambda p: (
+            f"Zed asks once for a key of the provider Swarmplane: {'yours' if p.keyed else KEY}; it keeps "
+            "keys where the system keeps passwords, not in its settings"
+        ),
     ),
     Tool(
         "cursor",
         "Cursor",
         Form.LINES,
-        _environment(base_url=lambda p: p.openai, api_key=lambda _: KEY, model=lambda p: p.model),
+        _environment(base_url=lambda p: p.openai, api_key=lambda p: p.key, model=lambda p: p.model),
         note=lambda _: (
             "Settings > Models: add the model, set the OpenAI key and override its base URL. Cursor calls it "
             "from its own servers: it needs a public address, and keys"
@@ -174,7 +190,7 @@ _LISTED: Final = (
     Tool("litellm", "LiteLLM's proxy", Form.MODELS, _litellm, list_key="model_list"),
     Tool("openai", "the OpenAI packages", Form.LINES, _OPENAI),
     Tool("anthropic", "the Anthropic packages", Form.LINES,
-         _environment(ANTHROPIC_BASE_URL=lambda p: p.url, ANTHROPIC_API_KEY=lambda _: KEY)),
-    Tool("ollama", "Ollama's own client and packages", Form.LINES, _environment(OLLAMA_HOST=lambda p: p.url)),
+         _environment(ANTHROPIC_BASE_URL=lambda p: p.url, ANTHROPIC_API_KEY=lambda p: p.key)),
+    Tool("ollama", "Ollama's own client and packages", Form.LINES, _ollama),
 )  # fmt: skip
 TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({tool.name: tool for tool in _LISTED})

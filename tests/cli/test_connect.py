@@ -194,3 +194,40 @@ def test_a_failure_is_told_by_name() -> None:
 
     with pytest.raises(FailedPreconditionError, match="TOML"):
         put(TOOLS["codex"], "= nothing", {})
+
+
+SECRET = "sk-swarm-c2VjcmV0"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_key_comes_from_a_file_and_stands_in_the_settings_alone(
+    swarmctl: Run, home: Path, tmp_path: Path, tool: str
+) -> None:
+    """Kills: a key in words or in the document of what was written, and a file that others can read."""
+    given = tmp_path / "key"
+    given.write_text(f"{SECRET}\n")
+    shown = swarmctl("connect", tool, *URL, "--key-file", str(given))
+    assert (shown.status, SECRET in shown.out) == (0, tool != "zed")  # Zed keeps keys elsewhere
+    assert SECRET not in shown.err
+    file = home / "settings"
+    if TOOLS[tool].file:
+        file = home / TOOLS[tool].file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(ALREADY[tool], encoding="utf-8")
+        file.chmod(0o644)
+    done = swarmctl("connect", tool, *URL, "--key-file", str(given), "--write", "--file", str(file), "--json")
+    assert done.status == 0, done.err
+    assert SECRET not in done.out + done.err
+    assert (SECRET in file.read_text(encoding="utf-8")) is (tool != "zed")
+    assert file.stat().st_mode & 0o077 == 0
+    assert json.loads(swarmctl("connect", tool, "--undo", "--json").out)["exact"] is True
+
+
+@pytest.mark.parametrize("text", ["", "two words\n", "a\nOTHER=1\n", "'"])
+def test_what_is_no_key_is_not_written(swarmctl: Run, home: Path, tmp_path: Path, text: str) -> None:
+    given = tmp_path / "key"
+    given.write_text(text)
+    for file in (given, tmp_path / "none"):
+        done = swarmctl("connect", "openai", *URL, "--key-file", str(file))
+        assert (done.status, "--key-file" in done.err) == (2, True)
+    assert list(home.iterdir()) == []
