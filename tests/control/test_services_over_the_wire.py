@@ -192,8 +192,8 @@ async def test_routes_are_watched_from_the_start_with_a_bookmark_and_resumed(pla
 
 async def test_events_tell_what_happened_in_order_and_again_for_latecomers(plane: Plane) -> None:
     stub: Any = event_pb2_grpc.EventServiceStub(await plane.channel())
-    async with gathered(stub.Watch(event_pb2.WatchEventsRequest())) as seen:
-        await asyncio.sleep(0.1)
+    now = event_pb2.WatchEventsRequest(revision=await plane.store.revision() + 1)
+    async with gathered(stub.Watch(now)) as seen:
         token = await plane.token()
         credential, _ = await plane.enroll(token, name="ada")
         async with plane.stream(credential, incarnation="one") as ada:
