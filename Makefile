@@ -36,7 +36,8 @@ test: $(READY) ## Every test; branch coverage of the pure cores must be 100 %.
 test-etcd: $(READY) ## The store, and several control planes, on three etcd members that are killed and frozen.
 	@$(BIN)/python -m pytest -n 3 -m etcd_cluster $(TEST_ARGS) tests/store tests/e2e
 
-test-mutants: $(READY) ## Forty-eight bugs put into a copy of the embedded store, one at a time: its tests must notice each.
+test-mutants: $(READY) ## Bugs put into copies of the pure cores and of the embedded store, one at a time: their tests must notice each.
+	@$(BIN)/python -m tests.mutants.try_cores
 	@$(BIN)/python -m tests.store.try_mutants
 
 test-storm: $(READY) ## Minutes under load: processes are killed and frozen, connections die by the thousand.

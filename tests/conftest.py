@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Deadlines fail on a busy machine and say nothing about the code. CI draws the same examples every time, so a
 # red run is reproduced from its commit alone; what a developer's run finds is kept as an @example.
@@ -15,6 +15,10 @@ _UNHURRIED = settings(deadline=None, print_blob=True, suppress_health_check=[Hea
 settings.register_profile("swarmplane", _UNHURRIED)
 settings.register_profile("ci", _UNHURRIED, derandomize=True, database=None)
 settings.register_profile("thorough", _UNHURRIED, max_examples=2_000)
+# For bugs that are put in: that one is found is enough, and which example is the smallest takes longest.
+settings.register_profile(
+    "mutants", _UNHURRIED, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "swarmplane")
 )

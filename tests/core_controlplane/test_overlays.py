@@ -39,12 +39,14 @@ def test_reports_age_and_are_dropped_when_useless() -> None:
 
 
 def test_the_newest_report_stands_and_leaves_with_its_node() -> None:
-    """Kills: first report kept, everybody's dropped."""
+    """Kills: first report kept, everybody's dropped, queued ones not counted or taken off."""
     board = LoadBoard()
     board.fold(A, [LoadEntry(EA, {"a": 1})], 10.0)
     board.fold(A, [LoadEntry(EA, {"a": 2})], 10.1)
     board.fold(B, [LoadEntry(EB, {})], 10.1)
     assert board.digest([EA], 10.1)[0].in_flight_by_origin == {"a": 2}
+    board.fold(A, [LoadEntry(EndpointId("a/y/m"), {"a": 3, "b": 4}, queued=5)], 10.1)
+    assert [board.in_flight(node) for node in (A, B, C)] == [14, 0, 0]
     board.drop(A)
     assert board.digest([EA, EB], 10.1) == (LoadEntry(EB, {}),)
 

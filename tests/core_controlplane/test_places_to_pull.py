@@ -92,5 +92,25 @@ def test_fallbacks_that_make_sense_may_be_set() -> None:
     rules = (FallbackRule(("n",), "gpt-*", "chat", 1, 2), FallbackRule(("n",)))
     check_fallbacks("", (), FallbackPolicy(rules, substitute_loaded=True, auto_pull=("*",)))
     check_fallbacks("m", ("n",), FallbackPolicy())
+    check_fallbacks("", (), FallbackPolicy(auto_pull=("*",) * 64))
+
+
+@pytest.mark.parametrize(
+    ("model", "chain", "policy"),
+    [
+        pytest.param("", (), FallbackPolicy(auto_pull=("*",) * 65), id="too-many-to-pull"),
+        pytest.param("m", (), FallbackPolicy(substitute_loaded=True), id="of-the-swarm-only"),
+        pytest.param("", ("n",), FallbackPolicy(), id="of-a-model-only"),
+        pytest.param("", (), FallbackPolicy((FallbackRule(()),)), id="nobody"),
+        pytest.param("", (), FallbackPolicy((FallbackRule(("n",), category="poem"),)), id="no-category"),
+        pytest.param("", (), FallbackPolicy((FallbackRule(("n",), "", "", 2, 2),)), id="no-size"),
+        pytest.param("", (), FallbackPolicy((FallbackRule(("",)),)), id="no-name"),
+        pytest.param("", (), FallbackPolicy(auto_pull=("*" * 200,)), id="too-many-stars"),
+    ],
+)
+def test_fallbacks_that_make_none_are_refused(
+    model: str, chain: tuple[str, ...], policy: FallbackPolicy
+) -> None:
+    """Kills: a bound off by one, any of the looks left out."""
     with pytest.raises(InvalidRequestError):
-        check_fallbacks("", (), FallbackPolicy(auto_pull=("*",) * 65))
+        check_fallbacks(model, chain, policy)

@@ -113,6 +113,7 @@ def test_what_suits_at_once(
         ({"max_tokens": b"923"}, 400, True),
         ({"max_tokens": b"924"}, 400, False),
         ({"max_tokens": b"1", "max_completion_tokens": b"924"}, 400, False),
+        ({"max_tokens": b"924", "max_completion_tokens": b"1"}, 400, False),
         ({"max_output_tokens": b"32000"}, 0, False),
         ({"max_tokens": b"1e9"}, 0, False),
         ({"max_tokens": b"null"}, 0, False),

@@ -1,4 +1,9 @@
-"""Overload in virtual time: an owner's queue, clients that come again, and a backend that refuses in 1 ms."""
+"""Overload in virtual time: an owner's queue, clients that come again, and a backend that refuses in 1 ms.
+
+Mutants that were tried and are killed: waiting requests that never expire, starved classes left out, requests
+that give way to their own class, a hold of nothing after a refusal, one that does not grow. Bounds of lanes,
+shares and the spread of Retry-After are seen by the tests of their own cores, not here.
+"""
 
 from __future__ import annotations
 

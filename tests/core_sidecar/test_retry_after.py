@@ -1,5 +1,6 @@
 """Retry-After. Mutants seen to be killed: the cap, the jitter, the owner's shorter hold, milliseconds as
-seconds, dates against no date, limits that are not used up, growth without a named wait.
+seconds, dates against no date, limits that are not used up, the shortest of several, growth without a
+named wait.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
         ),
         pytest.param(
             {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "12"}, 12, id="plain-seconds"
+        ),
+        pytest.param(
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s",
+             "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "5s"}, 5,
+            id="the-longest-of-several",
         ),
         pytest.param(
             {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "tomorrow"}, 0,
