@@ -65,8 +65,8 @@ class Keyring:
     """Lives on the event loop; nothing here waits."""
 
     __slots__ = (
-        "_accounts", "_auth", "_by_digest", "_heard_s", "_here", "_keys", "_nets", "_offline_s", "_plane",
-        "required",
+        "_accounts", "_auth", "_by_digest", "_heard_s", "_here", "_keys", "_loopback", "_nets", "_offline_s",
+        "_plane", "required",
     )  # fmt: skip
 
     def __init__(self, plane: DataPlane) -> None:
@@ -84,7 +84,13 @@ class Keyring:
         self.required = policy.auth != NONE
         """Whether anybody needs a key."""
         self._nets = tuple(map(ipaddress.ip_network, policy.trusted_nets))
+        self._loopback = policy.loopback_is_local
         self._here: dict[str, bool] = {}
+
+    @property
+    def some(self) -> tuple[ClientKey, ...]:
+        """All keys there are: programs show one to everybody, most swarms have none."""
+        return self._plane.routes.view.table.keys
 
     def heard(self) -> None:
         """A control plane is connected: what it says of keys holds."""
@@ -111,7 +117,7 @@ class Keyring:
         except ValueError:
             return False
         address = getattr(address, "ipv4_mapped", None) or address
-        return address.is_loopback or any(address in net for net in self._nets)
+        return (self._loopback and address.is_loopback) or any(address in net for net in self._nets)
 
     def asks_here(self, head: Head, client: str) -> bool:
         """Whether a program of this host asks, and not for another one."""

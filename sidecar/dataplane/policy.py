@@ -33,6 +33,7 @@ _SAME_NAME: Final = (
     "client.auth",
     "client.offline_keys_s",
     "client.trusted_nets",
+    "client.loopback_is_local",
     "client.max_head_bytes",
     "client.max_json_bytes",
     "client.max_multipart_bytes",
@@ -90,6 +91,8 @@ class DataPlanePolicy:
     """So long keys hold without a word from a control plane."""
     trusted_nets: tuple[str, ...] = ()
     """Networks whose clients count as this host's own."""
+    loopback_is_local: bool = True
+    """Whether those of loopback do."""
     max_head_bytes: int = 64 * 1024
     max_json_bytes: int = 64 * 1024 * 1024
     max_multipart_bytes: int = 256 * 1024 * 1024
@@ -153,6 +156,7 @@ class DataPlanePolicy:
             auth=client.auth,
             offline_keys_s=_offline_keys_s(settings),
             trusted_nets=client.trusted_nets,
+            loopback_is_local=client.loopback_is_local,
             max_head_bytes=client.max_head_bytes,
             max_json_bytes=client.max_json_bytes,
             max_multipart_bytes=client.max_multipart_bytes,

@@ -23,18 +23,11 @@ from pydantic import (
 from swarmplane.addresses import parse_address
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import is_node_name
+from swarmplane.ports import ADMIN_PORT, CLIENT_PORT, CONSOLE_PORT, CONTROL_PORT, JOIN_PORT
 from swarmplane.settings.backend import BackendSettings
 from swarmplane.settings.section import Section
 from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings, UpstreamSettings
 
-CLIENT_PORT = 11400
-CONTROL_PORT = 11401
-ADMIN_PORT = 11402
-PEER_PORT = 11403
-CONSOLE_PORT = 11404
-JOIN_PORT = 11405
-METRICS_PORT = 11406
-CONTROL_METRICS_PORT = 11407
 _ETCD_CLIENTS = 2379
 _LARGEST = 65_535
 
@@ -116,6 +109,9 @@ class ClientSettings(Section):
     """So long API keys hold without a word from a control plane; unset: a day, on loopback for ever."""
     trusted_nets: tuple[str, ...] = ()
     """Networks, as ``172.17.0.0/16``, whose clients count as this host's own: those of its containers."""
+    loopback_is_local: bool = True
+    """Whether clients of loopback count as this host's own. Off: a proxy on this machine passes requests of
+    others on without a forwarding header."""
 
     @field_validator("listen")
     @classmethod

@@ -216,6 +216,21 @@ async def test_networks_of_containers_count_as_this_host(
         assert not node.plane.keys.is_here("172.17.0.2")
 
 
+async def test_behind_a_proxy_that_says_nothing_loopback_is_nobody(backend: FakeBackend) -> None:
+    """Kills: the setting ignored for keys or for changes of models, or taken for the whole listener."""
+    proxied: dict[str, Any] = {"auth": "lan", "loopback_is_local": False}
+    async with running_node(served={"one": Served(backend)}, **proxied) as node, client(node) as http:
+        give(node, key())
+        copy = {"source": "m1", "destination": "mine"}
+        assert (await http.ask(CHAT)).status == 401
+        assert (await http.ask(copy, "/api/copy", x_api_key=KEY)).status == 403
+        assert (await http.ask(CHAT, x_api_key=KEY)).status == 200
+        node.plane.adopt(replace(node.plane.policy, trusted_nets=("127.0.0.1/32",)))
+        assert (await http.ask(CHAT)).status == 200
+        node.plane.adopt(replace(node.plane.policy, trusted_nets=(), loopback_is_local=True))
+        assert (await http.ask(CHAT)).status == 200
+
+
 async def test_auth_is_taken_into_use_while_running(node: Node, http: Client) -> None:
     assert (await http.ask(CHAT)).status == 200
     node.plane.adopt(replace(node.plane.policy, auth="always"))
