@@ -10,7 +10,8 @@ from controlplane.store.etcd.access import EtcdAccess, EtcdTls
 from swarmplane.addresses import Address, parse_address
 from swarmplane.advertise import this_machine
 from swarmplane.errors import InvalidRequestError, reason_of
-from swarmplane.settings.schema import CONSOLE_PORT, CONTROL_METRICS_PORT, CONTROL_PORT, JOIN_PORT, Settings
+from swarmplane.ports import CONSOLE_PORT, CONTROL_METRICS_PORT, CONTROL_PORT, JOIN_PORT
+from swarmplane.settings.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from swarmplane.addresses import Address, parse_address
-from swarmplane.settings.schema import METRICS_PORT, PEER_PORT, Settings
+from swarmplane.ports import METRICS_PORT, PEER_PORT
+from swarmplane.settings.schema import Settings
 
 _SECRET_WORDS = ("secret", "password", "token", "api_key")
 _REDACTED = "***"

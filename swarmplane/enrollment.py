@@ -34,7 +34,7 @@ from swarmplane.errors import (
 )
 from swarmplane.ids import random_id
 from swarmplane.locating import Located, addresses_of, locate
-from swarmplane.settings.schema import CONTROL_PORT
+from swarmplane.ports import CONTROL_PORT
 from swarmplane.v1 import common_pb2, enrollment_pb2_grpc
 from swarmplane.v1 import enrollment_pb2 as pb
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from swarmplane.addresses import Address, parse_address
 from swarmplane.errors import FailedPreconditionError, InvalidRequestError, UnavailableError, reason_of
-from swarmplane.settings.schema import CLIENT_PORT, JOIN_PORT
+from swarmplane.ports import CLIENT_PORT, JOIN_PORT
 
 WELL_KNOWN: Final = "/.well-known/swarmplane"
 _TIMEOUT_S: Final = 5.0

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from swarmplane.addresses import Address, parse_address
 from swarmplane.advertise import this_machine
-from swarmplane.settings.schema import JOIN_PORT, Settings
+from swarmplane.ports import JOIN_PORT
+from swarmplane.settings.schema import Settings
 
 _PEOPLE = frozenset({"operator", "admin", "viewer"})
 

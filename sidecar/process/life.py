@@ -34,9 +34,10 @@ from swarmplane.ids import NodeId
 from swarmplane.lifeline import on_hangup, on_signals, watch_lifeline
 from swarmplane.listening import bound_address, listening_socket
 from swarmplane.open_files import raise_open_files
+from swarmplane.ports import PEER_PORT
 from swarmplane.runtime import remove_ready, write_ready
 from swarmplane.settings.load import load
-from swarmplane.settings.schema import PEER_PORT, Settings
+from swarmplane.settings.schema import Settings
 
 if TYPE_CHECKING:
     from sidecar.dataplane.server import DataPlane

@@ -17,9 +17,9 @@ from swarmplane.credentials.renewal import renewal_due_s
 from swarmplane.datadir import DataDir
 from swarmplane.errors import NotFoundError, SwarmError, UnauthenticatedError, reason_of
 from swarmplane.identity import read_record
+from swarmplane.ports import CONTROL_PORT
 from swarmplane.runtime import read_runtime
 from swarmplane.settings.directories import default_data_dir
-from swarmplane.settings.schema import CONTROL_PORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from swarmplane.discovery.scan import scan
 from swarmplane.discovery.subnets import around, hosts_of
 from swarmplane.enrollment import Authority, ask_authority
 from swarmplane.errors import SwarmError, UnavailableError
-from swarmplane.settings.schema import CLIENT_PORT
+from swarmplane.ports import CLIENT_PORT
 
 LOOK_S: Final = 10.0
 """How long mDNS is listened to before the network is scanned."""

@@ -14,7 +14,7 @@ from swarmplane.discovery.announcement import Announcement
 from swarmplane.discovery.mdns import Sighting
 from swarmplane.errors import SwarmError
 from swarmplane.locating import WELL_KNOWN
-from swarmplane.settings.schema import CLIENT_PORT
+from swarmplane.ports import CLIENT_PORT
 
 PARALLEL: Final = 64
 ANSWER_S: Final = 1.5

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 
+from swarmplane import ports
 from swarmplane.errors import Code
-from swarmplane.settings import schema
 from tests.house.source import ROOT, documents, name, product_modules
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -89,7 +89,7 @@ def test_every_error_stands_in_the_reference() -> None:
 
 def test_every_port_stands_in_the_reference() -> None:
     stated = {int(row[0]) for row in _rows(REFERENCE / "ports.md") if row[0].isdigit()}
-    assert stated == {value for key, value in vars(schema).items() if key.endswith("_PORT")}
+    assert stated == {value for key, value in vars(ports).items() if key.endswith("_PORT")}
 
 
 def test_every_call_stands_in_the_reference() -> None:

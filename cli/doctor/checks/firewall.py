@@ -10,7 +10,7 @@ from cli.doctor.host import ExaminedHost
 from cli.doctor.multicast import PORT as MDNS_PORT
 from swarmplane.addresses import parse_address
 from swarmplane.errors import UnavailableError
-from swarmplane.settings.schema import PEER_PORT
+from swarmplane.ports import PEER_PORT
 
 
 def wanted_ports(host: ExaminedHost) -> tuple[Port, ...]:
