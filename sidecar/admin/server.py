@@ -24,6 +24,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _STOP_S: Final = 1.0
 _MOST_BODY_BYTES: Final = 64 * 1024
 _DIGITS: Final = 9
+_USUAL_TRACES: Final = 50
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -71,6 +72,7 @@ class AdminServer:
                 web.get("/doctor", self._doctor_button),
                 web.post("/doctor", self._doctor),
                 web.get("/requests", self._requests),
+                web.get("/traces", self._traces),
                 web.post("/drain", self._drain),
                 web.post("/undrain", self._undrain),
                 web.post("/logging", self._logging),
@@ -128,12 +130,10 @@ class AdminServer:
         return _document(documents.endpoints_document(sources.routes, sources.clock.now_s()))
 
     async def _explain(self, request: web.Request) -> web.Response:
-        sources, query = self._sources, request.query
-        tokens = query.get("prompt_tokens", str(USUAL_TOKENS))
-        if not (tokens.isascii() and tokens.isdigit() and len(tokens) <= _DIGITS):
-            raise InvalidRequestError("prompt_tokens must be a number", param="prompt_tokens")
+        sources = self._sources
+        tokens = _number(request, "prompt_tokens", USUAL_TOKENS)
         found = documents.explain_document(
-            sources.routes, query.get("model", ""), sources.clock.now_s(), prompt_tokens=int(tokens)
+            sources.routes, request.query.get("model", ""), sources.clock.now_s(), prompt_tokens=tokens
         )
         return _document(found)
 
@@ -160,6 +160,11 @@ class AdminServer:
     async def _requests(self, _request: web.Request) -> web.Response:
         return _document({"schema": "sidecar.requests/v1", "items": list(self._sources.requests())})
 
+    async def _traces(self, request: web.Request) -> web.Response:
+        limit = _number(request, "limit", _USUAL_TRACES)
+        await self._sources.settle()
+        return _document({"schema": "sidecar.traces/v1", "items": list(self._sources.traces(limit))})
+
     async def _drain(self, _request: web.Request) -> web.Response:
         return self._set_draining(draining=True)
 
@@ -178,6 +183,13 @@ class AdminServer:
         level = request.query.get("level", "") or _level_of(await request.text())
         self._sources.set_log_level(level)
         return _document({"level": level})
+
+
+def _number(request: web.Request, name: str, usual: int) -> int:
+    text = request.query.get(name, str(usual))
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise InvalidRequestError(f"{name} must be a number", param=name)
+    return int(text)
 
 
 def _level_of(body: str) -> str:

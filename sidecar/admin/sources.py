@@ -22,6 +22,10 @@ async def _nothing_to_reload() -> Document:
     return {"applied": [], "restart_needed": []}
 
 
+def _no_traces(_limit: int) -> Sequence[Document]:
+    return ()
+
+
 async def _no_doctor() -> Document:
     raise UnavailableError("there is no doctor here")
 
@@ -44,6 +48,8 @@ class Sources:
     """Families of the data plane's counters."""
     set_log_level: Callable[[str], None]
     """Raises InvalidRequestError for a level that does not exist."""
+    traces: Callable[[int], Sequence[Document]] = _no_traces
+    """At most so many requests that ended lately, the last first."""
     backends: Callable[[], Sequence[Document]] = tuple
     """Inference servers of this host."""
     reload: Callable[[], Awaitable[Document]] = _nothing_to_reload
@@ -57,7 +63,7 @@ class Sources:
     Raises UnavailableError where it finds nothing.
     """
     settle: Callable[[], Awaitable[None]] = _settled
-    """Awaited before metrics are shown: counts what has ended by now, which takes milliseconds."""
+    """Awaited before metrics and traces are shown: counts what has ended by now, which takes milliseconds."""
 
     def unready(self) -> list[str]:
         """Why requests should not be sent here; empty: they may."""

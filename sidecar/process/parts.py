@@ -225,6 +225,7 @@ def _sources(
         backends=lambda: backend_items(registry),
         control=membership.control.state if membership is not None else lambda: _ALONE,
         metrics=telemetry.families,
+        traces=telemetry.recent.documents,
         set_log_level=lambda level: set_log_level(level, settings.log.format),
         settle=telemetry.catch_up,
         reload=reloader.answer,

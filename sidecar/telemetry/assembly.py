@@ -15,6 +15,7 @@ from sidecar.telemetry.otlp import OtlpSpans
 from sidecar.telemetry.otlp_metrics import OtlpMetrics, Snapshot
 from sidecar.telemetry.outlet import Outlet
 from sidecar.telemetry.policy import AccessLogPolicy, ExportPolicy, MetricsPolicy, TelemetryPolicy
+from sidecar.telemetry.recent import Recent
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span
 from sidecar.telemetry.trace import RandomBits, Tracing
@@ -30,7 +31,7 @@ class Telemetry:
     """What the data plane writes into, and what becomes of it.
 
     The data plane uses :attr:`ring` and :attr:`tracing`; the process runs :meth:`run`; the admin listener
-    awaits :meth:`catch_up` and shows :meth:`families`.
+    awaits :meth:`catch_up` and shows :meth:`families` and :attr:`recent`.
 
     Args:
         policy: What is wanted.
@@ -56,7 +57,10 @@ class Telemetry:
         self._shown: Callable[[], Sequence[Family]] = self.families
         self.ring = Ring(policy.records, self._hurry)
         self.tracing = Tracing(export.sampling if export is not None else None, draw)
-        self._worker = Worker(self.ring, self._figures, lines=self._lines, spans=self._spans)
+        self.recent = Recent()
+        self._worker = Worker(
+            self.ring, self._figures, lines=self._lines, spans=self._spans, recent=self.recent
+        )
 
     def _hurry(self) -> None:
         self._worker.hurry()

@@ -14,6 +14,7 @@ from sidecar.core.prefix import BLOCK_TOKENS
 from sidecar.telemetry.access_log import Lines
 from sidecar.telemetry.figures import Figures
 from sidecar.telemetry.outlet import Outlet
+from sidecar.telemetry.recent import Recent
 from sidecar.telemetry.record import COMPLETED, Record
 from sidecar.telemetry.ring import Ring
 from sidecar.telemetry.spans import Span, spans_of
@@ -62,6 +63,7 @@ class Worker:
         figures: Counts every record.
         lines: Takes access-log lines; None: none are wanted.
         spans: Takes spans of sampled requests; None: none are wanted.
+        recent: Remembers some of the requests; None: nobody looks.
         monotonic: The clock of the records.
         wall: Unix time.
     """
@@ -73,6 +75,7 @@ class Worker:
         *,
         lines: Outlet[bytes] | None = None,
         spans: Outlet[Span] | None = None,
+        recent: Recent | None = None,
         monotonic: Time = time.monotonic,
         wall: Time = time.time,
     ) -> None:
@@ -81,6 +84,7 @@ class Worker:
         self._lines = lines
         self._writer = Lines()
         self._spans = spans
+        self._recent = recent
         self._monotonic = monotonic
         self._wall = wall
         self._hurry = asyncio.Event()
@@ -146,6 +150,8 @@ class Worker:
         tail = record.tail
         usage = read(tail, record.opening) if tail else NOTHING
         self._figures.add(record, usage)
+        if self._recent is not None:
+            self._recent.take(record, usage, wall_offset_s)
         if self.on_pace is not None and record.streamed and record.outcome == COMPLETED:
             tokens_per_s = pace(record, usage)
             if tokens_per_s:

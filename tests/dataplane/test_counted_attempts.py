@@ -33,11 +33,11 @@ class Counted:
         self.node = node
         self.first = first
         self.second = second
-        self._telemetry = telemetry
+        self.telemetry = telemetry
 
     async def by_reason(self) -> Mapping[str, int]:
         """What it counts."""
-        return await by_reason(self._telemetry)
+        return await by_reason(self.telemetry)
 
 
 async def by_reason(telemetry: Telemetry) -> Mapping[str, int]:
@@ -64,6 +64,8 @@ async def test_a_second_copy_is_a_hedge() -> None:
         assert (await http.ask(CHAT)).headers["x-swarm-attempts"] == "2"
         await eventually(lambda: not found.node.plane.active, "it is over")
         assert await found.by_reason() == {**NONE, "first": 1, "hedge": 1}
+        (told,) = found.telemetry.recent.documents(9)
+        assert (told["attempts"], told["hedges"], told["endpoint"]) == (2, 1, "local/b/m1")
 
 
 async def test_who_leaves_a_queue_for_an_idle_node_moves(swarm: TestSwarm) -> None:

@@ -95,6 +95,8 @@ async def test_metrics_and_the_access_log_tell_of_every_request(tmp_path: Path, 
                 assert answer.status == 200
         async with http.get(f"{run.admin}/metrics") as answer:
             text = await answer.text()
+        async with http.get(f"{run.admin}/traces?limit=2") as answer:
+            traces = (await answer.json())["items"]
         labels = f'dialect="openai",model="tiny",node="{run.ready["node_name"]}",outcome="completed"'
         assert f"swarmplane_requests_total{{{labels}}} 3" in text
         for name in ("request_duration_seconds_bucket", "attempts_total", "telemetry_dropped_total"):
@@ -103,6 +105,7 @@ async def test_metrics_and_the_access_log_tell_of_every_request(tmp_path: Path, 
         assert (await run.ended())[0] == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["model"], line["status"], line["flags"]) for line in lines] == [("tiny", 200, "-")] * 3
+    assert [{name: one[name] for name in lines[0]} for one in traces] == lines[:0:-1]
 
 
 @POSIX_ONLY
