@@ -23,18 +23,11 @@ from pydantic import (
 from swarmplane.addresses import parse_address
 from swarmplane.errors import InvalidRequestError
 from swarmplane.ids import is_node_name
+from swarmplane.ports import ADMIN_PORT, CLIENT_PORT, CONSOLE_PORT, CONTROL_PORT, JOIN_PORT
 from swarmplane.settings.backend import BackendSettings
 from swarmplane.settings.section import Section
 from swarmplane.settings.serving import BreakerSettings, HedgeSettings, QueueSettings, UpstreamSettings
 
-CLIENT_PORT = 11400
-CONTROL_PORT = 11401
-ADMIN_PORT = 11402
-PEER_PORT = 11403
-CONSOLE_PORT = 11404
-JOIN_PORT = 11405
-METRICS_PORT = 11406
-CONTROL_METRICS_PORT = 11407
 _ETCD_CLIENTS = 2379
 _LARGEST = 65_535
 
