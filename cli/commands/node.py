@@ -131,7 +131,8 @@ def _words(document: Document) -> str:
     ]
     backends = document["backends"]
     for backend in backends if isinstance(backends, list) else []:
-        health = "healthy" if backend["healthy"] else f"not healthy: {backend['reason']}"
+        health = "healthy" if backend["healthy"] else "not healthy"
+        health += f": {backend['reason']}" if backend["reason"] else ""
         lines.append(("backend", f"{backend['name']} ({backend['kind']}), {health}"))
     return "\n".join(f"{name + ':':<13}{value}" for name, value in lines if value)
 

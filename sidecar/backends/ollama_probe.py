@@ -23,6 +23,8 @@ from swarmplane.inventory import BackendModel
 
 MOST_SHOWN: Final = 32
 """Models that one look asks about: a shelf of hundreds is known after a few looks, not after a minute."""
+MOST_MODELS: Final = 512
+"""Models of one server, unless somebody says otherwise: more are not asked about."""
 _OK: Final = 200
 
 
@@ -49,6 +51,8 @@ class Shelf:
     """Whether it makes embeddings; None: not asked yet."""
     abilities: tuple[str, ...] = ()
     """What all its models can do; empty: not told."""
+    most: int = MOST_MODELS
+    """Models that are offered, and so worth a question each."""
 
     def forget(self) -> None:
         """Another server may be there."""
@@ -85,7 +89,7 @@ async def look(ask: Ask, shelf: Shelf) -> Look | int:
 
 
 async def _show(ask: Ask, shelf: Shelf, listed: tuple[BackendModel, ...]) -> None:
-    wanted = {shown_key(model): model.name for model in listed}
+    wanted = {shown_key(model): model.name for model in listed[: shelf.most]}
     for gone in shelf.shown.keys() - wanted.keys():
         del shelf.shown[gone]
     new = [(key, name) for key, name in wanted.items() if key not in shelf.shown]

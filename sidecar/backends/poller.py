@@ -12,13 +12,13 @@ import structlog
 from sidecar.backends.figures import Figures
 from sidecar.backends.finding import NO_FIGURES, Finding, Health
 from sidecar.backends.ollama import shown_key
-from sidecar.backends.ollama_probe import Shelf
+from sidecar.backends.ollama_probe import MOST_MODELS, Shelf
 from sidecar.backends.probe import Prober
 from sidecar.backends.target import OPENAI_ONLY, BackendSpec, Target
 from sidecar.core.identify import GENERIC
 from sidecar.core.residents import Resident
 from sidecar.core.shown import Shown
-from swarmplane.inventory import Backend
+from swarmplane.inventory import Backend, BackendModel, ModelState
 
 HEALTHY_S: Final = 3.0
 UNHEALTHY_S: Final = 2.0
@@ -41,11 +41,16 @@ log = structlog.get_logger()
 class Poller:
     """What is known of a backend, refreshed every few seconds and whenever it is woken.
 
-    ``changed`` is called after every change of :attr:`backend` or :attr:`target`, ``looked`` after each look.
+    ``changed`` is called after every change of :attr:`backend` or :attr:`target`, ``looked`` after each look;
+    ``most`` says how many models it may have.
     """
 
     def __init__(
-        self, spec: BackendSpec, changed: Callable[[], None], looked: Callable[[], None] = lambda: None
+        self,
+        spec: BackendSpec,
+        changed: Callable[[], None],
+        looked: Callable[[], None] = lambda: None,
+        most: Callable[[], int] = lambda: MOST_MODELS,
     ) -> None:
         self.spec = spec
         self.health = Health.UNKNOWN
@@ -64,6 +69,8 @@ class Poller:
         self._shelf = Shelf()
         self._changed = changed
         self._looked = looked
+        self._most = most
+        self._left_out = ""
         self._wake = asyncio.Event()
         self._kind = ""
         self._dialects = OPENAI_ONLY
@@ -98,6 +105,7 @@ class Poller:
 
     async def look(self, prober: Prober) -> Finding:
         """Check once, now."""
+        self._shelf.most = self._most()
         finding = await prober.probe(self.spec, self._kind, self._shelf)
         self._apply(finding)
         self.looks += 1
@@ -156,8 +164,12 @@ class Poller:
         self.figures = finding.figures
         self.residents = finding.residents
         slots = self.spec.slots or finding.slots
-        models = self.backend.models if finding.models is None else finding.models
-        self.backend = Backend(self.spec.name, self._kind, healthy=True, models=models, slots=slots)
+        models = self.backend.models
+        if finding.models is not None:
+            models, self._left_out = _within(finding.models, self._most())
+        self.backend = Backend(
+            self.spec.name, self._kind, healthy=True, reason=self._left_out, models=models, slots=slots
+        )
         self.target = Target(
             name=self.spec.name,
             kind=self._kind,
@@ -189,3 +201,11 @@ class Poller:
         )
         if node:
             self.target = None
+
+
+def _within(models: tuple[BackendModel, ...], most: int) -> tuple[tuple[BackendModel, ...], str]:
+    """At most so many of ``models``, loaded ones first, else as they are listed, and why not all."""
+    if len(models) <= most:
+        return models, ""
+    loaded = sorted(models, key=lambda model: model.state is ModelState.COLD)
+    return tuple(loaded[:most]), f"{most} of its {len(models)} models are offered: upstream.max_models"

@@ -12,6 +12,7 @@ import structlog
 
 from sidecar.backends.figures import Figures
 from sidecar.backends.finding import NO_FIGURES, Health
+from sidecar.backends.ollama_probe import MOST_MODELS
 from sidecar.backends.poller import Poller
 from sidecar.backends.probe import Prober, client_session
 from sidecar.backends.target import BackendSpec, Target, place_of
@@ -48,6 +49,7 @@ class BackendRegistry:
         self._start: Callable[[Poller], asyncio.Task[None]] | None = None
         self._callbacks: list[Callable[[Inventory], None]] = []
         self._lost: Callable[[BackendSpec, Health], None] = lambda _spec, _health: None
+        self._most = MOST_MODELS
         self._looked = asyncio.Event()
         self._told: Callable[[BackendName, Figures], None] = lambda _name, _figures: None
         self._inventory = Inventory((), memory_bytes, cpus)
@@ -148,10 +150,17 @@ class BackendRegistry:
         if spec.name in self._polled or spec.name in self._announced:
             raise AlreadyExistsError(f"two backends are called {spec.name}; give one of them another name")
         looked = functools.partial(self._looked_at, spec.name)
-        poller = self._polled[spec.name] = Poller(spec, self._refresh, looked)
+        poller = self._polled[spec.name] = Poller(spec, self._refresh, looked, lambda: self._most)
         if self._start is not None:
             self._running[spec.name] = self._start(poller)
         self._refresh()
+
+    def limit_models(self, most: int) -> None:
+        """Offer at most so many models of each polled backend, from the next look at it on, which is soon."""
+        if most != self._most:
+            self._most = most
+            for name in self._polled:
+                self.look(name)
 
     def set_host(self, facts: HostFacts) -> None:
         """What this host is, from now on, for the inventory."""

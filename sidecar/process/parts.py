@@ -124,6 +124,7 @@ def backends_of(settings: Settings) -> BackendRegistry:
     import psutil
 
     registry = BackendRegistry(memory_bytes=psutil.virtual_memory().total, cpus=os.cpu_count() or 0)
+    registry.limit_models(settings.upstream.max_models)
     for backend in settings.backends:
         registry.add(BackendSpec.from_settings(backend))
     return registry
@@ -161,7 +162,7 @@ def join_parts(
     )
     searching = Searching(settings, registry, clock, listeners.every)
     watch = HostWatch(routes, registry, clock, hardware, _gateway(plane, listeners, membership))
-    reloader = Reloader(settings, read, registry, _adopting(plane, watch, searching))
+    reloader = Reloader(settings, read, registry, _adopting(plane, watch, searching, registry))
     sources = _sources(settings, clock, routes, membership, plane, registry, reloader, telemetry, examine)
     telemetry.tell(routes.balancer.history.decoded, routes.balancer.cache_told, plane.keys.used_tokens)
     return Parts(
@@ -180,13 +181,16 @@ def join_parts(
     )
 
 
-def _adopting(plane: DataPlane, watch: HostWatch, searching: Searching) -> Callable[[Settings], None]:
+def _adopting(
+    plane: DataPlane, watch: HostWatch, searching: Searching, registry: BackendRegistry
+) -> Callable[[Settings], None]:
     """Takes settings into use that were read again; what follows from those of the start is told now."""
     watch.tell()
 
     def adopt(now: Settings) -> None:
         plane.adopt(DataPlanePolicy.of(now))
         searching.adopt(now)
+        registry.limit_models(now.upstream.max_models)
         watch.tell()
 
     return adopt

@@ -42,6 +42,7 @@ async def looked_at(spec: BackendSpec) -> Mapping[str, Any]:
 async def looked_around(settings: Settings) -> Sequence[Mapping[str, Any]]:
     """One look at every backend of ``settings``, and at all that are found."""
     registry = BackendRegistry()
+    registry.limit_models(settings.upstream.max_models)
     searching = Searching(settings, registry, SystemClock(), ())
     for backend in settings.backends:
         registry.add(BackendSpec.from_settings(backend))

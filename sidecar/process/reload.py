@@ -20,7 +20,7 @@ from swarmplane.settings.schema import Settings
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _SEARCH = ("discovery.backends", "discovery.ports", "discovery.ignore")
-_APPLIED = frozenset({"log.level", "log.format", "backends", *_SEARCH, *LIVE})
+_APPLIED = frozenset({"log.level", "log.format", "backends", "upstream.max_models", *_SEARCH, *LIVE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class UpstreamSettings(Section):
     """Idle connections to peers live this long."""
     max_idle: PositiveInt = 256
     """Idle connections kept per backend or peer."""
+    max_models: PositiveInt = 512
+    """Models of one backend that are offered: each stands in every host's table. Loaded ones come first."""
     retry_budget_min: NonNegativeInt = 3
     """Failures that may always be retried at a time."""
     retry_budget_ratio: NonNegativeFloat = 0.2

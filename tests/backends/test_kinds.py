@@ -30,10 +30,11 @@ from tests.fakes.model_server import ModelServer
 
 @asynccontextmanager
 async def finding_at(
-    *ports: int, environ: dict[str, str] | None = None, ignored: tuple[str, ...] = ()
+    *ports: int, environ: dict[str, str] | None = None, ignored: tuple[str, ...] = (), most: int = 512
 ) -> AsyncIterator[tuple[BackendRegistry, Finder]]:
     """A finder and its registry, which run."""
     registry = BackendRegistry()
+    registry.limit_models(most)
     finder = Finder(registry, Search(on=True, ports=ports, ignored=ignored), SystemClock(), environ or {})
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(registry.run()), group.create_task(finder.run())]
@@ -101,6 +102,32 @@ async def test_what_each_kind_tells() -> None:
         "omlx": (None, None, None, None),
         "localai": (None, None, None, None),
     }
+
+
+async def test_a_backend_has_so_many_models_at_most() -> None:
+    """Kills: a cap of whatever comes first, one that stays for good, and one that nobody hears of."""
+    names = [f"m{number:02}" for number in range(20)]
+    async with (
+        running_kind("lm-studio", *names, resident={"m19", "m18"}) as server,
+        finding_at(server.port, most=4) as (registry, _),
+    ):
+        (backend,) = registry.inventory().backends
+        assert [model.name for model in backend.models] == ["m18", "m19", "m00", "m01"]
+        (item,) = backend_items(registry)
+        words = "4 of its 20 models are offered: upstream.max_models"
+        assert (item["state"], item["healthy"], item["reason"]) == ("ok", True, words)
+        registry.limit_models(20)
+        await until(lambda: len(registry.inventory().backends[0].models) == 20)
+        assert registry.inventory().backends[0].reason == ""
+
+
+async def test_no_more_models_of_ollamas_are_asked_about_than_are_offered() -> None:
+    async with (
+        running_kind("ollama", *(f"m{n}" for n in range(9))) as server,
+        finding_at(server.port, most=3) as (registry, _),
+    ):
+        assert len(registry.inventory().backends[0].models) == 3
+        assert sum(seen.target == "/api/show" for seen in server.seen) == 3
 
 
 async def test_who_is_none_is_asked_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
