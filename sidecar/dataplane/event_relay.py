@@ -32,6 +32,7 @@ class EventRelay(Relay):
         "_held",
         "_last",
         "_limit",
+        "_long",
         "_rename",
         "_rename_in",
         "_tail",
@@ -43,9 +44,11 @@ class EventRelay(Relay):
         self._held = b""
         self._early = b""
         self._last = b"\n\n"
+        self._long = b""
+        """The last piece of which the tail has the end only: an event may fill it, its type first."""
         self._rename = exchange.rename
         self._tail: Tail | None = None
-        """Of a stream whose whole chunks of whole lines go on as they are: nothing in them is changed."""
+        """Of a stream whose whole lines go on as they are, in chunks: nothing in them is changed."""
         marks = MARKS.get(exchange.request.head.path, UNMARKED)
         self._ends, self._rename_in = marks.ends, marks.rename
         self._finished = marks is UNMARKED or upstream.status != _OK
@@ -55,15 +58,15 @@ class EventRelay(Relay):
     def data(self, data: bytes, framed: bytes = b"") -> None:
         """See :class:`Relay`."""
         tail = self._tail
-        if framed and tail is not None and not self._held and (data[-3:] == EVENT_END or self._reads(data)):
+        if tail is not None and not self._held and (data[-3:] == EVENT_END or self._reads(data)):
             # Whether it is the last of the answer is asked once, at its end.
             if len(data) <= KEPT_BYTES:
                 tail.append(data)
             else:
                 tail.keep(data)
-                self._finished = self._finished or self._ends(data)
+                self._long = data
             self._last = data
-            self._exchange.connection.write(framed)
+            self._exchange.connection.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
             return
         self._keep(data)
         if self._held:
@@ -80,8 +83,10 @@ class EventRelay(Relay):
     @property
     def finished(self) -> bool:
         """See :class:`Relay`: an end marker passed, or a finish reason: some servers send no more."""
+        if self._finished or self._ends(self._held):
+            return True
         tail = self._tail
-        return self._finished or self._ends(self._held) or (tail is not None and self._ends(tail.last()))
+        return tail is not None and (self._ends(tail.last()) or self._ends(self._long))
 
     def _reads(self, data: bytes) -> bool:
         """Whether ``data`` is whole lines, and events as far as its end shows."""

@@ -1,7 +1,7 @@
 """How the streams of each dialect say that they are whole, and where their pieces name the model.
 
-Every piece of a stream comes here, and ``in`` costs bytes four times as much as ``find``. Text of an answer
-can't be taken for a mark: within a JSON string its quotes are escaped.
+What says it stands last, so it is looked for from the end; ``in`` costs bytes four times as much. Text of an
+answer can't be taken for a mark: within a JSON string its quotes are escaped.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ class Marks(NamedTuple):
 def says_finished(lines: bytes) -> bool:
     """Whether OpenAI events say that the model is done: a finish reason, the end marker, or an error."""
     return (
-        lines.find(b'"finish_reason":"') >= 0
-        or lines.find(b'"finish_reason": "') >= 0
-        or lines.find(b"[DONE]") >= 0
-        or lines.find(b'"error"') >= 0
+        lines.rfind(b"[DONE]") >= 0
+        or lines.rfind(b'"finish_reason":"') >= 0
+        or lines.rfind(b'"finish_reason": "') >= 0
+        or lines.rfind(b'"error"') >= 0
     )
 
 
 def _message_stopped(lines: bytes) -> bool:
-    return lines.find(b'"message_stop"') >= 0 or lines.find(b'"error"') >= 0
+    return lines.rfind(b'"message_stop"') >= 0 or lines.rfind(b'"error"') >= 0
 
 
 def _response_ended(lines: bytes) -> bool:
     # Every one of its objects has an ``error`` member, mostly null.
     return (
-        lines.find(b'"response.completed"') >= 0
-        or lines.find(b'"response.incomplete"') >= 0
-        or lines.find(b'"response.failed"') >= 0
-        or lines.find(b"event: error") >= 0
-        or lines.find(b"[DONE]") >= 0
+        lines.rfind(b'"response.completed"') >= 0
+        or lines.rfind(b'"response.incomplete"') >= 0
+        or lines.rfind(b'"response.failed"') >= 0
+        or lines.rfind(b"event: error") >= 0
+        or lines.rfind(b"[DONE]") >= 0
     )
 
 
 def _done(lines: bytes) -> bool:
-    return lines.find(b'"done":true') >= 0 or lines.find(b'"done": true') >= 0 or lines.find(b'"error"') >= 0
+    return (
+        lines.rfind(b'"done":true') >= 0 or lines.rfind(b'"done": true') >= 0 or lines.rfind(b'"error"') >= 0
+    )
 
 
 def _succeeded(lines: bytes) -> bool:
-    return lines.find(b'"success"') >= 0 or lines.find(b'"error"') >= 0
+    return lines.rfind(b'"success"') >= 0 or lines.rfind(b'"error"') >= 0
 
 
 def _rename_lines(lines: bytes, name: bytes) -> bytes:

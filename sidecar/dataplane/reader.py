@@ -183,12 +183,12 @@ class RequestReader(asyncio.Protocol):
     def _again(self, head: Head, body: bytes, request_id: bytes, traceparent: bytes) -> bool:
         """Take a request whose head equals the last one's; False: it must be read."""
         size, plane = len(body), self._plane
-        policy = plane.policy
+        policy, keys = plane.policy, plane.keys
         full = plane.buffered_bytes + size > policy.max_buffered_bytes
         if self._queue or full or size > body_limit(head, policy):
             return False
         request = Request(head)
-        if (head.credentials or plane.keys.required) and not plane.keys.admits(self, request):
+        if (keys.required or (head.credentials and keys.some)) and not keys.admits(self, request):
             return False
         plane.hold_body(size)
         request.body = body

@@ -123,8 +123,7 @@ class Recorder:
         head = request.head
         outcome = records.COMPLETED if error is None else records.REJECTED
         row.begin(head.method, head.path, request.request_id, outcome, started_s, time.monotonic())
-        row.status = status_of(answer)
-        row.bytes_in, row.bytes_out = request.size, len(answer)
+        row.unsent(status_of(answer), request.size, len(answer))
         self._whose(row, connection, request)
         if error is not None:
             row.code = error.code.slug

@@ -25,13 +25,14 @@ def varying(name: bytes) -> re.Pattern[bytes]:
 class Repeat(Generic[T]):
     """The bytes of a head around what varies, and what the head means."""
 
-    __slots__ = ("_before", "_blank", "_holes", "_values", "meaning")
+    __slots__ = ("_before", "_blank", "_holes", "_start", "_values", "meaning")
 
     def __init__(
         self, meaning: T, before: bytes, holes: tuple[tuple[int, bytes, int], ...], lines: int
     ) -> None:
         self.meaning = meaning
         self._before = before
+        self._start = len(before)
         self._holes = holes
         """In order: whose value stands there (0: the length), what follows it, and how long that is."""
         self._blank = [b""] * (lines + 1)
@@ -63,11 +64,16 @@ class Repeat(Generic[T]):
 
     def match(self, data: bytes) -> list[bytes] | None:
         """Body and varying values (empty: none), if ``data`` is exactly one whole message with this head."""
-        before = self._before
-        if not data.startswith(before):
+        if not data.startswith(self._before):
             return None
-        start = len(before)
+        start = self._start
         found = self._blank.copy()
+        if not self._values:
+            _, after, size = self._holes[0]
+            ends = data.find(after, start, start + _LONGEST + size)
+            digits = data[start:ends]
+            found[0] = body = data[ends + size :]
+            return found if ends >= 0 and digits.isdigit() and len(body) == int(digits) else None
         for which, after, size in self._holes:
             ends = data.find(after, start, start + _LONGEST + size)
             if ends < 0:

@@ -162,24 +162,34 @@ class Record:
 
     def __init__(self) -> None:
         self.begin(b"", b"", b"", COMPLETED, 0.0, 0.0)
+        self.unsent(0, 0, 0)
 
     def begin(
         self, method: bytes, path: bytes, request_id: bytes, outcome: str, started_s: float, ended_s: float
     ) -> None:
-        """Take what every request has; all else becomes "not known"."""
+        """Take what every request has; all else becomes "not known".
+
+        Follow it by :meth:`unsent`, or by all that :meth:`unsent` names: nothing is set twice.
+        """
         self.method = method
         self.path = path
         self.request_id = request_id
         self.outcome = outcome
         self.started_s = started_s
         self.ended_s = ended_s
-        self.planned_s = self.sent_s = self.first_byte_s = self.queue_s = 0.0
-        self.code = self.failure = self.asked = self.model = self.node = self.backend = self.endpoint = ""
+        self.queue_s = 0.0
+        self.code = self.asked = self.model = self.node = self.backend = self.endpoint = ""
         self.provider = self.origin = self.client = self.key = self.priority = self.route_version = ""
-        self.status = self.attempts = self.retries = self.moves = self.replays = self.hedges = 0
-        self.bytes_in = self.bytes_out = self.cached = self.prompt_tokens = 0
+        self.cached = self.prompt_tokens = 0
         self.streamed = self.stale = False
         self.tail = self.opening = b""
+
+    def unsent(self, status: int, bytes_in: int, bytes_out: int) -> None:
+        """It was answered without asking anybody, with ``status``."""
+        self.status, self.bytes_in, self.bytes_out = status, bytes_in, bytes_out
+        self.planned_s = self.sent_s = self.first_byte_s = 0.0
+        self.attempts = self.retries = self.moves = self.replays = self.hedges = 0
+        self.failure = ""
         self.trace = None
 
     def let_go(self) -> None:

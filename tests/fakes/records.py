@@ -15,11 +15,11 @@ TAIL = (
 def fill(record: Record, **changes: Any) -> Record:
     """Fill ``record`` with a streamed answer of ours that took two seconds, but for ``changes``."""
     record.begin(b"POST", b"/v1/chat/completions", b"req-1", COMPLETED, 100.0, 102.0)
+    record.unsent(200, 321, 4321)
     record.planned_s, record.sent_s, record.first_byte_s = 100.001, 100.002, 101.0
-    record.status, record.attempts, record.streamed = 200, 1, True
+    record.attempts, record.streamed, record.tail = 1, True, TAIL
     record.asked, record.model, record.node, record.backend = "Tiny:latest", "tiny", "desk", "srv"
     record.endpoint, record.client, record.route_version = "desk/srv/tiny", "127.0.0.1", "1.7"
-    record.bytes_in, record.bytes_out, record.tail = 321, 4321, TAIL
     for name, value in changes.items():
         setattr(record, name, value)
     return record

@@ -15,6 +15,7 @@ def test_begin_forgets_everything_of_the_request_before() -> None:
     used.trace = None
     for record in (used, fresh):
         record.begin(b"GET", b"/", b"id", "rejected", 1.0, 2.0)
+        record.unsent(404, 3, 4)
     assert {name: getattr(used, name) for name in Record.__slots__} == {
         name: getattr(fresh, name) for name in Record.__slots__
     }
