@@ -8,7 +8,7 @@ from controlplane.core.fallbacks import check_fallbacks
 from controlplane.core.happenings import PullRow, pull_happening
 from controlplane.core.pulling import AGAIN_S, SILENT_S, Place, best_place, may_begin
 from swarmplane.errors import InvalidRequestError
-from swarmplane.fallbacks import FallbackPolicy, FallbackRule
+from swarmplane.fallbacks import MOST_MODELS, MOST_RULES, FallbackPolicy, FallbackRule
 from swarmplane.ids import BackendName, NodeId
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
 from swarmplane.pulls import DONE, FAILED, RUNNING
@@ -92,7 +92,8 @@ def test_fallbacks_that_make_sense_may_be_set() -> None:
     rules = (FallbackRule(("n",), "gpt-*", "chat", 1, 2), FallbackRule(("n",)))
     check_fallbacks("", (), FallbackPolicy(rules, substitute_loaded=True, auto_pull=("*",)))
     check_fallbacks("m", ("n",), FallbackPolicy())
-    check_fallbacks("", (), FallbackPolicy(auto_pull=("*",) * 64))
+    check_fallbacks("", (), FallbackPolicy((FallbackRule(("n",)),) * MOST_RULES, auto_pull=("*",) * 64))
+    check_fallbacks("m", ("n",) * MOST_MODELS, FallbackPolicy())
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,8 @@ def test_fallbacks_that_make_sense_may_be_set() -> None:
         pytest.param("", (), FallbackPolicy(auto_pull=("*",) * 65), id="too-many-to-pull"),
         pytest.param("m", (), FallbackPolicy(substitute_loaded=True), id="of-the-swarm-only"),
         pytest.param("", ("n",), FallbackPolicy(), id="of-a-model-only"),
+        pytest.param("", (), FallbackPolicy((FallbackRule(("n",)),) * (MOST_RULES + 1)), id="too-many-rules"),
+        pytest.param("m", ("n",) * (MOST_MODELS + 1), FallbackPolicy(), id="too-long-a-chain"),
         pytest.param("", (), FallbackPolicy((FallbackRule(()),)), id="nobody"),
         pytest.param("", (), FallbackPolicy((FallbackRule(("n",), category="poem"),)), id="no-category"),
         pytest.param("", (), FallbackPolicy((FallbackRule(("n",), "", "", 2, 2),)), id="no-size"),

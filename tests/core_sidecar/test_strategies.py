@@ -245,13 +245,16 @@ def test_round_robin_takes_turns_by_id_and_suspects_come_last() -> None:
 
 
 def test_batch_shard_by_index_by_name_and_without_a_batch() -> None:
-    """Kills: index over the given order, a load-dependent order, rendezvous without the batch's name."""
+    """Kills: index over the given order, a load-dependent order, rendezvous without the batch's name, a shard
+    that means something to other strategies.
+    """
     given_ = [candidate(name, in_flight=i, suspect=i == 1) for i, name in enumerate("dcba")]
     assert nodes(order(given_, "batch_shard", 0.0, shard=0)) == "abcd"
     assert nodes(order(given_, "batch_shard", 0.0, shard=6, batch="x")) == "cdab"
     by_batch = {nodes(order(given_, "batch_shard", 0.0, batch=f"batch {i}")) for i in range(40)}
     assert {found[0] for found in by_batch} == set("abcd")
     assert nodes(order(given_, "batch_shard", 0.0)) == nodes(least_load(given_, 0.0))
+    assert nodes(order(given_, "least_load", 0.0, shard=1, batch="x")) == nodes(least_load(given_, 0.0))
 
 
 @given(st.text(max_size=5), st.integers(0, 7))

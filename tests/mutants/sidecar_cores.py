@@ -148,11 +148,16 @@ SIDECAR: Final = (
     ),
     Core(
         "sidecar/core/choosing_picks.py",
-        ("test_choosing",),
+        ("test_choosing", "test_choosing_rules"),
         ("closeness ignored", "closeness**4", "closeness**0"),
         ("a weight of 0", "return max(slots - ahead, 1) if ahead", "return slots - ahead if ahead"),
         ("idle ones like others", "slots * IDLE_WEIGHT", "slots"),
         ("a pair with itself", "(first + 1 + step) % count", "(first + step) % count"),
+        (
+            "one with room is not enough",
+            "if any(c.has_room and not c.suspect for c in some):",
+            "if all(c.has_room and not c.suspect for c in some):",
+        ),
         (
             "suspects have room",
             "roomy = [c for c in candidates if c.has_room and not c.suspect]",
@@ -161,7 +166,14 @@ SIDECAR: Final = (
     ),
     Core(
         "sidecar/core/choosing_rules.py",
-        ("test_choosing", "test_candidates"),
+        ("test_choosing_rules", "test_choosing"),
+        (
+            "a credit dropped from the terms alone",
+            "\n            rows[place] = (sum(terms), candidate, terms)\n\n\ndef charge",
+            "\n\n\ndef charge",
+        ),
+        ("a charge that is no more than a tie", "(1.0 + NEAR_SHARE) + NEAR_S", "(1.0 - NEAR_SHARE) - NEAR_S"),
+        ("a penalty that never fades", " or latency.penalty(now_s) < FORGIVEN_S:", ":"),
         ("two of a session at one place", "if session.running.get(candidate.endpoint.id):", "if False:"),
         ("a credit that load never outweighs", "terms[cost.QUEUE] - least_s > -terms[cost.PREFIX]", "False"),
         ("the whole load for the excess", "terms[cost.QUEUE] - least_s >", "terms[cost.QUEUE] >"),
@@ -592,6 +604,11 @@ SIDECAR: Final = (
             "elif candidate.local:",
         ),
         ("full ones before others", "for group in (home, away, full):", "for group in (home, full, away):"),
+        (
+            "a shard for every strategy",
+            'if strategy == "batch_shard" and (shard >= 0 or batch):',
+            "if shard >= 0 or batch:",
+        ),
         ("no turns", "return _turned(trusted, turn)", "return trusted"),
         (
             "a shard by load",
