@@ -72,8 +72,8 @@ def cpu_s(target: Target) -> float:
     return float(times.user + times.system)
 
 
-async def hold(target: Target, count: int, base_kb: float) -> Held:
-    """``count`` streams at a time, from their first event to their last."""
+async def hold(target: Target, count: int, base_kb: float, each: int) -> Held:
+    """``count`` streams of ``each`` events at a time, from their first event to their last."""
     clients = await crowd.connect(target.port, count)
     await crowd.ask(clients, stream=True)
     seen, spent_s = sum(c.events for c in clients), cpu_s(target)
@@ -82,14 +82,14 @@ async def hold(target: Target, count: int, base_kb: float) -> Held:
     spent_s, window_s = cpu_s(target) - spent_s, time.monotonic() - began_s
     seen = sum(c.events for c in clients) - seen
     most_kb = rss_kb(target)
-    await crowd.until(lambda: all(c.ended or c.closed for c in clients), EVENTS * INTERVAL_S + 30)
+    await crowd.until(lambda: all(c.ended or c.closed for c in clients), each * INTERVAL_S + 30)
     events, ended = sum(c.events for c in clients), sum(c.ended for c in clients)
     crowd.close(clients)
     await asyncio.sleep(0.5)
     return Held(
         count,
         events,
-        count * EVENTS - events,
+        count * each - events,
         ended,
         round((most_kb - base_kb) / count, 1),
         round(100 * spent_s / window_s, 1),
@@ -118,18 +118,18 @@ async def _answers(clients: list[crowd.Client]) -> int:
     return sum(c.answered for c in clients)
 
 
-async def measure(run: Started, sizes: Sequence[int], idle: int) -> tuple[list[Held], Idle | None]:
+async def measure(run: Started, sizes: Sequence[int], idle: int, each: int) -> tuple[list[Held], Idle | None]:
     """All of it, on one sidecar for the streams and a fresh one for those that are idle."""
     rows: list[Held] = []
     if sizes:
-        target = sidecar(run, slow(run, EVENTS, INTERVAL_S))
+        target = sidecar(run, slow(run, each, INTERVAL_S))
         warm = await crowd.connect(target.port, 16)
         await _answers(warm)
         await crowd.ask(warm, stream=True)
-        await crowd.until(lambda: all(c.ended for c in warm), EVENTS * INTERVAL_S + 10)
+        await crowd.until(lambda: all(c.ended for c in warm), each * INTERVAL_S + 10)
         crowd.close(warm)
         base_kb = rss_kb(target)
-        rows = [await hold(target, size, base_kb) for size in sizes]
+        rows = [await hold(target, size, base_kb, each) for size in sizes]
     resting = None
     if idle:
         target = sidecar(run, slow(run, 1, 0.0), name="idle")
@@ -176,6 +176,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--streams", default="250,500,1000,2000", help="how many at a time; 0: none")
+    parser.add_argument("--events", type=int, default=EVENTS, help="of each stream, two a second")
     parser.add_argument("--idle", type=int, default=10_000, help="idle clients; 0: none")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--check", action="store_true", help="exit 1 if a goal is missed")
@@ -188,7 +189,7 @@ def main() -> int:
         return 2
     try:
         with started() as run:
-            rows, idle = asyncio.run(measure(run, sizes, options.idle))
+            rows, idle = asyncio.run(measure(run, sizes, options.idle, options.events))
     except UnavailableError as error:
         print(f"no sidecar: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ from tests.fakes.backend import running_backend
 from tests.fakes.sidecars import backend_setting, sidecar
 
 ROOT = Path(__file__).parents[2]
-STREAMS, IDLE = 300, 1000
+STREAMS, EVENTS, IDLE = 300, 10, 1000
 
 pytestmark = pytest.mark.process
 
@@ -43,10 +43,10 @@ async def measured(*arguments: str) -> dict[str, Any]:
 
 
 async def test_streams_lose_nothing_and_cost_little_memory() -> None:
-    document = await measured("--streams", str(STREAMS), "--idle", "0")
+    document = await measured("--streams", str(STREAMS), "--events", str(EVENTS), "--idle", "0")
     (row,) = document["items"]
     assert (row["streams"], row["ended"], row["lost_events"]) == (STREAMS, STREAMS, 0)
-    assert row["events"] >= STREAMS
+    assert row["events"] == STREAMS * EVENTS
     assert 0 < row["kb_each"] <= 40
 
 
