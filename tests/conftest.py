@@ -26,6 +26,9 @@ settings.load_profile(
 # Hosts that tests start must not find what other tests listen with; those that look for it say where.
 os.environ["SWARMPLANE_DISCOVERY__BACKENDS"] = "false"
 
+_PROCESSES_S = 180.0
+"""A test of processes that hangs ends then; others by pyproject.toml's limit. What takes processes fifteen
+seconds may take a minute on a busy machine, and who runs out of time takes its worker along."""
 _WHOLE_SWARMS = ("tests/e2e/", "tests/clients/")
 _OF_THE_CORES = ("tests/core_controlplane/", "tests/core_sidecar/")
 """Their coverage is measured, and is whole by itself: watching other tests would cost a third more time."""
@@ -36,11 +39,15 @@ def _file(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a worker the whole swarms, which take longest, come first, and of them the largest files."""
+    """What is watched, how long each has, and on a worker the whole swarms, which take longest, first."""
     # With --no-cov the plugin has nothing that it could pause, and fails at the marker.
     for item in () if config.getoption("no_cov", default=True) else items:
         if not _file(item.nodeid).startswith(_OF_THE_CORES):
             item.add_marker("no_cover")
+    for item in items:
+        processes = item.get_closest_marker("process") or _file(item.nodeid).startswith(_WHOLE_SWARMS)
+        if processes and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_PROCESSES_S))
     if hasattr(config, "workerinput"):
         sizes = Counter(_file(item.nodeid) for item in items)
         items.sort(
