@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.core.lookup import RouteIndex
@@ -27,6 +27,9 @@ def table(*of: ModelRoute) -> RouteTable:
     return RouteTable(SwarmId("s"), models=MappingProxyType({r.name: r for r in of}))
 
 
+# Rare among what is drawn, and what mutants live by: names that differ in case, and another one's alias.
+@example([ModelRoute(ModelName("ab")), ModelRoute(ModelName("AB"))], "Ab")
+@example([ModelRoute(ModelName("b"), aliases=("a",)), ModelRoute(ModelName("A"))], "a")
 @given(routes, names)
 def test_the_index_agrees_with_a_scan_of_the_table(of: list[ModelRoute], asked: str) -> None:
     """Kills: no casefold on either side, aliases before names, last instead of first, no `:latest`."""
