@@ -33,13 +33,15 @@ class Keeping:
 
 @dataclass(slots=True)
 class Progress:
-    """What was taken and what was refused, for people."""
+    """What was taken and what was refused. It outlives sessions."""
 
     acked: Version | None = None
     applied_s: float = 0.0
     """When a table was last taken or confirmed, on the process's clock."""
     nacked: Version | None = None
     nack_reason: str = ""
+    owes: bool = False
+    """What is in force could not be kept: a crash would lose who is denied, or whose key is revoked."""
 
 
 class Inbox:
@@ -62,8 +64,6 @@ class Inbox:
         self._clock = clock
         self._answer = answer
         self._assembly = Assembly()
-        self._owes = False
-        """What is in force could not be kept: a crash would lose who is denied, or whose key is revoked."""
 
     async def take(self, message: pb.ControlMessage) -> None:
         """Apply one message that is neither Welcome, Reject nor Redirect. Unknown ones are ignored."""
@@ -108,14 +108,14 @@ class Inbox:
         before = self._routes.view.table
         table = with_policy(before, update)
         version = update.version
-        if table != before or self._owes:
+        if table != before or self._progress.owes:
             # In force at once; acknowledged when it would survive a crash.
             self._routes.install(table, stale=self._routes.view.stale)
             try:
-                if self._owes or table.denied != before.denied or table.keys != before.keys:
-                    self._owes = True
+                if self._progress.owes or table.denied != before.denied or table.keys != before.keys:
+                    self._progress.owes = True
                     await self._keeping.durably(table)
-                    self._owes = False
+                    self._progress.owes = False
                 else:
                     self._keeping.soon(table)
             except OSError as error:

@@ -187,7 +187,7 @@ class ClientConnection(RequestReader):
 
     def end(self) -> None:
         """Close, whatever runs; a request that is still being read is told why."""
-        if self._reading != IDLE and self._active is None and not self._queue:
+        if self._reading != IDLE and not (self._deaf or self._active or self._queue):
             request = self._half_read()
             request.fault = Fault(Code.DRAINING, "this node stops; try again")
             self._refuse(request)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _DONE: Final = (b"data: [DONE]", b"data:[DONE]")
 _NO_EVENT: Final = "The backend's stream can't be read"
 _NEWLINE: Final = 0x0A
+_COLON: Final = 0x3A
 _OK: Final = 200
 
 
@@ -32,7 +33,6 @@ class EventRelay(Relay):
         "_held",
         "_last",
         "_limit",
-        "_long",
         "_rename",
         "_rename_in",
         "_tail",
@@ -44,8 +44,6 @@ class EventRelay(Relay):
         self._held = b""
         self._early = b""
         self._last = b"\n\n"
-        self._long = b""
-        """The last piece of which the tail has the end only: an event may fill it, its type first."""
         self._rename = exchange.rename
         self._tail: Tail | None = None
         """Of a stream whose whole lines go on as they are, in chunks: nothing in them is changed."""
@@ -59,12 +57,12 @@ class EventRelay(Relay):
         """See :class:`Relay`."""
         tail = self._tail
         if tail is not None and not self._held and (data[-3:] == EVENT_END or self._reads(data)):
-            # Whether it is the last of the answer is asked once, at its end.
-            if len(data) <= KEPT_BYTES:
-                tail.append(data)
-            else:
+            # Whether it is the last of the answer is asked once, at its end, of what is kept.
+            if len(data) > KEPT_BYTES:
+                self._finished = self._finished or self._ends(tail.last()) or self._ends(data)
                 tail.keep(data)
-                self._long = data
+            elif data[0] != _COLON or not is_silence(data):
+                tail.append(data)
             self._last = data
             self._exchange.connection.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
             return
@@ -83,10 +81,8 @@ class EventRelay(Relay):
     @property
     def finished(self) -> bool:
         """See :class:`Relay`: an end marker passed, or a finish reason: some servers send no more."""
-        if self._finished or self._ends(self._held):
-            return True
         tail = self._tail
-        return tail is not None and (self._ends(tail.last()) or self._ends(self._long))
+        return self._finished or self._ends(self._held) or (tail is not None and self._ends(tail.last()))
 
     def _reads(self, data: bytes) -> bool:
         """Whether ``data`` is whole lines, and events as far as its end shows."""

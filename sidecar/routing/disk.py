@@ -72,6 +72,8 @@ class TableKeeper:
         self._wanted: RouteTable | None = None
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._durable = 0
+        """Durable writes that began: what waits from before the last one is older."""
         self.failures = 0
 
     def keep(self, table: RouteTable) -> None:
@@ -83,11 +85,16 @@ class TableKeeper:
         """Write ``table`` and return when it is on disk: before a changed deny list is acknowledged.
 
         Raises:
-            OSError: It could not be written.
+            OSError: It could not be written; :meth:`run` tries again.
         """
         self._wanted = None
-        async with self._writing:
-            await asyncio.to_thread(save_table, self._path, self._encode, table)
+        self._durable += 1
+        try:
+            async with self._writing:
+                await asyncio.to_thread(save_table, self._path, self._encode, table)
+        except OSError:
+            self._again(table)
+            raise
 
     async def run(self) -> None:
         """Write what :meth:`keep` was given, at most once a second. A full disk is said, and tried again."""
@@ -103,13 +110,19 @@ class TableKeeper:
             table, self._wanted = self._wanted, None
             if table is None:
                 return
+            durable = self._durable
             try:
                 await asyncio.to_thread(save_table, self._path, self._encode, table)
             except OSError as error:
                 if not self.failures:
                     log.warning("table.not_saved", path=str(self._path), reason=str(error))
                 self.failures += 1
-                self._wanted = self._wanted or table
-                self._wake.set()
+                if durable == self._durable:
+                    self._again(table)
             else:
                 self.failures = 0
+
+    def _again(self, table: RouteTable) -> None:
+        """Write ``table`` later, unless a newer one waits."""
+        self._wanted = self._wanted or table
+        self._wake.set()

@@ -193,6 +193,7 @@ class Record:
         self.trace = None
 
     def let_go(self) -> None:
-        """Drop what would otherwise be held until the row is used again."""
-        self.tail = self.opening = b""
+        """Drop what would otherwise be held until the row is used again: a client's own words may be long."""
+        self.tail = self.opening = self.path = b""
+        self.asked = ""
         self.trace = None

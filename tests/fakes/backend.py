@@ -122,7 +122,7 @@ class FakeBackend:
     models: Sequence[str] = ("m1",)
     default: Behaviour = field(default_factory=Behaviour)
     idle_close_s: float = 0.0
-    """Close idle connections after this; 0: never."""
+    """Close connections that are idle after an answer for so long; 0: never."""
     script: deque[Behaviour] = field(default_factory=deque)
     seen: list[Seen] = field(default_factory=list)
     malformed: list[bytes] = field(default_factory=list)
@@ -287,7 +287,6 @@ class _Connection(asyncio.Protocol):
         self.backend.open_connections += 1
         self.number = self.backend.connections
         self.backend._live.add(self)
-        self.wait_idle()
 
     def connection_lost(self, _: Exception | None) -> None:
         self.backend.open_connections -= 1

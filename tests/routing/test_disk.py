@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,8 +87,43 @@ async def test_the_newest_table_is_kept(tmp_path: Path) -> None:
 async def test_a_durable_write_that_fails_is_told(tmp_path: Path) -> None:
     blocker = tmp_path / "table"
     blocker.write_text("a file where a directory should be")
+    keeper = TableKeeper(blocker / "routes.bin", encode, SystemClock())
     with pytest.raises(OSError, match="table"):
-        await TableKeeper(blocker / "routes.bin", encode, SystemClock()).keep_durably(TABLE)
+        await keeper.keep_durably(TABLE)
+    blocker.unlink()
+    await keeper.flush()
+    assert load_table(blocker / "routes.bin", decode, swarm=SWARM) == TABLE, "and tried again"
+
+
+async def test_what_could_not_be_written_is_never_put_over_a_later_durable_one(tmp_path: Path) -> None:
+    blocker = tmp_path / "table"
+    blocker.write_text("a file where a directory should be")
+    begun, freed = threading.Event(), threading.Event()
+
+    def slowly(table: RouteTable) -> bytes:
+        if table is not TABLE:
+            begun.set()
+            assert freed.wait(20)
+        return encode(table)
+
+    keeper = TableKeeper(blocker / "routes.bin", slowly, SystemClock())
+
+    async def durably() -> None:
+        with contextlib.suppress(OSError):  # it may find the disk full, too
+            await keeper.keep_durably(TABLE)
+
+    keeper.keep(RouteTable(SWARM, Version(1, 1)))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(keeper.flush())
+        await asyncio.to_thread(begun.wait, 20)
+        group.create_task(durably())
+        await asyncio.sleep(0)
+        freed.set()
+        while not keeper.failures:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        blocker.unlink()
+    await keeper.flush()
+    assert load_table(blocker / "routes.bin", decode, swarm=SWARM) == TABLE
 
 
 async def test_a_full_disk_is_counted_and_tried_again(tmp_path: Path) -> None:

@@ -44,13 +44,12 @@ class Desk:
         self.durable: list[RouteTable] = []
         self.disk_full = False
         self.progress = Progress()
-        self.inbox = Inbox(
-            self.routes,
-            Keeping(self.kept.append, self._durably),
-            self.progress,
-            FakeClock(),
-            self.said.append,
-        )
+        self.connect()
+
+    def connect(self) -> None:
+        """A session begins."""
+        keeping = Keeping(self.kept.append, self._durably)
+        self.inbox = Inbox(self.routes, keeping, self.progress, FakeClock(), self.said.append)
 
     async def _durably(self, one: RouteTable) -> None:
         assert not self.said, "not acknowledged yet"
@@ -147,9 +146,10 @@ async def test_a_full_disk_is_told_and_the_denial_still_holds(desk: Desk) -> Non
 async def test_what_a_full_disk_did_not_take_is_kept_before_anything_later_is_acknowledged(
     desk: Desk,
 ) -> None:
-    """Kills: a later update, which denies nobody else, is acknowledged while the disk holds no denial."""
+    """Kills: a later update, or one of a later session, is acknowledged while the disk holds no denial."""
     desk.disk_full = True
     for nonce in (5, 6):
+        desk.connect()
         policy = Policy(Version(1, nonce), frozenset({SubjectId("bad")}), "")
         await desk.inbox.take(pb.ControlMessage(policy_update=policy_to_pb(policy, nonce)))
         assert desk.said.pop().nack.nonce == nonce
