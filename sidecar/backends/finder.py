@@ -90,6 +90,8 @@ class Finder:
         self._trust = Trust()
         self._rests: dict[tuple[str, int], _Rest] = {}
         self._refusals: dict[tuple[str, int], _Rest] = {}
+        self._there: set[tuple[str, int]] = set()
+        """Places that are not used, where somebody listened at the last look."""
         self._asked = asyncio.Event()
         self._swept = asyncio.Event()
         registry.on_lost(self._lost)
@@ -181,7 +183,13 @@ class Finder:
                 self._rests.pop(spec.place, None)
         here = [spec for spec in specs if known.get(spec.place) is not None]
         for spec in here:
-            self._refusals.pop(spec.place, None)
+            if spec.place not in self._there:
+                self._refusals.pop(spec.place, None)
+        self._there = {spec.place for spec in here}
+        # Sockets of IPv6 are listed whether they take IPv4 or not: those that do not refuse.
+        here = [spec for spec in here if _over(self._rests.get(spec.place), now_s)]
+        here = [spec for spec in here if _over(self._refusals.get(spec.place), now_s)]
+        here = await self._taking(here, resting=True)
         found = [_of(spec, known.get(spec.place) or "") for spec in (*here, *took)]
         return [spec for spec in found if _over(self._rests.get(spec.place), now_s)]
 

@@ -84,7 +84,8 @@ async def look(ask: Ask, shelf: Shelf) -> Look | int:
     listed = read_tags(body)
     status, body = await ask("/api/ps")
     residents = read_residents(body) if status == _OK else {}
-    await _show(ask, shelf, listed)
+    # As they are offered where they are too many: loaded ones first.
+    await _show(ask, shelf, tuple(sorted(listed, key=lambda model: model.name not in residents)))
     return Look(completed(listed, residents, shelf.shown), residents)
 
 

@@ -106,10 +106,18 @@ async def test_a_strangers_page_is_not_shown(monkeypatch: pytest.MonkeyPatch) ->
             assert backend_items(registry) == []
 
 
-async def test_where_nobody_listens_is_tried_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kills: connecting at every sweep; a pause that grows for ever; a reload that waits for it."""
+@pytest.mark.parametrize("listed", [False, True])
+async def test_where_nobody_answers_is_tried_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    """Also where a socket is ``listed`` that takes IPv6 only.
+
+    Kills: connecting at every sweep; a pause that grows for ever; a reload that waits for it.
+    """
     tried: list[float] = []
     clock, machine = FakeClock(), Machine()
+    if listed:
+        machine.users[9] = 0
 
     async def refuses(_spec: BackendSpec) -> bool:
         tried.append(clock.now_s())
