@@ -187,11 +187,18 @@ class Finder:
                 self._refusals.pop(spec.place, None)
         self._there = {spec.place for spec in here}
         # Sockets of IPv6 are listed whether they take IPv4 or not: those that do not refuse.
-        here = [spec for spec in here if _over(self._rests.get(spec.place), now_s)]
-        here = [spec for spec in here if _over(self._refusals.get(spec.place), now_s)]
-        here = await self._taking(here, resting=True)
-        found = [_of(spec, known.get(spec.place) or "") for spec in (*here, *took)]
-        return [spec for spec in found if _over(self._rests.get(spec.place), now_s)]
+        ready = [
+            spec for spec in here if self._due(spec, now_s) and _over(self._refusals.get(spec.place), now_s)
+        ]
+        took = [spec for spec in took if self._due(spec, now_s)]
+        return [
+            _of(spec, known.get(spec.place) or "")
+            for spec in (*await self._taking(ready, resting=True), *took)
+        ]
+
+    def _due(self, spec: BackendSpec, now_s: float) -> bool:
+        """Whether what listens there was no backend so long ago that it is looked at again."""
+        return _over(self._rests.get(spec.place), now_s)
 
     async def _taking(self, specs: Sequence[BackendSpec], *, resting: bool) -> list[BackendSpec]:
         """Those of ``specs`` where somebody takes connections; the others rest where ``resting``."""

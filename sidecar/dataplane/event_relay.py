@@ -64,7 +64,10 @@ class EventRelay(Relay):
             elif data[0] != _COLON or not is_silence(data):
                 tail.append(data)
             self._last = data
-            self._exchange.connection.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
+            if framed:
+                self._exchange.connection.write(framed)
+            else:
+                self._write(data)
             return
         self._keep(data)
         if self._held:

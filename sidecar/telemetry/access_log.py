@@ -17,7 +17,7 @@ from sidecar.telemetry.record import Record
 from sidecar.telemetry.usage import Usage
 
 STDOUT: Final = "-"
-_LONGEST_TEXT: Final = 256
+LONGEST_TEXT: Final = 256
 _PRIVATE: Final = 0o600
 _MOST_KEPT: Final = 1024
 _USUAL_PRIORITY: Final = "default"
@@ -125,13 +125,13 @@ class Lines:
     def _parts(self, record: Record, same: tuple[object, ...]) -> tuple[str, str]:
         before = Before(
             record.method.decode("latin-1") or None,
-            record.path[:_LONGEST_TEXT].decode("latin-1") or None,
+            record.path[:LONGEST_TEXT].decode("latin-1") or None,
             dialect_of(record.path),
             record.status,
             record.code or None,
             record.outcome,
             response_flags(record),
-            record.asked[:_LONGEST_TEXT] or None,
+            record.asked[:LONGEST_TEXT] or None,
             record.model or None,
             record.node or None,
             record.backend or None,
@@ -151,7 +151,7 @@ class Lines:
             record.route_version or None,
         )
         parts = (_encode(before)[1:-1].decode(), _encode(after)[1:-1].decode())
-        if len(record.path) <= _LONGEST_TEXT and len(record.asked) <= _LONGEST_TEXT:
+        if len(record.path) <= LONGEST_TEXT and len(record.asked) <= LONGEST_TEXT:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
             self._kept[same] = parts

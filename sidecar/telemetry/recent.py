@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sidecar.telemetry.access_log import Lines
+from sidecar.telemetry.access_log import LONGEST_TEXT, Lines
 from sidecar.telemetry.record import COMPLETED, Record
 from sidecar.telemetry.trace import Attempt
 from sidecar.telemetry.usage import NOTHING, Usage
@@ -16,8 +16,6 @@ A_TURN: Final = 16
 """Usual requests that are kept in a tenth of a second, and as many that are not usual: keeping one costs some
 microseconds, and of a flood nobody reads more."""
 _TURNS_PER_S: Final = 10
-_LONGEST_TEXT: Final = 256
-"""Of what a client made up, in characters: as much as is shown."""
 _COPIED: Final = tuple(name for name in Record.__slots__ if name not in {"tail", "opening"})
 """No prompt and no answer outlives its record."""
 
@@ -60,7 +58,7 @@ class Recent:
         row = self._rows[at]
         for name in _COPIED:
             setattr(row, name, getattr(record, name))
-        row.path, row.asked = row.path[:_LONGEST_TEXT], row.asked[:_LONGEST_TEXT]
+        row.path, row.asked = row.path[:LONGEST_TEXT], row.asked[:LONGEST_TEXT]
         self._usages[at], self._offsets_s[at] = usage, wall_offset_s
 
     def documents(self, limit: int) -> Sequence[Mapping[str, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,42 +13,16 @@ import pytest
 from sidecar.admin.backends import backend_items
 from sidecar.backends import finder as finding
 from sidecar.backends import poller as polling
-from sidecar.backends.finder import Finder, Search
+from sidecar.backends.finder import Search
 from sidecar.backends.places import ollama_url, places
-from sidecar.backends.registry import BackendRegistry
 from sidecar.backends.target import BackendSpec
 from sidecar.core.identify import WELL_KNOWN
-from swarmplane.clock import SystemClock
 from swarmplane.errors import AlreadyExistsError
 from swarmplane.inventory import ModelState
 from tests.fakes.backend import FakeBackend
+from tests.fakes.finders import finding_at, until
 from tests.fakes.kinds import KINDS, running_kind, voice_of
 from tests.fakes.model_server import ModelServer
-
-
-@asynccontextmanager
-async def finding_at(
-    *ports: int, environ: dict[str, str] | None = None, ignored: tuple[str, ...] = (), most: int = 512
-) -> AsyncIterator[tuple[BackendRegistry, Finder]]:
-    """A finder and its registry, which run."""
-    registry = BackendRegistry()
-    registry.limit_models(most)
-    finder = Finder(registry, Search(on=True, ports=ports, ignored=ignored), SystemClock(), environ or {})
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(registry.run()), group.create_task(finder.run())]
-        try:
-            async with asyncio.timeout(20):
-                await finder.settle()
-            yield registry, finder
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - fakes set no event
-            await asyncio.sleep(0.01)
 
 
 def paths(server: FakeBackend) -> Counter[str]:

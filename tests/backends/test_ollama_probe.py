@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from sidecar.backends.target import BackendSpec
 from sidecar.core.residents import Resident
 from swarmplane.ids import BackendName
 from swarmplane.inventory import Backend, Inventory, ModelState
+from tests.fakes.finders import until
 from tests.fakes.model_server import ModelServer
 from tests.fakes.ollama import running_ollama
 from tests.fakes.ollama_voice import model
@@ -36,12 +37,6 @@ async def watched(port: int) -> AsyncIterator[tuple[BackendRegistry, list[Invent
 
 def backend(registry: BackendRegistry) -> Backend:
     return registry.inventory().backends[0]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - the fake sets no event
-            await asyncio.sleep(0.01)
 
 
 async def test_it_is_found_by_what_it_answers() -> None:

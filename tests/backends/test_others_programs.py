@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -16,8 +13,8 @@ from sidecar.backends.finder import Finder, Search
 from sidecar.backends.listening import Listening
 from sidecar.backends.registry import BackendRegistry
 from sidecar.backends.target import BackendSpec
-from swarmplane.clock import SystemClock
 from tests.fakes.clock import FakeClock
+from tests.fakes.finders import finding_at, until
 from tests.fakes.kinds import running_kind
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
@@ -34,33 +31,12 @@ class Machine:
         return Listening({port: ((LOOPBACK, user),) for port, user in self.users.items()})
 
 
-@asynccontextmanager
-async def looking(machine: Machine, *ports: int) -> AsyncIterator[tuple[BackendRegistry, Finder]]:
-    registry = BackendRegistry()
-    finder = Finder(registry, Search(on=True, ports=ports), SystemClock(), {}, read=machine.read)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(registry.run()), group.create_task(finder.run())]
-        try:
-            async with asyncio.timeout(20):
-                await finder.settle()
-            yield registry, finder
-        finally:
-            for task in tasks:
-                task.cancel()
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110 - fakes set no event
-            await asyncio.sleep(0.01)
-
-
 async def test_another_users_server_is_shown_and_not_used_until_it_is_named() -> None:
     """Kills: adopting whoever listens; showing a stranger's models; a name that changes nothing."""
     machine = Machine()
     async with running_kind("vllm", "theirs") as server:
         machine.users[server.port] = STRANGER
-        async with looking(machine, server.port) as (registry, _):
+        async with finding_at(server.port, read=machine.read) as (registry, _):
             assert registry.inventory().backends == ()
             assert dict(registry.targets) == {}
             (item,) = backend_items(registry)
@@ -81,7 +57,7 @@ async def test_a_place_that_changes_hands_is_judged_anew(monkeypatch: pytest.Mon
     machine = Machine()
     async with running_kind("omlx", "m") as server:
         machine.users[server.port] = 0
-        async with looking(machine, server.port) as (registry, _):
+        async with finding_at(server.port, read=machine.read) as (registry, _):
             assert [one.healthy for one in registry.inventory().backends] == [True]
             machine.users[server.port] = STRANGER
             await until(lambda: not registry.inventory().backends)
@@ -100,7 +76,7 @@ async def test_a_strangers_page_is_not_shown(monkeypatch: pytest.MonkeyPatch) ->
     machine = Machine()
     async with running_kind("impostor") as server:
         machine.users[server.port] = STRANGER
-        async with looking(machine, server.port) as (registry, _):
+        async with finding_at(server.port, read=machine.read) as (registry, _):
             await until(lambda: server.seen)
             await asyncio.sleep(0.1)
             assert backend_items(registry) == []
@@ -142,7 +118,7 @@ async def test_who_is_seen_to_listen_is_looked_at_at_once(monkeypatch: pytest.Mo
     machine = Machine()
     async with running_kind("vllm", "m") as server:
         port = server.port
-    async with looking(machine, port) as (registry, _):
+    async with finding_at(port, read=machine.read) as (registry, _):
         await asyncio.sleep(0.1)
         assert backend_items(registry) == []
         async with running_kind("vllm", "m", port=port):
@@ -166,6 +142,9 @@ async def test_without_word_of_the_system_every_place_is_tried(monkeypatch: pyte
         for _ in range(3):
             await finder.sweep()
         assert tried == [9, 9, 9]
-    async with running_kind("vllm", "m") as server, looking(Machine(), server.port) as (registry, _):
+    async with (
+        running_kind("vllm", "m") as server,
+        finding_at(server.port, read=Machine().read) as (registry, _),
+    ):
         await until(lambda: registry.inventory().backends)
         assert [item["state"] for item in backend_items(registry)] == ["ok"]

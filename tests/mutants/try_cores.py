@@ -8,7 +8,6 @@ lists beside the tests name more in words; this is the part that is tried every 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,8 @@ from queue import SimpleQueue
 from typing import Final
 
 from tests.mutants.controlplane_cores import CONTROLPLANE
-from tests.mutants.core import ROOT, CoreMutant
+from tests.mutants.copies import copy_sources
+from tests.mutants.core import CoreMutant
 from tests.mutants.sidecar_cores import SIDECAR
 
 CORES: Final = (*SIDECAR, *CONTROLPLANE)
@@ -42,18 +42,6 @@ _FAILED: Final = 1
 _PLUGINS: Final = ("no:cacheprovider", "pytest_asyncio.plugin", "pytest_timeout")
 """Those that ``pyproject.toml`` sets something of; to load all that are installed takes most of the time."""
 _OPTIONS: Final = ("-q", "-x", "--tb=no", "--no-header", "--no-summary", *(f"-p{name}" for name in _PLUGINS))
-
-
-def copy_sources(directory: Path) -> Path:
-    """What the cores' tests need, without what was compiled."""
-    for name in COPIED:
-        source, target = ROOT / name, directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    return directory
 
 
 def passes(directory: Path, tests: Sequence[str]) -> bool:
@@ -107,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch, ThreadPoolExecutor(WORKERS) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(WORKERS):
-            copies.put(copy_sources(Path(scratch) / str(number)))
+            copies.put(copy_sources(COPIED, Path(scratch) / str(number)))
 
         def tried(mutant: CoreMutant) -> bool:
             directory = copies.get()

@@ -8,7 +8,6 @@ are parts of names: only mutants that have one of them are tried.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from tests.mutants.copies import copy_sources
+from tests.mutants.core import ROOT
 from tests.store.mutants import MUTANTS, Mutant
 
-ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = (
     "controlplane",
     "swarmplane",
@@ -36,17 +36,6 @@ ONE_S: Final = 240.0
 WORKERS: Final = 2
 MEMORY: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where there is one: no mutant is about what a disk does, and each has hundreds of commits synced."""
-
-
-def copy_sources(directory: Path) -> None:
-    """What the suite needs, without what was compiled."""
-    for name in COPIED:
-        source, target = ROOT / name, directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
 
 
 def mutated(mutant: Mutant) -> str:
@@ -83,7 +72,7 @@ def caught_by(mutant: Mutant | None) -> str:
     """Which tests notice ``mutant``; empty: none. None is no bug at all."""
     with tempfile.TemporaryDirectory(prefix="mutant-", dir=MEMORY) as scratch:
         directory = Path(scratch)
-        copy_sources(directory)
+        copy_sources(COPIED, directory)
         if mutant is not None:
             (directory / "controlplane" / "store" / mutant.file).write_text(mutated(mutant), encoding="utf-8")
         if not passes(directory, CONFORMANCE):
