@@ -59,13 +59,16 @@ async def announce(
         trouble = await _trouble(data_dir, runtime)
         if trouble:
             say(trouble)
-    for warning in (*open_to_all(settings), *await _keyless(settings, runtime)):
+    for warning in open_to_all(settings):
         say(f"warning: {warning}")
     say(f"ready: {runtime.urls.get('client', '')} (node {runtime.node_name})")
     if founder and await _is_open(data_dir, wished=settings.swarm.open, founded=founded):
         say(f"warning: {OPEN_WARNING}")
     if founder and runtime.urls.get("join"):
         say(await _how_to_join(data_dir, settings, runtime, here=shlex.join(["", *flags])[2:]))
+    # After `ready:`: a host that has no table yet knows no keys, and serves all the same.
+    for warning in await _keyless(settings, runtime):
+        say(f"warning: {warning}")
     hint = await _what_next(settings, runtime)
     if hint:
         say(hint.replace("swarmctl up", shlex.join(["swarmctl", "up", *flags])))

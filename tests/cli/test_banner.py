@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from cli.exposure import keyless, open_to_all, told_auth, told_open
-from cli.supervise.banner import why_out_of_reach
+from cli.supervise.banner import announce, why_out_of_reach
+from swarmplane.datadir import DataDir
+from swarmplane.runtime import Runtime
 from swarmplane.settings.schema import ClientSettings, NodeSettings, Settings
 
 
@@ -54,3 +59,29 @@ def test_that_keys_are_asked_for_and_there_is_none_is_said() -> None:
     assert keyless("none", {"keys": 0}) == ()
     assert told_auth({"settings": Settings().model_dump(mode="json")}) == "none"
     assert told_auth({}) == told_auth({"settings": []}) == ""
+
+
+async def test_a_host_without_a_table_is_ready_before_it_knows_of_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kills: ``ready:`` waits for the first table. This one comes once the host was said to be ready."""
+    said: list[str] = []
+
+    async def routes(_: web.Request) -> web.Response:
+        said.append(capsys.readouterr().err)
+        return web.json_response({"keys": 0 if "ready: " in "".join(said) else None})
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "m"}]})
+
+    app = web.Application()
+    app.router.add_get("/routes", routes)
+    app.router.add_get("/v1/models", models)
+    async with TestServer(app) as server:
+        url = str(server.make_url(""))
+        runtime = Runtime(1, "n", "a", "", urls={"admin": url, "client": url})
+        always = Settings(client=ClientSettings(auth="always"))
+        await announce(DataDir(tmp_path), always, runtime, founder=False)
+    lines = "".join([*said, capsys.readouterr().err]).splitlines()
+    assert [line.partition(" ")[0] for line in lines] == ["ready:", "warning:"]
+    assert "everybody is refused" in lines[1]
