@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-MOST_ALONE: Final = 20
+MOST_ALONE: Final = 6
 """More failed tests than these are no bad luck."""
 NO_CHANCE: Final = re.compile(
     r"^(INTERNALERROR|!+ .*(Interrupted|KeyboardInterrupt|stopping)|FAIL Required test|.*Coverage failure:)"
