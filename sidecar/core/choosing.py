@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from sidecar.core import cost
 from sidecar.core.candidate import Candidate, Warmth
 from sidecar.core.candidates import Candidates, ids_of, places_of
-from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight, with_room
-from sidecar.core.choosing_rules import Row, charge_waiting, drop_credits, free, unstack
-from sidecar.core.cost import Ask, Breakdown, Excluded
+from sidecar.core.choice import Choice, Prices
+from sidecar.core.choosing_picks import lowest_first, spread, two_of, with_room
+from sidecar.core.choosing_rules import charge_waiting, drop_credits, free, unstack
+from sidecar.core.cost import Ask, Breakdown
 from sidecar.core.estimates_history import History
 from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Sessions
-from sidecar.core.strategies import DEFAULT_STRATEGY, STRATEGIES, by_load, first_by_load, order
+from sidecar.core.strategies import DEFAULT_STRATEGY, STRATEGIES, by_load, drawn, front_by_load, order
 from swarmplane.ids import EndpointId
 
 FULL_SCAN: Final = 16
@@ -23,101 +23,6 @@ FULL_SCAN: Final = 16
 MOST_HOLDERS: Final = 2
 SAMPLED: Final = frozenset({"least_load", "local_spillover", "local_first"})
 """Strategies by load: above 16 they look at this host and at two others."""
-
-
-@dataclass(slots=True)
-class Prices:
-    """Candidates that were priced: those to choose from, and the ``barred`` ones with the reasons."""
-
-    rows: list[Row] = field(default_factory=list)
-    barred: list[Row] = field(default_factory=list)
-    excluded: list[tuple[Candidate, Excluded]] = field(default_factory=list)
-
-
-class Choice(Iterator[Candidate]):
-    """Candidates, the one to ask first in front; later ones are only ordered when they are asked for.
-
-    Attributes:
-        strategy: The one that was used.
-        excluded: Who can't serve it, of those that were priced; they are not given.
-        relaxed: Everyone was excluded: estimates err, so all are given nevertheless, cheapest first.
-    """
-
-    __slots__ = (
-        "_all",
-        "_draw",
-        "_first",
-        "_left_out",
-        "_ordered",
-        "_priced",
-        "_rows",
-        "excluded",
-        "relaxed",
-        "strategy",
-    )
-
-    def __init__(
-        self,
-        strategy: str,
-        candidates: Sequence[Candidate],
-        prices: Prices | None = None,
-        *,
-        draw: float = 0.0,
-        ordered: Iterable[Candidate] | None = None,
-        first: Candidate | None = None,
-    ) -> None:
-        self.strategy = strategy
-        self._all = candidates
-        self._draw = draw
-        self._first = self._left_out = first
-        self._ordered = iter(ordered) if ordered is not None else None
-        if prices is None:
-            self.excluded: Sequence[tuple[Candidate, Excluded]] = ()
-            self.relaxed = False
-            self._priced: Sequence[Row] = ()
-            self._rows: list[Row] = []
-            return
-        self.excluded = prices.excluded
-        self.relaxed = not prices.rows and bool(prices.barred)
-        self._priced = prices.rows + prices.barred if prices.barred else prices.rows
-        self._rows = list(prices.rows or prices.barred)
-
-    def __iter__(self) -> Choice:
-        return self
-
-    def __next__(self) -> Candidate:
-        first, rows = self._first, self._rows
-        if first is not None:
-            self._first = None
-            return first
-        if rows:
-            if len(rows) == 1:
-                return rows.pop()[1]
-            place, self._draw = pick(
-                [row[0] for row in rows], lambda place: weight(rows[place][1]), self._draw
-            )
-            return rows.pop(place)[1]
-        if self._ordered is None:
-            self._ordered = iter(self._others())
-        return next(self._ordered)
-
-    def _others(self) -> Sequence[Candidate]:
-        first = self._left_out
-        if first is not None:
-            return order([c for c in self._all if c is not first], self.strategy, self._draw)
-        if len(self._priced) == len(self._all):
-            return ()
-        seen = {row[1].endpoint.id for row in self._priced}
-        return lowest_first([c for c in self._all if c.endpoint.id not in seen], self._draw)
-
-    def breakdowns(self) -> tuple[Breakdown, ...]:
-        """Every priced candidate as it stood at the decision, cheapest first, excluded ones last.
-
-        Empty where the strategy prices nothing; :meth:`Chooser.explain` prices all.
-        """
-        reasons = {candidate.endpoint.id: reason for candidate, reason in self.excluded}
-        found = [cost.breakdown(c, terms, reasons.get(c.endpoint.id)) for _, c, terms in self._priced]
-        return tuple(sorted(found, key=lambda b: (b.excluded is not None, b.cost_s, b.candidate.endpoint.id)))
 
 
 class Chooser:
@@ -135,7 +40,14 @@ class Chooser:
         self._sessions = sessions
 
     def choose(
-        self, candidates: Sequence[Candidate], ask: Ask, *, strategy: str, draw: float, now_s: float
+        self,
+        candidates: Sequence[Candidate],
+        ask: Ask,
+        *,
+        strategy: str,
+        draw: float,
+        now_s: float,
+        front: Sequence[Candidate] | None = None,
     ) -> Choice:
         """The order in which ``candidates`` are to be asked. An unknown ``strategy`` means the default one.
 
@@ -145,20 +57,21 @@ class Chooser:
             strategy: Of :func:`sidecar.core.strategies.effective`.
             draw: Uniform in [0, 1); the only chance in it.
             now_s: Monotonic time.
+            front: What :func:`sidecar.core.strategies.front_by_load` gives, where that is known already.
         """
         if strategy not in STRATEGIES:
             strategy = DEFAULT_STRATEGY
+        if strategy in SAMPLED and candidates:
+            if len(candidates) > FULL_SCAN:
+                return self._sampled_by_load(candidates, strategy, draw)
+            first, draw = drawn(front or front_by_load(candidates, strategy), draw)
+            return Choice(strategy, candidates, draw=draw, first=first)
         if strategy == "least_cost":
             if len(candidates) > FULL_SCAN:
                 return self._sampled(candidates, ask, draw, now_s)
             return Choice(strategy, candidates, self._prices(candidates, ask, now_s), draw=draw)
         if strategy == "latency":
             return self._by_latency(candidates, ask, draw, now_s)
-        if strategy in SAMPLED and candidates:
-            if len(candidates) > FULL_SCAN:
-                return self._sampled_by_load(candidates, strategy, draw)
-            first, draw = first_by_load(candidates, strategy, draw)
-            return Choice(strategy, candidates, draw=draw, first=first)
         ordered = order(
             candidates,
             strategy,

@@ -69,11 +69,10 @@ def local_first(candidates: Sequence[Candidate], draw: float) -> tuple[Candidate
     return least_load(home, draw) + least_load(away, draw)
 
 
-def first_by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> tuple[Candidate, float]:
-    """The first of :func:`order` by one of :data:`BY_LOAD`, and the ``draw`` for the others.
+def front_by_load(candidates: Sequence[Candidate], strategy: str) -> Sequence[Candidate]:
+    """Those that :func:`order` by one of :data:`BY_LOAD` puts first, each as likely as the others.
 
-    Costs 0.1 µs for each candidate, of which there is one at least. Which of near ties a ``draw`` means
-    depends on the order of ``candidates``; how likely each is does not.
+    It follows from the candidates alone, of which there is one at least: 0.1 µs for each of them.
     """
     front: Sequence[Candidate] = candidates
     if strategy == "local_spillover":
@@ -82,19 +81,26 @@ def first_by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -
     elif strategy == "local_first":
         front = [c for c in candidates if c.local] or candidates
     limit = min(map(_load_of, front)) * NEAR_RATIO
-    tied = [c for c in front if c.load <= limit]
-    scaled = draw * len(tied)
-    chosen = min(int(scaled), len(tied) - 1)
-    return tied[chosen], scaled - chosen
+    return [c for c in front if c.load <= limit]
 
 
 _load_of: Final = attrgetter("load")
 
 
+def drawn(front: Sequence[Candidate], draw: float) -> tuple[Candidate, float]:
+    """One of the ``front``, and the ``draw`` for the others.
+
+    Which of near ties a ``draw`` means depends on their order; how likely each is does not.
+    """
+    scaled = draw * len(front)
+    chosen = min(int(scaled), len(front) - 1)
+    return front[chosen], scaled - chosen
+
+
 def by_load(candidates: Sequence[Candidate], strategy: str, draw: float) -> Iterator[Candidate]:
     """All ``candidates`` as likely as :func:`order` gives them, ordered when they are needed."""
     if candidates:
-        first, draw = first_by_load(candidates, strategy, draw)
+        first, draw = drawn(front_by_load(candidates, strategy), draw)
         yield first
         yield from order([c for c in candidates if c is not first], strategy, draw)
 

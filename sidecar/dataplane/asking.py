@@ -8,8 +8,6 @@ from typing import Final
 
 import msgspec
 
-from sidecar.core.candidate import Candidate
-from sidecar.core.choosing import Choice
 from sidecar.core.context import Room
 from sidecar.core.cost import Ask
 from sidecar.core.prefix import BLOCK_BYTES, block_hashes, prompt_tokens
@@ -130,21 +128,3 @@ def _name(members: Mapping[str, msgspec.Raw], key: str) -> str:
     text = bytes(raw)
     # As it is written: the same name is written the same way by the same client.
     return text.decode("latin-1") if text not in {b"null", b'""'} and len(text) <= _LONGEST_NAME else ""
-
-
-class Order:
-    """Candidates not asked yet, in the order of a choice; the later ones are ordered when they are needed."""
-
-    __slots__ = ("_choice", "_left")
-
-    def __init__(self, choice: Choice, candidates: int) -> None:
-        self._choice = choice
-        self._left = candidates if choice.relaxed else candidates - len(choice.excluded)
-
-    def __len__(self) -> int:
-        return self._left
-
-    def pop(self) -> Candidate:
-        """The next one."""
-        self._left -= 1
-        return next(self._choice)

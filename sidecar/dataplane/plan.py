@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.candidate import Candidate, permitted
+from sidecar.core.choice import Choice
 from sidecar.core.cost import Ask
 from sidecar.core.limits import Limits
 from sidecar.core.overlay import Overlay
 from sidecar.core.reserve import allowed
 from sidecar.core.strategies import effective, order
 from sidecar.dataplane import managing
-from sidecar.dataplane.asking import Order, prompt_spans, read_ask
+from sidecar.dataplane.asking import prompt_spans, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
@@ -87,7 +88,7 @@ class Plan:
         self.origin = origin
         self.model: str = content.model
         """The canonical name."""
-        self.left: list[Candidate] | Order = []
+        self.left: list[Candidate] | Choice = []
         """Candidates not asked yet; ``pop`` gives the next one."""
         self.ask: Ask | None = None
         """What choosing knows of the request; None where there was no choice: then nothing is recorded."""
@@ -305,8 +306,7 @@ def _order(
     plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key, room)
     if strategy in _BY_POLICY:
         plan.ask = ask = _by_policy(request.head, ask)
-    choice = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s)
-    plan.left = Order(choice, len(candidates))
+    plan.left = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s)
 
 
 def _keep_prompt(plane: DataPlane, request: Request, plan: Plan) -> None:

@@ -14,7 +14,8 @@ from typing import Final
 from sidecar.core.breaker import Phase, Policy, Signal
 from sidecar.core.breaker_group import Admission, Breakers
 from sidecar.core.candidate import ASSUMED_SLOTS, Candidate
-from sidecar.core.choosing import Choice, Chooser
+from sidecar.core.choice import Choice
+from sidecar.core.choosing import Chooser
 from sidecar.core.cost import Ask, Breakdown
 from sidecar.core.estimates_history import History
 from sidecar.core.prefix import BLOCK_TOKENS

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.candidate import Candidate, Facts, Warmth
-from sidecar.core.choosing import Choice, Chooser
+from sidecar.core.choice import Choice
+from sidecar.core.choosing import Chooser
 from sidecar.core.choosing_picks import lowest_first, pick, spread, two_of, weight
 from sidecar.core.cost import Ask, Excluded
 from sidecar.core.estimates_history import History
@@ -108,7 +109,7 @@ crowd = st.lists(
 def test_nobody_is_asked_twice_and_nobody_is_lost(
     given_: list[Candidate], strategy: str, draw: float, affine: bool
 ) -> None:
-    """Kills: fallbacks that repeat the sample, those not sampled lost, excluded ones given."""
+    """Kills: fallbacks that repeat the sample, those not sampled lost, excluded ones given or counted."""
     bench = Bench()
     if affine and given_:
         bench.prefixes.insert(M, given_[-1].endpoint.id, BLOCKS)
@@ -117,8 +118,11 @@ def test_nobody_is_asked_twice_and_nobody_is_lost(
     choice = bench.choose(given_, ask, strategy=strategy, draw=draw)
     excluded = {c.endpoint.id for c, _ in choice.excluded}
     priced = {b.candidate.endpoint.id for b in choice.breakdowns()}
-    asked = [c.endpoint.id for c in choice]
-    assert len(asked) == len(set(asked))
+    asked, still = [], len(choice)
+    while len(choice):
+        asked.append(choice.pop().endpoint.id)
+    assert still == len(asked) == len(set(asked))
+    assert next(choice, None) is None
     wanted = {c.endpoint.id for c in given_} - (set() if choice.relaxed else excluded)
     assert set(asked) == wanted
     assert excluded <= priced
@@ -445,6 +449,19 @@ def test_explain_prices_all_and_changes_nothing(bench: Bench) -> None:
     before = choice.breakdowns()
     list(choice)
     assert choice.breakdowns() == before == bench.chooser.explain(many[:8], PROMPT, now_s=20.0)
+
+
+def test_a_front_that_is_known_is_not_looked_for(bench: Bench) -> None:
+    """Kills: it is found anew, given twice, or drawn from by another draw than one found anew would be."""
+    three = [candidate("a"), candidate("b"), candidate("c", in_flight=2)]
+    for draw in (0.1, 0.6):
+        by_itself = bench.choose(three, strategy="least_load", draw=draw)
+        known = bench.chooser.choose(
+            three, Ask(M), strategy="least_load", draw=draw, now_s=0.0, front=tuple(three[:2])
+        )
+        assert list(known) == list(by_itself)
+    chosen = bench.chooser.choose(three, Ask(M), strategy="least_load", draw=0.1, now_s=0.0, front=three[2:])
+    assert [c.node_name for c in chosen] == ["c", "a", "b"]
 
 
 def test_a_choice_is_the_same_for_the_same_facts(bench: Bench) -> None:

@@ -126,9 +126,8 @@ SIDECAR: Final = (
         ("unready ones are recommended", "if any(e.ready and e.traits", "if any(e.traits"),
     ),
     Core(
-        "sidecar/core/choosing.py",
+        "sidecar/core/choice.py",
         ("test_choosing", "test_candidates"),
-        ("all are priced", "FULL_SCAN: Final = 16", "FULL_SCAN: Final = 41"),
         (
             "who was priced is asked again",
             "return lowest_first([c for c in self._all if c.endpoint.id not in seen], self._draw)",
@@ -144,7 +143,21 @@ SIDECAR: Final = (
             "self._rows = list(prices.rows or prices.barred)",
             "self._rows = list(prices.rows)",
         ),
+        ("the first is asked twice", "if c is not self._first]", "if c]"),
+        ("the first again and again", "and left == len(self._all):", "and left:"),
+        ("excluded ones are still to come", "self._left -= len(prices.excluded)", "pass"),
+        (
+            "nobody is to come when all are excluded",
+            "            if prices.rows:\n                self._left -=",
+            "            if True:\n                self._left -=",
+        ),
+    ),
+    Core(
+        "sidecar/core/choosing.py",
+        ("test_choosing", "test_candidates"),
+        ("all are priced", "FULL_SCAN: Final = 16", "FULL_SCAN: Final = 41"),
         ("holders are not sampled", "if ask.blocks:\n            holders", "if False:\n            holders"),
+        ("a known front is not drawn from", "drawn(front or front_by_load(", "drawn(front_by_load("),
     ),
     Core(
         "sidecar/core/choosing_picks.py",
