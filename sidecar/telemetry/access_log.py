@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -22,11 +23,31 @@ _PRIVATE: Final = 0o600
 _MOST_KEPT: Final = 1024
 _USUAL_PRIORITY: Final = "default"
 """Of a request for a model that names none."""
-_encode: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
+
+
+class Line(msgspec.Struct, gc=False):
+    """One line as it is encoded; null is not known, or none. Its members stand in this order."""
+
+    time: str
+    request_id: str
+    trace_id: str | None
+    method: msgspec.Raw
+    """Of :class:`Before`, from its first value on: what is raw goes out as it is, further members too."""
+    bytes_in: int
+    bytes_out: int
+    duration_ms: float
+    route_ms: float | None
+    queue_ms: float
+    first_byte_ms: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    client: msgspec.Raw
+    """Of :class:`After`, from its first value on."""
 
 
 class Before(msgspec.Struct, gc=False):
-    """What a line says before its figures; null is not known, or none."""
+    """What a line says before its figures."""
 
     method: str | None
     path: str | None
@@ -58,24 +79,29 @@ class After(msgspec.Struct, gc=False):
     route_version: str | None
 
 
+def text_of(lines: Sequence[Line]) -> bytes:
+    """``lines`` as they are written, each with its line end; 0.4 µs a line."""
+    return _encoder.encode_lines(lines)
+
+
 class Lines:
-    """Writes lines, each with its line end. They never hold prompts, answers, keys or queries.
+    """Makes lines. They never hold prompts, answers, keys or queries.
 
     Every line has all members, in one order. What hardly differs between the requests of a client is kept as
     text.
     """
 
-    __slots__ = ("_kept", "_second", "_to_second")
+    __slots__ = ("_kept", "_millisecond", "_time")
 
     def __init__(self) -> None:
-        self._second = -1
-        self._to_second = ""
-        self._kept: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._millisecond = -1
+        self._time = ""
+        self._kept: dict[tuple[object, ...], tuple[msgspec.Raw, msgspec.Raw]] = {}
 
-    def line(self, record: Record, usage: Usage, wall_offset_s: float) -> bytes:
-        """The line for ``record`` and its ``usage``; ``wall_offset_s`` makes its times Unix time. 2 µs."""
+    def of(self, record: Record, usage: Usage, wall_offset_s: float) -> Line:
+        """The line for ``record`` and its ``usage``; ``wall_offset_s`` makes its times Unix time. 1.5 µs."""
         started_s, planned_s, first_byte_s = record.started_s, record.planned_s, record.first_byte_s
-        trace = record.trace
+        trace, queue_s = record.trace, record.queue_s
         # All that the two parts are made of, as it is.
         same = (
             record.path,
@@ -102,27 +128,28 @@ class Lines:
             record.route_version,
         )
         before, after = self._kept.get(same) or self._parts(record, same)
-        unix_s = started_s + wall_offset_s
-        second = int(unix_s)
-        if second != self._second:
-            self._second = second
-            self._to_second = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        trace_id = "null" if trace is None else f'"{trace.context.trace_id:032x}"'
-        route_ms = f"{(planned_s - started_s) * 1e3:.3f}" if planned_s else "null"
-        first_byte_ms = f"{(first_byte_s - started_s) * 1e3:.3f}" if first_byte_s else "null"
-        queue_ms = f"{record.queue_s * 1e3:.3f}" if record.queue_s else "0.0"
+        millisecond = int((started_s + wall_offset_s) * 1e3)
+        if millisecond != self._millisecond:
+            self._millisecond, self._time = millisecond, _time(millisecond)
         taken, made, _ = usage
-        return (
-            f'{{"time":"{self._to_second}{int((unix_s - second) * 1e3):03}Z",'
-            f'"request_id":{_quoted(record.request_id)},"trace_id":{trace_id},{before},'
-            f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
-            f'"duration_ms":{(record.ended_s - started_s) * 1e3:.3f},"route_ms":{route_ms},'
-            f'"queue_ms":{queue_ms},"first_byte_ms":{first_byte_ms},'
-            f'"input_tokens":{"null" if taken is None else taken},'
-            f'"output_tokens":{"null" if made is None else made},{after}}}\n'
-        ).encode()
+        # Milliseconds with three decimals: a float made of whole microseconds is written no longer than that.
+        return Line(
+            self._time,
+            record.request_id.decode("latin-1"),
+            None if trace is None else f"{trace.context.trace_id:032x}",
+            before,
+            record.bytes_in,
+            record.bytes_out,
+            int((record.ended_s - started_s) * 1e6 + 0.5) / 1e3,
+            int((planned_s - started_s) * 1e6 + 0.5) / 1e3 if planned_s else None,
+            int(queue_s * 1e6 + 0.5) / 1e3 if queue_s else 0.0,
+            int((first_byte_s - started_s) * 1e6 + 0.5) / 1e3 if first_byte_s else None,
+            taken,
+            made,
+            after,
+        )
 
-    def _parts(self, record: Record, same: tuple[object, ...]) -> tuple[str, str]:
+    def _parts(self, record: Record, same: tuple[object, ...]) -> tuple[msgspec.Raw, msgspec.Raw]:
         before = Before(
             record.method.decode("latin-1") or None,
             record.path[:LONGEST_TEXT].decode("latin-1") or None,
@@ -150,7 +177,7 @@ class Lines:
             record.stale,
             record.route_version or None,
         )
-        parts = (_encode(before)[1:-1].decode(), _encode(after)[1:-1].decode())
+        parts = (_after_name(before, "method"), _after_name(after, "client"))
         if len(record.path) <= LONGEST_TEXT and len(record.asked) <= LONGEST_TEXT:
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
@@ -158,8 +185,14 @@ class Lines:
         return parts
 
 
-def _quoted(request_id: bytes) -> str:
-    return _encode(request_id.decode("latin-1")).decode()
+def _after_name(part: Before | After, first: str) -> msgspec.Raw:
+    """``part`` without its braces and the name of its ``first`` member, which :class:`Line` writes."""
+    return msgspec.Raw(_encoder.encode(part)[len(f'{{"{first}":') : -1])
+
+
+def _time(unix_ms: int) -> str:
+    second, millisecond = divmod(unix_ms, 1000)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{millisecond:03}Z"
 
 
 class LineFile:
@@ -177,20 +210,23 @@ class LineFile:
         self._path = path
         self._max_bytes = max_bytes
         self._files = files
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._size = 0
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        """Append ``lines``.
+    def write(self, texts: Sequence[bytes]) -> None:
+        """Append ``texts``, each of one or more lines.
 
         Raises:
             OSError: They are not all written; a part may be.
         """
-        data = b"".join(lines)
-        file = self._ready(len(data))
-        self._size += len(data)
-        file.write(data)
-        file.flush()
+        size = sum(map(len, texts))
+        file = self._ready(size)
+        self._size += size
+        # Not joined before: that would copy them while the event loop can not run.
+        for text in texts:
+            rest = memoryview(text)
+            while rest:
+                rest = rest[file.write(rest) :]
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
@@ -198,7 +234,7 @@ class LineFile:
         if file is not None:
             file.close()
 
-    def _ready(self, needed: int) -> BinaryIO:
+    def _ready(self, needed: int) -> FileIO:
         if self._file is not None and not self._still_there(self._file):
             self.close()
         if self._file is None:
@@ -209,16 +245,16 @@ class LineFile:
             self._file = self._open()
         return self._file
 
-    def _still_there(self, file: BinaryIO) -> bool:
+    def _still_there(self, file: FileIO) -> bool:
         try:
             return os.path.samestat(self._path.stat(), os.fstat(file.fileno()))
         except FileNotFoundError:
             return False
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE)
-        file = os.fdopen(opened, "ab")
+        file = os.fdopen(opened, "ab", buffering=0)
         self._size = os.fstat(file.fileno()).st_size
         return file
 
@@ -231,12 +267,12 @@ class LineFile:
                 newer.replace(older)
 
 
-def write_stdout(lines: Sequence[bytes]) -> None:
-    """Write ``lines`` to standard output; blocks while nobody reads it.
+def write_stdout(texts: Sequence[bytes]) -> None:
+    """Write ``texts``, each of one or more lines, to standard output; blocks while nobody reads it.
 
     Raises:
         OSError: Nobody ever will.
     """
     output = sys.stdout.buffer
-    output.write(b"".join(lines))
+    output.writelines(texts)
     output.flush()

@@ -25,14 +25,15 @@ class UndeliveredError(Exception):
 
 
 class Outlet(Generic[T]):
-    """Items on their way out.
+    """Items on their way out. An item may stand for several pieces, such as the lines of a text.
 
     Args:
         name: For the log and the thread.
-        deliver: Called in the thread with 1 to ``batch`` items. Raises UndeliveredError or OSError when they
-            are lost.
-        most: Items that wait at most.
-        batch: Items delivered together at most; so many do not wait for ``delay_s``.
+        deliver: Called in the thread with one or more items. Raises UndeliveredError or OSError when they are
+            lost.
+        most: Pieces that wait at most.
+        batch: Pieces that are enough for one delivery, to which no further item is added; so many do not wait
+            for ``delay_s``.
         delay_s: How long items are gathered.
         abandon: Called when time to close is over: ends what ``deliver`` waits for, if it can.
         finish: Called in the thread when it ends: closes what ``deliver`` opened.
@@ -56,17 +57,20 @@ class Outlet(Generic[T]):
         self._delay_s = delay_s
         self._abandon = abandon
         self._finish = finish
-        self._queue: deque[T] = deque()
+        self._queue: deque[tuple[T, int]] = deque()
         self._hurry = threading.Event()
         self._closing = False
         self._failing = False
+        # Pieces. Each number has one thread that writes it, and is read by both.
+        self._put = 0
+        self._taken = 0
         self._lost = 0
         self._refused = 0
         self._thread: threading.Thread | None = None
 
     @property
     def dropped(self) -> int:
-        """Items lost since the start."""
+        """Pieces lost since the start."""
         return self._lost + self._refused
 
     @property
@@ -74,16 +78,26 @@ class Outlet(Generic[T]):
         """Whether the last delivery failed."""
         return self._failing
 
-    def put(self, item: T) -> None:
-        """Send ``item`` out, or drop it. Never waits. Event loop only."""
-        queue = self._queue
-        waiting = len(queue)
-        if waiting >= self._most or self._closing:
-            self._refused += 1
+    @property
+    def room(self) -> int:
+        """Pieces that :meth:`put` would take now."""
+        return 0 if self._closing else max(self._most - self._put + self._taken, 0)
+
+    def put(self, item: T, pieces: int = 1) -> None:
+        """Send ``item`` out, or drop it whole. Never waits. Event loop only."""
+        before = self._put - self._taken
+        after = before + pieces
+        if after > self._most or self._closing:
+            self._refused += pieces
             return
-        queue.append(item)
-        if waiting + 1 == self._batch:
+        self._put += pieces
+        self._queue.append((item, pieces))
+        if before < self._batch <= after:
             self._hurry.set()
+
+    def refuse(self, pieces: int) -> None:
+        """Count ``pieces`` that were not made, because there is no :attr:`room`. Event loop only."""
+        self._refused += pieces
 
     def start(self) -> None:
         """Begin to deliver. The thread never keeps the process alive."""
@@ -100,8 +114,8 @@ class Outlet(Generic[T]):
         thread.join(timeout_s)
         if thread.is_alive() and self._abandon is not None:
             self._abandon()
-        self._refused += len(self._queue)
-        self._queue.clear()
+        while (left := self._next()) is not None:
+            self._refused += left[1]
 
     def _run(self) -> None:
         while not self._closing:
@@ -114,27 +128,37 @@ class Outlet(Generic[T]):
 
     def _empty(self) -> None:
         for _ in range(len(self._queue)):
-            batch = self._take()
+            batch, pieces = self._take()
             if not batch:
                 return
-            self._send(batch)
+            self._send(batch, pieces)
 
-    def _take(self) -> list[T]:
-        taken: list[T] = []
-        while len(taken) < self._batch:
-            try:
-                taken.append(self._queue.popleft())
-            except IndexError:
+    def _take(self) -> tuple[Sequence[T], int]:
+        batch: list[T] = []
+        pieces = 0
+        while pieces < self._batch:
+            found = self._next()
+            if found is None:
                 break
-        return taken
+            batch.append(found[0])
+            pieces += found[1]
+        self._taken += pieces
+        return batch, pieces
 
-    def _send(self, batch: Sequence[T]) -> None:
+    def _next(self) -> tuple[T, int] | None:
+        # Who closes takes what is left, beside the thread.
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return None
+
+    def _send(self, batch: Sequence[T], pieces: int) -> None:
         started_s = time.monotonic()
         try:
             self._deliver(batch)
         except Exception as error:  # noqa: BLE001
             # Whatever it is, a fault of ours too: the thread must not end, the next batch may be fine.
-            self._failed(len(batch), error, time.monotonic() - started_s)
+            self._failed(pieces, error, time.monotonic() - started_s)
         else:
             if self._failing:
                 self._failing = False

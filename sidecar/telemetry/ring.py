@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sidecar.telemetry.record import Record
@@ -48,20 +48,24 @@ class Ring:
             self._nudge()
         return self._rows[at & self._mask]
 
-    def oldest(self) -> Record | None:
-        """The record that waits longest; None when there is none. :meth:`free` ends its use."""
-        at = self._oldest
-        return None if at == self._next else self._rows[at & self._mask]
+    def oldest(self, most: int) -> Sequence[Record]:
+        """At most ``most`` of the records that wait longest, in their order; empty: there are none.
+
+        They may be fewer though more wait. :meth:`free` ends their use.
+        """
+        at = self._oldest & self._mask
+        return self._rows[at : at + min(most, self._next - self._oldest)]
 
     def newest(self) -> Record | None:
         """The record that was claimed last; None when there is none. It may still be added to."""
         at = self._next
         return None if at == self._oldest else self._rows[(at - 1) & self._mask]
 
-    def free(self) -> None:
-        """The record that :meth:`oldest` gave is dealt with."""
-        self._rows[self._oldest & self._mask].let_go()
-        self._oldest += 1
+    def free(self, records: Sequence[Record]) -> None:
+        """The ``records`` that :meth:`oldest` gave last are dealt with."""
+        for record in records:
+            record.let_go()
+        self._oldest += len(records)
 
     def __len__(self) -> int:
         return self._next - self._oldest

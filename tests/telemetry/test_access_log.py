@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.telemetry.access_log import LineFile, Lines
+from sidecar.telemetry.access_log import LineFile, Lines, text_of
 from sidecar.telemetry.record import Record
 from sidecar.telemetry.trace import Sampling, Tracing
 from sidecar.telemetry.usage import NOTHING, Usage
@@ -20,7 +20,7 @@ OFFSET_S = 1_700_000_000.25 - 100.0
 
 
 def line(usage: Usage = NOTHING, **changes: Any) -> dict[str, Any]:
-    text = Lines().line(fill(Record(), **changes), usage, OFFSET_S)
+    text = text_of([Lines().of(fill(Record(), **changes), usage, OFFSET_S)])
     assert text.endswith(b"}\n")
     assert text.count(b"\n") == 1
     document: dict[str, Any] = json.loads(text)
@@ -66,6 +66,22 @@ def test_a_line_is_exactly_this() -> None:
     }
 
 
+def test_a_line_is_written_like_this() -> None:
+    """Kills: a member written twice or out of its order, times cut off rather than rounded, long floats."""
+    record = fill(Record(), ended_s=102.0123456, planned_s=100.0003, queue_s=0.0000006, request_id=b'a"b')
+    first, second = text_of([Lines().of(record, Usage(12, None), OFFSET_S)] * 2).splitlines()
+    assert first == second
+    assert first.decode() == (
+        '{"time":"2023-11-14T22:13:20.250Z","request_id":"a\\"b","trace_id":null,"method":"POST",'
+        '"path":"/v1/chat/completions","dialect":"openai","status":200,"code":null,"outcome":"completed",'
+        '"flags":"-","asked":"Tiny:latest","model":"tiny","node":"desk","backend":"srv","origin":null,'
+        '"attempts":1,"retries":0,"moves":0,"replays":0,"hedges":0,"streamed":true,"bytes_in":321,'
+        '"bytes_out":4321,"duration_ms":2012.346,"route_ms":0.3,"queue_ms":0.001,"first_byte_ms":1000.0,'
+        '"input_tokens":12,"output_tokens":null,"client":"127.0.0.1","key":null,"priority":"default",'
+        '"stale":false,"route_version":"1.7"}'
+    )
+
+
 def test_a_refusal_says_what_is_not_known() -> None:
     found = line(**rejected("model_not_found", 404, model="", attempts=0, planned_s=0.0))
     assert (found["code"], found["flags"], found["status"]) == ("model_not_found", "NR", 404)
@@ -80,7 +96,7 @@ def test_a_sampled_request_names_its_trace() -> None:
 
 
 def test_the_answer_is_never_in_a_line() -> None:
-    text = Lines().line(fill(Record(), tail=b"SECRET", opening=b"SECRET"), NOTHING, OFFSET_S)
+    text = text_of([Lines().of(fill(Record(), tail=b"SECRET", opening=b"SECRET"), NOTHING, OFFSET_S)])
     assert b"SECRET" not in text
 
 
@@ -88,7 +104,7 @@ def test_the_answer_is_never_in_a_line() -> None:
 def test_whatever_a_client_says_stays_in_its_place(asked: str, path: bytes, started_s: float) -> None:
     record = fill(Record(), asked=asked.encode("utf-8", "replace").decode(), path=path, request_id=path)
     record.started_s = started_s
-    text = Lines().line(record, NOTHING, 0.0)
+    text = text_of([Lines().of(record, NOTHING, 0.0)])
     assert text.count(b"\n") == 1
     found = json.loads(text)
     assert len(found["asked"] or "") <= 256
@@ -103,6 +119,15 @@ def test_a_file_is_turned_over_and_the_oldest_goes(tmp_path: Path) -> None:
     file.close()
     kept = {found.name: found.read_bytes() for found in path.parent.iterdir()}
     assert kept == {"access.log": b"723456\n", "access.log.1": b"623456\n", "access.log.2": b"523456\n"}
+
+
+def test_texts_of_several_lines_are_written_together(tmp_path: Path) -> None:
+    file = LineFile(tmp_path / "a", max_bytes=12, files=2)
+    file.write([b"12\n34\n", b"", b"56\n"])
+    file.write([b"78\n", b"9\n"])
+    file.close()
+    kept = {found.name: found.read_bytes() for found in tmp_path.iterdir()}
+    assert kept == {"a": b"78\n9\n", "a.1": b"12\n34\n56\n"}
 
 
 def test_one_file_is_begun_again(tmp_path: Path) -> None:

@@ -51,6 +51,41 @@ def test_a_shut_outlet_drops_and_counts_and_never_waits() -> None:
     assert out.dropped == 96 - 8 + 1
 
 
+def test_an_item_counts_as_many_pieces_as_it_stands_for() -> None:
+    """Kills: items counted instead of pieces: in the room, in a batch, lost in delivery, refused."""
+    opened, entered, failed = threading.Event(), threading.Event(), threading.Event()
+    batches: list[list[int]] = []
+
+    def deliver(batch: Sequence[int]) -> None:
+        batches.append(list(batch))
+        entered.set()
+        opened.wait(PATIENCE_S)
+        if len(batches) == 1:
+            raise UndeliveredError("down")
+        failed.set()
+
+    out = outlet(deliver)
+    out.start()
+    assert out.room == 8
+    out.put(1, 5)
+    assert entered.wait(PATIENCE_S)
+    assert out.room == 8
+    out.put(2, 3)
+    out.put(3, 2)
+    assert out.room == 3
+    out.put(4, 4)
+    assert (out.room, out.dropped) == (3, 4)
+    out.put(5, 3)
+    assert out.room == 0
+    out.refuse(10)
+    assert out.dropped == 14
+    opened.set()
+    assert failed.wait(PATIENCE_S)
+    out.close(PATIENCE_S)
+    assert batches == [[1], [2, 3], [5]]
+    assert (out.room, out.dropped) == (0, 19)
+
+
 def test_closing_waits_no_longer_than_it_is_told() -> None:
     opened, entered, abandoned = threading.Event(), threading.Event(), threading.Event()
 

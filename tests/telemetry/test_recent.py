@@ -45,8 +45,9 @@ def test_a_request_is_told_as_the_access_log_tells_it_and_its_endpoint() -> None
 def test_no_answer_is_kept() -> None:
     recent = Recent(kept=1)
     recent.take(fill(Record(), tail=TAIL, opening=b"secret"), NOTHING, WALL_S)
-    (row,) = recent._rows
-    assert (row.tail, row.opening) == (b"", b"")
+    (kept,) = recent._ended
+    assert not {TAIL, b"secret"} & {value for value in kept.values if isinstance(value, bytes)}
+    assert (kept.record().tail, kept.record().opening) == (b"", b"")
 
 
 def test_the_steps_of_a_sampled_request() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from structlog.testing import capture_logs
@@ -140,10 +141,22 @@ def test_a_fault_of_ours_costs_one_record() -> None:
 
 
 def test_lines_are_written_for_every_record() -> None:
-    lines: Outlet[bytes] = Outlet("lines", lambda _batch: None, most=2, batch=1, delay_s=1.0)
-    worker = Worker(filled(3), Figures(), lines=lines)
+    texts: list[bytes] = []
+    lines: Outlet[bytes] = Outlet("lines", texts.extend, most=5, batch=1, delay_s=1.0)
+    ring = filled(3)
+    worker = Worker(ring, Figures(), lines=lines)
     worker.work()
-    assert lines.dropped == 1
+    for _ in range(4):
+        record = ring.claim()
+        assert record is not None
+        fill(record, request_id=b"later")
+    worker.work()
+    assert lines.dropped == 2
+    lines.start()
+    lines.close(20.0)
+    assert [text.count(b"\n") for text in texts] == [3, 2]
+    ids = [json.loads(line)["request_id"] for text in texts for line in text.splitlines()]
+    assert ids == ["req-1"] * 3 + ["later"] * 2
 
 
 def test_the_pace_of_streamed_answers_is_told() -> None:
