@@ -29,6 +29,8 @@ class Keeping:
     soon: Callable[[RouteTable], None]
     durably: Callable[[RouteTable], Awaitable[None]]
     """Raises OSError."""
+    trouble: Callable[[], str]
+    """Why what was kept is not on disk; empty: it is, or is being written."""
 
 
 @dataclass(slots=True)

@@ -134,6 +134,7 @@ class ControlStream:
             "last_nack": {"version": str(progress.nacked), "reason": progress.nack_reason}
             if progress.nacked
             else None,
+            "not_on_disk": self._keeping.trouble(),
             "reason": "" if self.connected else self._reason,
             "clock_ahead_s": self._clock_ahead_s(),
         }

@@ -184,7 +184,7 @@ def _control(
             lambda: here.registry.settled,
             puller.reports,
         ),
-        Keeping(keeper.keep, keeper.keep_durably),
+        Keeping(keeper.keep, keeper.keep_durably, lambda: keeper.trouble),
         NodeCertificate(here.data_dir.node, renewed),
         remember,
         recall,

@@ -12,6 +12,7 @@ import structlog
 
 from swarmplane.clock import Clock
 from swarmplane.datadir import write_atomically
+from swarmplane.errors import reason_of
 from swarmplane.ids import SwarmId
 from swarmplane.routes import RouteTable
 
@@ -74,7 +75,8 @@ class TableKeeper:
         self._writing = asyncio.Lock()
         self._durable = 0
         """Durable writes that began: what waits from before the last one is older."""
-        self.failures = 0
+        self.trouble = ""
+        """Why the last try to write one failed; empty: it did not."""
 
     def keep(self, table: RouteTable) -> None:
         """Write ``table`` soon; :meth:`run` must be running."""
@@ -92,9 +94,11 @@ class TableKeeper:
         try:
             async with self._writing:
                 await asyncio.to_thread(save_table, self._path, self._encode, table)
-        except OSError:
+        except OSError as error:
+            self.trouble = reason_of(error)
             self._again(table)
             raise
+        self.trouble = ""
 
     async def run(self) -> None:
         """Write what :meth:`keep` was given, at most once a second. A full disk is said, and tried again."""
@@ -114,13 +118,13 @@ class TableKeeper:
             try:
                 await asyncio.to_thread(save_table, self._path, self._encode, table)
             except OSError as error:
-                if not self.failures:
+                if not self.trouble:
                     log.warning("table.not_saved", path=str(self._path), reason=str(error))
-                self.failures += 1
+                self.trouble = reason_of(error)
                 if durable == self._durable:
                     self._again(table)
             else:
-                self.failures = 0
+                self.trouble = ""
 
     def _again(self, table: RouteTable) -> None:
         """Write ``table`` later, unless a newer one waits."""

@@ -72,6 +72,9 @@ def test_what_breaks_in_a_swarm_is_found(swarm: Swarm, backend: Backend, tmp_pat
         assert rows[name]["detail"].startswith(start)
         assert "not on disk" in rows[name]["detail"]
         assert "let its data directory be written to" in rows[name]["fix"]
+    assert a.ctl("node", "cordon", "b").returncode == 0
+    words = "routes, keys and denials are in force, but not on disk"
+    eventually("it is told", lambda: words in rows_of(b)["control.refused"]["detail"], within_s=60)
     rows = rows_of(a)
     assert rows["network.peers"]["detail"].startswith("b at 127.0.0.9:")
     assert "--advertise HOST" in rows["network.peers"]["fix"]

@@ -76,7 +76,7 @@ async def sidecar(
         Host(node, random_id(), ("127.0.0.1:1",), "0", "test", "http://127.0.0.1:2"),
         Addresses((address,), ()),
         Facts(routes, lambda: made[0].found, tuple, lambda: made[0].condition),
-        Keeping(soon, durably),
+        Keeping(soon, durably, str),
         NodeCertificate(directory, lambda: None),
         remember,
         recall,

@@ -95,6 +95,32 @@ async def test_a_durable_write_that_fails_is_told(tmp_path: Path) -> None:
     assert load_table(blocker / "routes.bin", decode, swarm=SWARM) == TABLE, "and tried again"
 
 
+async def test_what_is_not_on_disk_is_told_until_it_is(tmp_path: Path) -> None:
+    """Kills: a later table that is not written yet, or not either, ends it."""
+    blocker = tmp_path / "table"
+    blocker.write_text("a file where a directory should be")
+    keeper = TableKeeper(blocker / "routes.bin", encode, SystemClock())
+    assert not keeper.trouble
+    with contextlib.suppress(OSError):
+        await keeper.keep_durably(TABLE)
+    assert keeper.trouble
+    keeper.keep(RouteTable(SWARM, Version(1, 8)))
+    assert keeper.trouble
+    await keeper.flush()
+    assert keeper.trouble
+    blocker.unlink()
+    await keeper.flush()
+    assert not keeper.trouble
+    (blocker / "routes.bin").unlink()
+    (blocker / "routes.bin").mkdir()
+    with contextlib.suppress(OSError):
+        await keeper.keep_durably(TABLE)
+    assert keeper.trouble
+    (blocker / "routes.bin").rmdir()
+    await keeper.keep_durably(TABLE)
+    assert not keeper.trouble
+
+
 async def test_what_could_not_be_written_is_never_put_over_a_later_durable_one(tmp_path: Path) -> None:
     blocker = tmp_path / "table"
     blocker.write_text("a file where a directory should be")
@@ -119,21 +145,21 @@ async def test_what_could_not_be_written_is_never_put_over_a_later_durable_one(t
         group.create_task(durably())
         await asyncio.sleep(0)
         freed.set()
-        while not keeper.failures:  # noqa: ASYNC110
+        while not keeper.trouble:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         blocker.unlink()
     await keeper.flush()
     assert load_table(blocker / "routes.bin", decode, swarm=SWARM) == TABLE
 
 
-async def test_a_full_disk_is_counted_and_tried_again(tmp_path: Path) -> None:
+async def test_a_full_disk_is_told_and_tried_again(tmp_path: Path) -> None:
     blocker = tmp_path / "table"
     blocker.write_text("a file where a directory should be")
     keeper = TableKeeper(blocker / "routes.bin", encode, SystemClock())
     keeper.keep(TABLE)
     await keeper.flush()
-    assert keeper.failures == 1
+    assert keeper.trouble
     blocker.unlink()
     await keeper.flush()
-    assert keeper.failures == 0
+    assert not keeper.trouble
     assert load_table(blocker / "routes.bin", decode, swarm=SWARM) == TABLE

@@ -48,7 +48,7 @@ class Desk:
 
     def connect(self) -> None:
         """A session begins."""
-        keeping = Keeping(self.kept.append, self._durably)
+        keeping = Keeping(self.kept.append, self._durably, str)
         self.inbox = Inbox(self.routes, keeping, self.progress, FakeClock(), self.said.append)
 
     async def _durably(self, one: RouteTable) -> None:

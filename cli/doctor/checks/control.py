@@ -80,11 +80,21 @@ def judge_table(table: Table) -> Verdict:
 def judge_refusal(control: Facts) -> Verdict:
     """A refused update leaves this host with older routes than others have."""
     _joined(control)
-    nack = control.get("last_nack")
+    nack, owed = control.get("last_nack"), control.get("not_on_disk")
+    stands = isinstance(nack, Mapping) and _is_behind(str(nack.get("version")), control.get("acked"))
+    if owed and not stands:
+        # A later table was taken into use, whose version says nothing of the disk.
+        return bad(
+            f"routes, keys and denials are in force, but {_NOT_ON_DISK} ({owed}): a restart forgets them",
+            f"{_mends(_NOT_ON_DISK)}; it is tried again each second",
+            "error",
+        )
     if not isinstance(nack, Mapping):
         return good("this host refused no update")
-    if _is_behind(str(nack.get("version")), control.get("acked")):
-        reason = str(nack.get("reason"))
+    reason = str(nack.get("reason"))
+    if stands and owed == "" and _NOT_ON_DISK in reason:
+        return good(f"version {nack.get('version')} was refused once, and is on disk by now")
+    if stands:
         return bad(
             f"this host refused version {nack.get('version')}: {reason}",
             f"{_mends(reason)}, then swarmctl restart here",
