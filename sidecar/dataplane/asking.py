@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -13,6 +14,8 @@ from sidecar.core.cost import Ask
 from sidecar.core.prefix import BLOCK_BYTES, block_hashes, prompt_tokens
 from sidecar.core.session import session_key
 from sidecar.dataplane.peek import Body, Peek
+from sidecar.dataplane.request import Head
+from swarmplane.errors import InvalidRequestError
 
 _PROMPT: Final = ("tools", "system", "messages")
 """What a prompt is made of, in the order in which caches see it (PROTOCOL section 8)."""
@@ -23,6 +26,8 @@ _SAYING_MORE: Final = frozenset({*_LIMITS, "conversation", "prompt_cache_key", "
 _DIGITS: Final = 9
 _LONGEST_NAME: Final = 1024
 _LONGEST_METADATA: Final = 4096
+_LONGEST_BATCH: Final = 256
+_MOST_PREFERRED: Final = 32
 _NOWHERE: Final = (0, 0)
 
 
@@ -128,3 +133,21 @@ def _name(members: Mapping[str, msgspec.Raw], key: str) -> str:
     text = bytes(raw)
     # As it is written: the same name is written the same way by the same client.
     return text.decode("latin-1") if text not in {b"null", b'""'} and len(text) <= _LONGEST_NAME else ""
+
+
+def by_policy(head: Head, ask: Ask) -> Ask:
+    """``ask`` with its part of a batch, and the nodes that the client prefers.
+
+    Raises:
+        InvalidRequestError: It names a part that is no index.
+    """
+    shard = head.option(b"x-swarm-shard")
+    if shard and not (shard.isascii() and shard.isdigit() and len(shard) <= _DIGITS):
+        raise InvalidRequestError("x-swarm-shard must be the index of the request in its batch")
+    prefer = head.option(b"x-swarm-prefer")
+    return replace(
+        ask,
+        shard=int(shard) if shard else -1,
+        batch=head.option(b"x-swarm-batch")[:_LONGEST_BATCH],
+        preferred=tuple(node.strip() for node in prefer.split(",")[:_MOST_PREFERRED] if node.strip()),
+    )

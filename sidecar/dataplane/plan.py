@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.candidate import Candidate, permitted
@@ -15,7 +14,7 @@ from sidecar.core.overlay import Overlay
 from sidecar.core.reserve import allowed
 from sidecar.core.strategies import effective, order
 from sidecar.dataplane import managing
-from sidecar.dataplane.asking import prompt_spans, read_ask
+from sidecar.dataplane.asking import by_policy, prompt_spans, read_ask
 from sidecar.dataplane.hop import Hop, read_hop
 from sidecar.dataplane.multipart import peek_multipart
 from sidecar.dataplane.peek import Peek, peek
@@ -55,9 +54,6 @@ _REMEMBERED: Final = 4096
 _NEVER: Final = math.inf
 _BY_POLICY: Final = frozenset({"batch_shard", "failover"})
 """Strategies that have headers of their own."""
-_DIGITS: Final = 9
-_LONGEST_NAME: Final = 256
-_MOST_PREFERRED: Final = 32
 
 
 class Plan:
@@ -230,10 +226,13 @@ def _plan_plain(plane: DataPlane, request: Request, plan: Plan) -> None:
     now_s = plane.clock_s()
     several = plane.routes.several(plan.asked, now_s)
     if several is not None:
-        group, candidates = several
+        group, offer = several
         plan.model = group.route.name
-        candidates = suited(plane, request, plan, candidates, group.limits)
-        _order(plane, request, plan, candidates, group.strategy, now_s=now_s)
+        candidates = offer.candidates
+        if not group.limits.unknown:
+            candidates = suited(plane, request, plan, candidates, group.limits)
+        front = offer.front if candidates is offer.candidates else None
+        _order(plane, request, plan, candidates, group.strategy, now_s=now_s, front=front)
         return
     resolution = plane.routes.resolve(plan.asked, now_s)
     _choose(plane, request, plan, resolution, resolution.candidates)
@@ -297,6 +296,7 @@ def _order(
     session: str = "",
     *,
     now_s: float,
+    front: Sequence[Candidate] | None = None,
 ) -> None:
     if len(candidates) == 1:
         plan.left = list(candidates)
@@ -305,8 +305,10 @@ def _order(
     room = plan.suit.room if plan.suit is not None else None
     plan.ask = ask = read_ask(plan.model, plan.content, request.body, session, balancer.key, room)
     if strategy in _BY_POLICY:
-        plan.ask = ask = _by_policy(request.head, ask)
-    plan.left = balancer.choose(candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s)
+        plan.ask = ask = by_policy(request.head, ask)
+    plan.left = balancer.choose(
+        candidates, ask, strategy=strategy, draw=plane.draw(), now_s=now_s, front=front
+    )
 
 
 def _keep_prompt(plane: DataPlane, request: Request, plan: Plan) -> None:
@@ -315,20 +317,6 @@ def _keep_prompt(plane: DataPlane, request: Request, plan: Plan) -> None:
     if content.members is not None and isinstance(left, list):
         spans = prompt_spans(content.spans)
         plane.routes.balancer.prompts.keep(plan.model, left[-1].endpoint, request.body, spans)
-
-
-def _by_policy(head: Head, ask: Ask) -> Ask:
-    """``ask`` with its part of a batch, and the nodes that the client prefers."""
-    shard = head.option(b"x-swarm-shard")
-    if shard and not (shard.isascii() and shard.isdigit() and len(shard) <= _DIGITS):
-        raise InvalidRequestError("x-swarm-shard must be the index of the request in its batch")
-    prefer = head.option(b"x-swarm-prefer")
-    return replace(
-        ask,
-        shard=int(shard) if shard else -1,
-        batch=head.option(b"x-swarm-batch")[:_LONGEST_NAME],
-        preferred=tuple(node.strip() for node in prefer.split(",")[:_MOST_PREFERRED] if node.strip()),
-    )
 
 
 def _plan_owner(plane: DataPlane, request: Request, plan: Plan, now_s: float) -> None:

@@ -110,14 +110,22 @@ class Balancer:
         return replace(candidate, slots=usable_slots(candidate.slots or ASSUMED_SLOTS, share))
 
     def choose(
-        self, candidates: Sequence[Candidate], ask: Ask, *, strategy: str, draw: float, now_s: float
+        self,
+        candidates: Sequence[Candidate],
+        ask: Ask,
+        *,
+        strategy: str,
+        draw: float,
+        now_s: float,
+        front: Sequence[Candidate] | None = None,
     ) -> Choice:
-        """The order in which ``candidates`` are asked; kept for ``explain``."""
+        """The order in which ``candidates`` are asked; kept for ``explain``. See :meth:`Chooser.choose`."""
         if strategy == "round_robin":
             ask = replace(ask, turn=self._turn(ask.model))
-        choice = self._chooser.choose(candidates, ask, strategy=strategy, draw=draw, now_s=now_s)
-        if len(self.last) < _MOST_TURNS or ask.model in self.last:
-            self.last[ask.model] = choice
+        choice = self._chooser.choose(candidates, ask, strategy=strategy, draw=draw, now_s=now_s, front=front)
+        last = self.last
+        if ask.model in last or len(last) < _MOST_TURNS:
+            last[ask.model] = choice
         return choice
 
     def _turn(self, model: str) -> int:

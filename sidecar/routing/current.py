@@ -20,7 +20,7 @@ from sidecar.routing.conditions import Conditions
 from sidecar.routing.counting import Counts
 from sidecar.routing.listing import ModelListing, listings
 from sidecar.routing.resolution import Resolution, unready
-from sidecar.routing.stands import Group, Stands
+from sidecar.routing.stands import Group, Offer, Stands
 from sidecar.routing.uses import Uses
 from sidecar.routing.view import LONE, View, build_view, named, newcomers, own_endpoints
 from swarmplane.conditions import Condition
@@ -305,14 +305,14 @@ class CurrentRoutes:
         if not local_only:
             found = self.several(asked, now_s)
             if found is not None:
-                return Resolution(found[0].route, found[1], "ready")
+                return Resolution(found[0].route, found[1].candidates, "ready")
         route = self._view.index.find(asked)
         if route is None:
             return Resolution(None)
         learned = bool(self._overlay.gone or self._overlay.full)
         return self._resolved(asked, route, now_s, learned=learned, local_only=local_only)
 
-    def several(self, asked: str, now_s: float) -> tuple[Group, Sequence[Candidate]] | None:
+    def several(self, asked: str, now_s: float) -> tuple[Group, Offer] | None:
         """What may serve ``asked``, where that follows from the view alone; None: see :meth:`resolve`.
 
         Nearly always nothing is gone, full or ejected, and nobody has just returned.
@@ -328,7 +328,7 @@ class CurrentRoutes:
                 self._harmless = overlay
         self.uses.at_s[group.route.name] = now_s
         if overlay.ejected or balancer.returned or balancer.breakers.out:
-            return group, self._candidates(group.endpoints, now_s)
+            return group, Offer(self._candidates(group.endpoints, now_s))
         return group, self._stands.offer(group, now_s)
 
     def _resolved(

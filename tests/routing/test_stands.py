@@ -10,7 +10,10 @@ import pytest
 from sidecar.core.candidate import UNKNOWN_FACTS, Candidate
 from sidecar.core.candidates import Candidates
 from sidecar.core.load import EndpointLoad
+from sidecar.core.strategies import front_by_load
+from sidecar.routing import stands
 from sidecar.routing.current import CurrentRoutes
+from sidecar.routing.stands import Offer
 from swarmplane.conditions import Condition, EndpointCondition
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SwarmId, endpoint_id
 from swarmplane.inventory import Backend, BackendModel, Inventory, ModelState
@@ -22,11 +25,12 @@ THERE = endpoint_id(NodeId("n0"), SERVER, "tiny")
 NOW_S = 1000.0
 
 
-def table(others: int, *, revision: int = 5, address: str = "10.0.0.1:1") -> RouteTable:
+def table(others: int, *, revision: int = 5, address: str = "10.0.0.1:1", strategy: str = "") -> RouteTable:
     ids = [NodeId(f"n{number}") for number in range(others)]
     route = ModelRoute(
         MODEL,
         tuple(Endpoint(endpoint_id(node, SERVER, "tiny"), node, SERVER, "tiny", slots=4) for node in ids),
+        strategy=strategy,
     )
     nodes = {node: NodeEntry(node, f"{node}-name", (address,)) for node in ids}
     return RouteTable(
@@ -34,18 +38,25 @@ def table(others: int, *, revision: int = 5, address: str = "10.0.0.1:1") -> Rou
     )
 
 
-def routes_to(others: int) -> CurrentRoutes:
+def routes_to(others: int, *, strategy: str = "") -> CurrentRoutes:
     routes = CurrentRoutes(ME, clock=lambda: NOW_S)
     models = (BackendModel("tiny", state=ModelState.LOADED),)
     routes.set_own(Inventory((Backend(BackendName("own"), "openai", healthy=True, models=models),)))
-    routes.install(table(others))
+    routes.install(table(others, strategy=strategy))
     return routes
+
+
+def offered(routes: CurrentRoutes, name: str = "tiny") -> Offer:
+    """What requests that come now are offered; of a name that was resolved before."""
+    known = routes.several(name, NOW_S)
+    assert known is not None
+    return known[1]
 
 
 def found(routes: CurrentRoutes, key: EndpointId, now_s: float = NOW_S) -> Candidate | None:
     """What a request is offered of ``key``; the same as what a new sidecar would say."""
-    offered = routes.resolve("tiny", now_s).candidates
-    return next((c for c in offered if c.endpoint.id == key), None)
+    resolved = routes.resolve("tiny", now_s).candidates
+    return next((c for c in resolved if c.endpoint.id == key), None)
 
 
 def condition(routes: CurrentRoutes, node: NodeId, until_s: float) -> None:
@@ -63,6 +74,7 @@ Change = Callable[[CurrentRoutes], None]
         (HERE, lambda r: r.begin(HERE, "me"), lambda c: c.in_flight == 1),
         (THERE, lambda r: r.begin(THERE, "me"), lambda c: c.in_flight == 1),
         (HERE, lambda r: r.set_queued(HERE, 3), lambda c: c.queued == 3),
+        (HERE, lambda r: r.set_outside(HERE, 2), lambda c: c.in_flight == 2),
         (HERE, lambda r: r.set_learned_slots({HERE: 6}), lambda c: c.slots == 6),
         (HERE, lambda r: condition(r, ME, NOW_S + 9), lambda c: c.facts.size_bytes == 7),
         (THERE, lambda r: condition(r, NodeId("n0"), NOW_S + 9), lambda c: c.facts.size_bytes == 7),
@@ -133,6 +145,46 @@ def test_requests_that_change_nothing_are_offered_the_same() -> None:
     assert len(routes._stands.of(routes.view.own[HERE].endpoint).made) <= 64
 
 
+@pytest.mark.parametrize("strategy", ["local_spillover", "least_load", "local_first"])
+def test_where_loads_are_as_before_nothing_is_compared_again(strategy: str) -> None:
+    """Kills: offers made anew, or of other counts; a front of another strategy or of no comparison."""
+    routes = routes_to(3, strategy=strategy)
+    routes.resolve("tiny", NOW_S)
+    seen = []
+    for _ in range(3):
+        seen.append(offered(routes))
+        routes.begin(THERE, "me")
+    for one in reversed(seen):
+        routes.end(THERE, "me")
+        again = offered(routes)
+        assert again is one
+        assert again.front == front_by_load(again.candidates, strategy)
+    assert len({id(one) for one in seen}) == 3
+
+
+def test_where_load_does_not_decide_there_is_no_front() -> None:
+    """Kills: a front for every strategy."""
+    for strategy in ("least_cost", "latency", "round_robin", "failover", "batch_shard"):
+        routes = routes_to(3, strategy=strategy)
+        routes.resolve("tiny", NOW_S)
+        assert offered(routes).front is None
+
+
+def test_offers_are_bounded_over_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: as many kept as there are ways to be busy; those of another model or name left when they are."""
+    monkeypatch.setattr(stands, "_MOST_OFFERS", 20)
+    routes = routes_to(3)
+    for name in ("tiny", "TINY"):
+        routes.resolve(name, NOW_S)
+    groups = list(routes._groups.values())
+    for _ in range(60):
+        routes.begin(THERE, "me")
+        for name in ("tiny", "TINY"):
+            offered(routes, name)
+        assert sum(len(group.offers) for group in groups) <= 20
+    assert len(groups) == 2
+
+
 def test_counts_are_of_all_origins_and_end_at_zero() -> None:
     """Kills: ends of nothing counted, totals of one origin, totals kept of endpoints that left."""
     routes = routes_to(3)
@@ -149,8 +201,8 @@ def test_counts_are_of_all_origins_and_end_at_zero() -> None:
 def test_what_follows_from_many_is_found_once() -> None:
     """Kills: places and ids found anew for every request."""
     routes = routes_to(40)
-    offered = [routes.resolve("tiny", NOW_S).candidates for _ in range(3)]
-    one, two = (c for c in offered[1:] if isinstance(c, Candidates))
+    resolved = [routes.resolve("tiny", NOW_S).candidates for _ in range(3)]
+    one, two = (c for c in resolved[1:] if isinstance(c, Candidates))
     assert one.known is two.known
     assert one.known.by_id[THERE] == one.known.ids.index(THERE)
     assert one.places(local=True) is two.places(local=True)
