@@ -16,6 +16,7 @@ import psutil
 
 from sidecar.backends.hardware import Spare
 from sidecar.core.conditions import pressure_of
+from swarmplane.hardware.memory import memory_here
 
 ACTIVE_S: Final = 300.0
 """Somebody who typed so short a time ago works at the host."""
@@ -26,12 +27,13 @@ def memory(spare: Spare) -> tuple[int | None, int | None, float | None]:
     """Bytes that a model could take, of how many, and how short the host is of memory (0 to 1).
 
     The first two are the accelerators' where these have memory of their own: that is where models run.
+    In a container that may take less than the machine has, the machine's counts for nothing.
     """
-    found = psutil.virtual_memory()
-    pressure = pressure_of(found.available, found.total, stalled_share())
+    found = memory_here()
+    pressure = pressure_of(found.free, found.total, stalled_share())
     if spare.has_gpu_memory:
         return spare.gpu_free_bytes, spare.gpu_bytes, pressure
-    return found.available, found.total, pressure
+    return found.free, found.total, pressure
 
 
 def stalled_share(path: Path = _PRESSURE) -> float | None:

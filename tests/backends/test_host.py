@@ -13,6 +13,7 @@ import pytest
 
 from sidecar.backends import host
 from sidecar.backends.hardware import Spare
+from swarmplane.hardware.memory import Memory
 
 
 def test_memory_of_this_machine_makes_sense() -> None:
@@ -22,6 +23,15 @@ def test_memory_of_this_machine_makes_sense() -> None:
     assert free is not None
     assert total is not None
     assert 0 < free <= total
+
+
+def test_a_container_is_told_of_as_what_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills: the machine's memory, of which this host may take a part."""
+    monkeypatch.setattr(host, "memory_here", lambda: Memory(1 << 20, 1 << 30))
+    free, total, pressure = host.memory(Spare())
+    assert (free, total) == (1 << 20, 1 << 30)
+    assert pressure is not None
+    assert pressure > 0.99
 
 
 def test_models_run_in_the_memory_of_accelerators_where_these_have_some() -> None:

@@ -24,6 +24,21 @@ def test_a_container_has_what_its_group_leaves(tmp_path: Path) -> None:
     assert memory_here(_group(tmp_path, str(GIB), GIB + 9_000, 0)).free == 0, "over its limit"
 
 
+def test_a_group_of_version_1_counts_as_well(tmp_path: Path) -> None:
+    """Kills: its files are not looked for; page cache of groups below it is left out."""
+    group = tmp_path / "memory"
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text(f"{GIB}\n")
+    (group / "memory.usage_in_bytes").write_text(f"{GIB - 5_000}\n")
+    (group / "memory.stat").write_text("inactive_file 1000\ntotal_inactive_file 2000\n")
+    found = memory_here(tmp_path)
+    assert (found.free, found.total) == (7_000, GIB)
+    (group / "memory.limit_in_bytes").write_text(f"{(1 << 63) - 4096}\n")
+    assert memory_here(tmp_path).total == psutil.virtual_memory().total, "no limit"
+    (group / "memory.stat").write_text("total_inactive_file\n")
+    assert memory_here(tmp_path).total == psutil.virtual_memory().total, "what can't be read"
+
+
 def test_a_machine_has_its_own_where_no_group_limits_it(tmp_path: Path) -> None:
     total = psutil.virtual_memory().total
     for group in (tmp_path / "none", _group(tmp_path, "max", 5, 0)):
