@@ -20,8 +20,11 @@ from swarmplane.errors import InvalidRequestError
 _PROMPT: Final = ("tools", "system", "messages")
 """What a prompt is made of, in the order in which caches see it (PROTOCOL section 8)."""
 _OTHER_PROMPTS: Final = ("instructions", "prompt", "input")
-_PARTS: Final = (*_PROMPT, *_OTHER_PROMPTS)
+_PARTS: Final = frozenset({*_PROMPT, *_OTHER_PROMPTS})
+_SHORT: Final = BLOCK_BYTES - len(_PARTS)
+"""Parts that are shorter together have no whole block."""
 _LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_ANSWER_ALONE: Final = frozenset(_LIMITS)
 _SAYING_MORE: Final = frozenset({*_LIMITS, "conversation", "prompt_cache_key", "user", "options", "metadata"})
 _DIGITS: Final = 9
 _LONGEST_NAME: Final = 1024
@@ -64,13 +67,12 @@ def read_ask(
     if members is None:
         return Ask(model, session=session_key(model, header=session))
     size = 0
-    for name in _PARTS:
-        raw = members.get(name)
-        if raw is not None:
-            size += len(raw)
-    short = size + len(_PARTS) < BLOCK_BYTES
-    if short and not session and members.keys().isdisjoint(_SAYING_MORE):
-        return _short_ask(model, size)
+    for name in _PARTS.intersection(members):
+        size += len(members[name])
+    short = size < _SHORT
+    more = _SAYING_MORE.intersection(members)
+    if short and not session and (not more or (room is None and more <= _ANSWER_ALONE)):
+        return _short_ask(model, size, _limit(members) if more else 0)
     return Ask(
         model,
         prompt_tokens=room.prompt if room is not None and room.prompt else prompt_tokens(size),
@@ -87,9 +89,9 @@ def read_ask(
 
 
 @functools.lru_cache(maxsize=4096)
-def _short_ask(model: str, size: int) -> Ask:
+def _short_ask(model: str, size: int, max_tokens: int) -> Ask:
     """Of a prompt without a whole block, where the body says nothing else: the same for many."""
-    return Ask(model, prompt_tokens=prompt_tokens(size))
+    return Ask(model, prompt_tokens=prompt_tokens(size), max_tokens=max_tokens)
 
 
 def prompt_spans(spans: Mapping[str, tuple[int, int, int]]) -> list[tuple[int, int]]:

@@ -109,10 +109,6 @@ class Attempts(State):
         """Whether a second copy takes the place of the attempt that ended."""
 
     @abstractmethod
-    def _first_byte_limit_s(self) -> float:
-        """How long the present attempt may run without a byte of an answer."""
-
-    @abstractmethod
     def _is_translated(self, candidate: Candidate, *, fresh: bool) -> bool:
         """Whether the request is put into another dialect for ``candidate``, and sent then, or refused."""
 
@@ -170,7 +166,8 @@ class Attempts(State):
             self._sampled = plane.owner.take_sample(candidate.endpoint.id)
         self._dispatched_s = now_s = time.monotonic()
         self._heard_s = _NEVER
-        self._first_byte_by_s = now_s + self._first_byte_limit_s()
+        # A model is pulled for hours, and a client may want to hear of its end only.
+        self._first_byte_by_s = _NEVER if self._plan.final else now_s + plane.policy.first_byte_least_s
         outgoing = self.outgoing
         body, self.rename = plane.writer.body(self.request, self._plan, candidate, outgoing)
         attempt = self._progress.attempts + 1

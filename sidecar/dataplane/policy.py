@@ -135,6 +135,13 @@ class DataPlanePolicy:
     slow_start: SlowStart = field(default_factory=SlowStart)
     hedge: HedgePolicy = field(default_factory=HedgePolicy)
     """Second copies of late requests."""
+    first_byte_least_s: float = field(init=False)
+    """No attempt is given up earlier for want of a byte, whatever was measured: derived."""
+
+    def __post_init__(self) -> None:
+        first = self.first_byte
+        least_s = min(first.floor_s, first.hard_s, self.first_byte_timeout_s)
+        object.__setattr__(self, "first_byte_least_s", least_s)
 
     def adopting(self, other: DataPlanePolicy) -> DataPlanePolicy:
         """This one, with the values of ``other`` for :data:`LIVE` settings."""

@@ -11,7 +11,7 @@ from typing import Final
 from sidecar.core.answers import Answer, Refusal
 from sidecar.core.attempts import Outcome
 from sidecar.core.candidate import Candidate
-from sidecar.core.deadlines import WELL_KNOWN, Usual, first_byte_limit_s
+from sidecar.core.deadlines import Usual, first_byte_limit_s
 from sidecar.core.queue_moves import QueuedAttempt
 from sidecar.core.queue_values import Asking, Priority, Refused, Waiting, Why
 from sidecar.dataplane import hop as hops
@@ -220,7 +220,10 @@ class Waits(Translates):
     # -- patience ----------------------------------------------------------------------------------------
 
     def _first_byte_limit_s(self) -> float:
-        """See :class:`Attempts`. Less than the hard limit only once, and while somebody else could answer."""
+        """How long the present attempt may run without a byte of an answer.
+
+        Less than the hard limit only once, and while somebody else could answer.
+        """
         policy, plan = self._plane.policy, self._plan
         if plan.final:
             return math.inf  # a model is pulled for hours, and a client may want to hear of its end only
@@ -234,10 +237,7 @@ class Waits(Translates):
             latency = stake.latency if stake is not None else history.known(plan.model, candidate.endpoint.id)
             if latency is not None and latency.samples:
                 # Priced for this prompt already.
-                p99_s, first = latency.p99_s(tokens), policy.first_byte
-                if p99_s * first.factor <= first.floor_s and latency.samples >= WELL_KNOWN:
-                    return min(first.floor_s, first.hard_s, policy.first_byte_timeout_s)
-                usual = Usual(p99_s, 0.0, latency.samples)
+                usual = Usual(latency.p99_s(tokens), 0.0, latency.samples)
         limit_s = first_byte_limit_s(usual, tokens, others=True, spent=False, policy=policy.first_byte)
         return min(limit_s, policy.first_byte_timeout_s)
 
@@ -247,6 +247,11 @@ class Waits(Translates):
         hard_s = self._dispatched_s + policy.first_byte_timeout_s
         if now_s >= hard_s:
             return True
+        by_s = self._dispatched_s + self._first_byte_limit_s()
+        if now_s < by_s:
+            # It was the least limit that has passed: few requests take so long that theirs has to be known.
+            self._first_byte_by_s = by_s
+            return False
         if not (self._plan.stateless and self._plan.left):
             self._first_byte_by_s = hard_s
             return False

@@ -230,14 +230,13 @@ class Stake:
     def first_byte(self, now_s: float) -> None:
         """The answer begins, and it is the one that was asked for."""
         self.answered = self._judged = True
-        balancer, ask, took_s = self._balancer, self._ask, now_s - self.sent_s
-        tokens = ask.prompt_tokens
+        balancer, latency, took_s = self._balancer, self.latency, now_s - self.sent_s
+        tokens = self._ask.prompt_tokens
         cached_tokens = min(self.cached * BLOCK_TOKENS, tokens) if self.cached else 0
-        latency = self.latency
-        self._learns = latency is None or latency.wants(took_s, tokens - cached_tokens, now_s)
-        if self._learns:
+        if latency is None or latency.wants(took_s, tokens - cached_tokens, now_s):
+            self._learns = True
             balancer.history.first_token(
-                ModelName(ask.model),
+                ModelName(self._ask.model),
                 self.endpoint,
                 took_s,
                 prompt_tokens=tokens,

@@ -52,6 +52,17 @@ def test_a_prompt_in_every_dialect() -> None:
         assert ask(**members).blocks
 
 
+def test_short_prompts_that_ask_the_same_are_one() -> None:
+    """Kills: a limit left out of what is shared, the room's figures left out, a name shared with others."""
+    said = [{"role": "user", "content": "Hello?"}]
+    assert ask(messages=said) is ask(messages=said)
+    assert ask(messages=said, max_tokens=7) is ask(messages=said, max_tokens=7)
+    assert ask(messages=said, max_tokens=8) == Ask("m1", ask(messages=said).prompt_tokens, 8)
+    assert ask(Room(12, 45), messages=said, max_tokens=7) == Ask("m1", 12, 45)
+    assert ask(messages=said, max_tokens=7, user="a").session != ask(messages=said, max_tokens=7).session
+    assert ask(messages=said, options={"num_predict": 9}).max_tokens == 9
+
+
 def test_what_was_read_already_is_not_read_again() -> None:
     known = ask(Room(123, 45), messages=[{"role": "user", "content": "x" * 9000}], max_tokens=7)
     assert (known.prompt_tokens, known.max_tokens) == (123, 45)
