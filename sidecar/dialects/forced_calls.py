@@ -98,6 +98,8 @@ class ForcedCall:
         delta = self._inner.read(frame)
         tools: list[ToolDelta] = []
         if delta is not None and delta.tools:
+            if self._name and "".join(self._pieces).strip():
+                raise broken()  # its beginning went out as this call's arguments
             self._spoken = True
             tools = delta.tools
         elif delta is not None and delta.text and not self._spoken:

@@ -110,6 +110,23 @@ def test_a_conversation_with_tools_keeps_its_turns() -> None:
     assert body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
 
 
+def test_what_was_said_stands_before_the_calls_and_what_was_not_said_nowhere() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    body = _chat(
+        messages=[
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": ""},
+            {"role": "user", "content": "look!"},
+            {"role": "assistant", "content": "I look", "tool_calls": [call]},
+        ]
+    )
+    assert [turn["role"] for turn in body["messages"]] == ["user", "user", "assistant"]
+    assert body["messages"][2]["content"] == [
+        {"type": "text", "text": "I look"},
+        {"type": "tool_use", "id": "c1", "name": "weather", "input": {}},
+    ]
+
+
 def _picture(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
@@ -124,6 +141,18 @@ def _picture(url: str) -> dict[str, Any]:
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}},
             {"tool_choice": {"type": "tool", "name": "weather"}},
         ),
+        (
+            {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False},
+            {"tool_choice": {"type": "none"}},
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "now", "strict": True}}]},
+            {"tools": [
+                {"name": "now", "input_schema": {"type": "object", "properties": {}}, "strict": True}]},
+        ),
+        ({"temperature": 1}, {"temperature": 1}),
+        ({"stream": True}, {"stream": True}),
+        ({}, {"stream": False}),
         ({"reasoning_effort": "minimal"}, {"output_config": {"effort": "low"}}),
         ({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}),
         (
@@ -154,6 +183,11 @@ def test_members(more: dict[str, Any], wanted: dict[str, Any]) -> None:
                 {"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1"}}]}]},
             "messages[0].tool_calls",
         ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1]"}}]}]},
+            "messages[0].tool_calls",
+        ),
     ],
 )  # fmt: skip
 def test_what_has_no_word_there_is_refused_by_name(more: dict[str, Any], param: str) -> None:
@@ -182,7 +216,17 @@ def _arguments(text: str) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": 2, "delta": delta}
 
 
-START = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 4}}}
+START = {
+    "type": "message_start",
+    "message": {
+        "usage": {
+            "input_tokens": 5,
+            "cache_read_input_tokens": 4,
+            "cache_creation_input_tokens": 2,
+            "output_tokens": 1,
+        }
+    },
+}
 ENDED = (
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
     {"type": "message_stop"},
@@ -196,7 +240,7 @@ def test_a_stream_with_thoughts_and_calls_comes_back() -> None:
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}},
-        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": "I "}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "see"}},
         {"type": "content_block_start", "index": 2,
          "content_block": {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}},
@@ -211,17 +255,20 @@ def test_a_stream_with_thoughts_and_calls_comes_back() -> None:
          "stream_options": {"include_usage": True}}
     ).answer  # fmt: skip
     said = b"".join(answer.push(stream[place : place + 7]) for place in range(0, len(stream), 7))
-    said += answer.end()
+    assert said.endswith(b"data: [DONE]\n\n"), "though the connection stays open"
+    assert answer.end() == b""
     assert answer.ended
     chunks = [json.loads(row[6:]) for row in said.split(b"\n\n") if row.startswith(b"data: {")]
     deltas = [one["choices"][0]["delta"] for one in chunks if one["choices"]]
-    assert "".join(one.get("content") or "" for one in deltas) == "see"
+    assert "".join(one.get("content") or "" for one in deltas) == "I see"
     calls = [call for one in deltas for call in one.get("tool_calls") or ()]
     assert (calls[0]["id"], calls[0]["function"]["name"]) == ("t1", "weather")
+    assert {call["index"] for call in calls} == {0}, "the first call, though the third block"
     assert "".join(call["function"].get("arguments") or "" for call in calls) == '{"a":1}'
     assert [one["choices"][0]["finish_reason"] for one in chunks if one["choices"]][-1] == "tool_calls"
     usage = chunks[-1]["usage"]
-    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 9)
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (11, 9)
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 4}
 
 
 def test_a_whole_answer_comes_back() -> None:
@@ -242,6 +289,24 @@ def test_a_whole_answer_comes_back() -> None:
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
     assert json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"]) == {"a": 1}
     assert answer["usage"]["total_tokens"] == 5
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("refusal", "content_filter"),
+        ("something_new", "stop"),
+    ],
+)
+def test_why_an_answer_ended(reason: str, finish: str) -> None:
+    body = {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": reason}
+    answer = _sent({"model": "m", "messages": [{"role": "user", "content": "x"}]}).answer
+    said = json.loads(answer.whole(json.dumps(body).encode()))
+    assert said["choices"][0]["finish_reason"] == finish
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ ANY = {CHAT: "required", MESSAGES: {"type": "any"}, RESPONSES: "required"}
 paths = pytest.mark.parametrize("path", ONE, ids=bytes.decode)
 SAID = Script(("hm",), ('{"city":', ' "Oslo"}'))
 CALL = ("call_abc_0", "look", {"city": "Oslo"})
+CALLED = {"name": "look", "arguments": {"city": "Oslo"}}
 
 
 @paths
@@ -74,6 +75,7 @@ def test_any_of_several_tools(path: bytes, stream: bool) -> None:
     branches = json.loads(out.body)["format"]["anyOf"]
     assert [one["properties"]["name"]["const"] for one in branches] == ["look", "go"]
     assert all(one["properties"]["arguments"] == WEATHER for one in branches)
+    assert all(one["required"] == ["name", "arguments"] for one in branches)
     said = Script((), ('{"name":"look","argu', 'ments":{"city":"Oslo"}}'))
     if stream:
         frames = b"".join(sent_by_ollama(said))
@@ -105,6 +107,53 @@ def test_a_call_that_the_backend_made_by_itself_passes() -> None:
     out = outgoing(CHAT, ONE[CHAT] | {"stream": True}, OLLAMA)
     heard = STREAMS[CHAT](b"".join(out.answer.push(frame) for frame in sent_by_ollama(script)))
     assert heard.calls == [*script.calls]
+
+
+def test_nothing_is_said_beside_a_call_that_the_backend_made_by_itself() -> None:
+    lines = [
+        {"message": {"content": "", "tool_calls": [{"id": "c", "function": CALLED}]}, "done": False},
+        {"message": {"content": "There you are"}, "done": False},
+        {"message": {"content": ""}, "done": True, "done_reason": "stop"},
+    ]
+    out = outgoing(CHAT, ONE[CHAT] | {"stream": True}, OLLAMA)
+    heard = STREAMS[CHAT](b"".join(out.answer.push(json.dumps(one).encode() + b"\n") for one in lines))
+    assert (heard.text, heard.calls) == ("", [("c", "look", {"city": "Oslo"})])
+
+
+def test_a_call_after_a_text_that_was_passed_on_as_one_is_a_fault() -> None:
+    """The client would join both to arguments of one call."""
+    lines = [
+        {"message": {"content": "Let me look"}, "done": False},
+        {"message": {"content": "", "tool_calls": [{"id": "c", "function": CALLED}]}, "done": False},
+        {"message": {"content": ""}, "done": True, "done_reason": "stop"},
+    ]
+    out = outgoing(CHAT, ONE[CHAT] | {"stream": True}, OLLAMA)
+    said = out.answer.push(b"".join(json.dumps(one).encode() + b"\n" for one in lines))
+    assert b"Oslo" not in said
+    with pytest.raises(BackendAnswerError):
+        out.answer.end()
+
+
+def test_tools_whose_schemas_refer_to_themselves() -> None:
+    """In a branch of another schema, "#" would be another place."""
+    schema = {"type": "object", "properties": {"in": {"$ref": "#"}}}
+    tools = [{"type": "function", "function": {"name": n, "parameters": schema}} for n in ("look", "go")]
+    named = outgoing(CHAT, ONE[CHAT] | {"tools": tools}, OLLAMA)
+    assert json.loads(named.body)["format"] == schema
+    with pytest.raises(InvalidRequestError, match=r"tool_choice: .*name one"):
+        outgoing(CHAT, ONE[CHAT] | {"tools": tools, "tool_choice": "required"}, OLLAMA)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_call_that_is_whole_at_the_limit_ends_by_the_limit(stream: bool) -> None:
+    """As it does at backends that make calls by themselves."""
+    out = outgoing(CHAT, ONE[CHAT] | {"stream": stream}, OLLAMA)
+    script = Script((), ('{"city":"Oslo"}',), length=True)
+    if stream:
+        heard = STREAMS[CHAT](b"".join(out.answer.push(frame) for frame in sent_by_ollama(script)))
+    else:
+        heard = WHOLES[CHAT](out.answer.whole(whole_of_ollama(script)))
+    assert (heard.calls, heard.finish) == ([CALL], "length")
 
 
 def test_a_call_that_the_limit_cut_off_says_so() -> None:

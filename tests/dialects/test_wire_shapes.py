@@ -498,6 +498,28 @@ def test_errors_of_backends_in_no_shape(body: bytes) -> None:
         assert json.loads(error_answer(path, 502, body))["error"]
 
 
+@pytest.mark.parametrize(
+    ("status", "openai", "anthropic"),
+    [
+        (400, "invalid_request_error", "invalid_request_error"),
+        (401, "authentication_error", "authentication_error"),
+        (403, "permission_error", "permission_error"),
+        (404, "invalid_request_error", "not_found_error"),
+        (413, "invalid_request_error", "request_too_large"),
+        (422, "invalid_request_error", "invalid_request_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (500, "api_error", "api_error"),
+        (503, "api_error", "overloaded_error"),
+    ],
+)
+def test_types_of_errors_are_those_that_sdks_know(status: int, openai: str, anthropic: str) -> None:
+    raw = json.dumps({"error": "x" * 100_000}).encode()
+    for path, wanted in ((CHAT, openai), (RESPONSES, openai), (MESSAGES, anthropic)):
+        error = json.loads(error_answer(path, status, raw))["error"]
+        assert error["type"] == wanted
+        assert len(error["message"]) < 5_000
+
+
 TOO_LONG = {
     "vllm": {
         "message": "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens "
