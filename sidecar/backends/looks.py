@@ -15,7 +15,6 @@ from sidecar.backends.figures import WITH_METRICS, Figures, read_metrics, with_s
 from sidecar.backends.finding import NO_FIGURES, Finding, Health
 from sidecar.backends.listing import ListingError, figure, read_json, read_models, read_props
 from sidecar.backends.ollama_probe import Ask, Shelf, look
-from sidecar.backends.spoken import EMPTY_REQUEST
 from sidecar.core.identify import (
     LLAMA_CPP_PYTHON,
     LLAMA_SERVER,
@@ -32,6 +31,7 @@ from sidecar.core.identify import (
     VLLM,
 )
 from swarmplane.inventory import BackendModel
+from swarmplane.providers import EMPTY_REQUEST
 
 WITH_HEALTH: Final = frozenset({LLAMA_SERVER, VLLM, SGLANG})
 """Kinds that answer ``GET /health``."""

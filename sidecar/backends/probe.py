@@ -20,7 +20,7 @@ from sidecar.backends.spoken import spoken
 from sidecar.backends.target import BackendSpec, Target
 from sidecar.core.identify import MODELS, WELL_KNOWN, Answer, Identity, Standing, identify
 from swarmplane.errors import SwarmError
-from swarmplane.providers import NEVER, PROVIDERS, Provider
+from swarmplane.providers import EMPTY_REQUEST, NEVER, PROVIDERS, Provider
 from swarmplane.sealed_keys import read_key
 from swarmplane.trusting import trust
 
@@ -156,6 +156,9 @@ class _Probe:
             self._target.url + path, headers=headers, allow_redirects=False, ssl=self._trusted
         ) as answer:
             read = bytearray()
+            if body == EMPTY_REQUEST and answer.status == _OK:
+                # Its status says all that was asked; whoever takes anything may answer without end.
+                return _Reply(_OK, b"", "")
             async for chunk in answer.content.iter_chunked(1 << 16):
                 read += chunk
                 if len(read) > _MAX_BODY_BYTES:

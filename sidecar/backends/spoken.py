@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from sidecar.backends.target import OPENAI_ONLY
 from sidecar.dialects.translate import ANTHROPIC, COUNTS, OLLAMA, RESPONSES
+from swarmplane.providers import EMPTY_REQUEST
 
-EMPTY_REQUEST: Final = b"{}"
-"""Asks whether a dialect is spoken: who would read a full request says what this one lacks."""
 _REFUSES: Final = frozenset({400, 422})
 _STUMBLES: Final = 500
 """llama-server's status for a request that lacks something; its words tell it from a fault."""
@@ -26,19 +26,25 @@ Ask = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
 
 
 async def spoken(kind: str, ask: Ask) -> frozenset[str]:
-    """The dialects of a backend of this ``kind``.
+    """The dialects of a backend of this ``kind``: who would read a full request says what an empty one lacks.
+
+    All are asked for at once: what one answer may take, they take together.
 
     Ollama is not asked for those that it speaks besides its own: translated, they keep its model loaded as
     it is.
     """
     if kind == OLLAMA:
         return OPENAI_ONLY | {OLLAMA}
-    found = [
-        dialect
-        for dialect, (path, members) in _ASKED_AT.items()
-        if _understood(*await ask(path, EMPTY_REQUEST), members)
-    ]
-    return OPENAI_ONLY.union(found)
+    async with asyncio.TaskGroup() as group:
+        asked = {
+            dialect: group.create_task(_speaks(ask, path, members))
+            for dialect, (path, members) in _ASKED_AT.items()
+        }
+    return OPENAI_ONLY.union(dialect for dialect, task in asked.items() if task.result())
+
+
+async def _speaks(ask: Ask, path: str, members: tuple[bytes, ...]) -> bool:
+    return _understood(*await ask(path, EMPTY_REQUEST), members)
 
 
 def _understood(status: int, body: bytes, members: tuple[bytes, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from sidecar.backends import poller as polling
 from sidecar.backends import probe as probing
@@ -214,6 +217,36 @@ async def test_a_busy_server_is_given_time(monkeypatch: pytest.MonkeyPatch) -> N
 
         assert watch.backend.reason == "it does not answer in time"
         assert len(server.asked) >= polling.BUSY_TOLERATED
+
+
+async def test_what_streams_without_end_to_anything_is_listed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kills: its answer to an empty request is read for as long as answers may take, one after another."""
+    monkeypatch.setattr(probing, "ANSWER_S", 600.0)
+    asked: list[str] = []
+
+    async def list_models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "one", "object": "model"}]})
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(OSError):
+            while True:
+                await response.write(b"data: {}\n\n")
+                await asyncio.sleep(0.05)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v1/models", list_models)
+    app.router.add_post("/{any:.*}", stream)
+    async with _watching() as watch, TestServer(app, shutdown_timeout=0.1) as server:
+        watch.registry.add(BackendSpec.from_url(str(server.make_url("")), name=NAME))
+        await watch.until(lambda: watch.backend.healthy)
+    assert watch.models == ["one"]
+    assert len(asked) == 3
 
 
 async def test_backends_come_and_go_while_it_runs(watch: Watch) -> None:

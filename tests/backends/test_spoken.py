@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from sidecar.backends.spoken import EMPTY_REQUEST, spoken
+from sidecar.backends.spoken import spoken
+from swarmplane.providers import EMPTY_REQUEST
 
 
 class Server:
@@ -28,6 +31,23 @@ async def test_a_backend_speaks_openai_and_what_it_was_found_to_speak() -> None:
     assert await spoken("llama-server", server.ask) == {*("openai", "anthropic", "count_tokens", "responses")}
     assert await spoken("vllm", Server(messages=lacking).ask) == {"openai", "anthropic"}
     assert await spoken("openai", Server().ask) == {"openai"}
+
+
+async def test_dialects_are_asked_for_beside_each_other() -> None:
+    """Kills: a server that takes its time for one answer is waited for once for each dialect."""
+    asked: list[str] = []
+    all_asked = asyncio.Event()
+
+    async def ask(path: str, _body: bytes) -> tuple[int, bytes]:
+        asked.append(path)
+        if len(asked) == 3:
+            all_asked.set()
+        await all_asked.wait()
+        return 400, b"max_tokens"
+
+    async with asyncio.timeout(20):
+        assert await spoken("openai", ask) == {"openai", "anthropic"}
+    assert len(set(asked)) == 3
 
 
 async def test_ollama_is_not_asked() -> None:
