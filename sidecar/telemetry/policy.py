@@ -38,8 +38,8 @@ class ExportPolicy:
     timeout_s: float | None = None
     most_spans: int = 2048
     """Spans that wait for the collector at most."""
-    batch_spans: int = 32
-    """Spans sent together. Encoding one takes 45 microseconds, in which the event loop does not run."""
+    batch_spans: int = 128
+    """Spans sent together. Encoding one takes 5 to 10 µs, in which the event loop does not run."""
     delay_s: float = 1.0
 
 
@@ -111,7 +111,7 @@ def export_policy(otlp: OtlpSettings, environment: Mapping[str, str]) -> ExportP
         headers=_headers(otlp.headers_file),
         timeout_s=otlp.timeout_s,
         most_spans=_number(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 2048),
-        batch_spans=_number(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 32),
+        batch_spans=_number(environment, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 128),
         delay_s=_number(environment, "OTEL_BSP_SCHEDULE_DELAY", 1000) / 1000,
     )
 

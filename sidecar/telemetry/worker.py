@@ -17,7 +17,7 @@ from sidecar.telemetry.outlet import Outlet
 from sidecar.telemetry.recent import Recent
 from sidecar.telemetry.record import COMPLETED, Record
 from sidecar.telemetry.ring import Ring
-from sidecar.telemetry.spans import Span, spans_of
+from sidecar.telemetry.spans import Span, Spans
 from sidecar.telemetry.usage import NOTHING, Usage, finish_reason, read
 from swarmplane.ids import EndpointId
 
@@ -86,6 +86,7 @@ class Worker:
         self._lines = lines
         self._writer = Lines()
         self._spans = spans
+        self._traced = Spans()
         self._recent = recent
         self._monotonic = monotonic
         self._wall = wall
@@ -172,7 +173,7 @@ class Worker:
             lines.append(self._writer.of(record, usage, wall_offset_s))
         trace = record.trace
         if trace is not None and self._spans is not None:
-            for span in spans_of(record, trace, usage, finish_reason(tail), wall_offset_s):
+            for span in self._traced.of(record, trace, usage, finish_reason(tail), wall_offset_s):
                 self._spans.put(span)
 
     def _write(self, lines: list[Line]) -> None:

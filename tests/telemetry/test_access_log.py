@@ -100,6 +100,44 @@ def test_the_answer_is_never_in_a_line() -> None:
     assert b"SECRET" not in text
 
 
+TWO: dict[str, tuple[Any, Any]] = {
+    "path": (b"/v1/messages", b"/api/chat"),
+    "asked": ("tiny", "big"),
+    "method": (b"POST", b"GET"),
+    "status": (200, 503),
+    "code": ("", "no_replica"),
+    "outcome": ("completed", "rejected"),
+    "failure": ("", "stalled"),
+    "model": ("tiny", ""),
+    "node": ("desk", "bee"),
+    "backend": ("srv", ""),
+    "origin": ("", "bee"),
+    "attempts": (1, 0),
+    "retries": (0, 1),
+    "moves": (0, 1),
+    "replays": (0, 1),
+    "hedges": (0, 1),
+    "streamed": (True, False),
+    "client": ("127.0.0.1", "127.0.0.2"),
+    "key": ("", "k1"),
+    "priority": ("", "bulk"),
+    "stale": (False, True),
+    "route_version": ("1.7", "1.8"),
+}
+
+
+@given(st.data(), st.sampled_from(sorted(TWO)))
+def test_what_is_kept_never_shows_in_another_line(data: st.DataObject, other: str) -> None:
+    """Two requests that differ in one thing. Kills: any member of the key left out."""
+    values = {name: data.draw(st.sampled_from(two)) for name, two in TWO.items()}
+    changed = {**values, other: TWO[other][values[other] == TWO[other][0]]}
+    lines = Lines()
+    for one in (values, changed):
+        record = fill(Record(), **one)
+        warm, cold = (made.of(record, NOTHING, OFFSET_S) for made in (lines, Lines()))
+        assert text_of([warm]) == text_of([cold])
+
+
 @given(st.text(max_size=400), st.binary(max_size=400), st.floats(0, 4e9))
 def test_whatever_a_client_says_stays_in_its_place(asked: str, path: bytes, started_s: float) -> None:
     record = fill(Record(), asked=asked.encode("utf-8", "replace").decode(), path=path, request_id=path)
