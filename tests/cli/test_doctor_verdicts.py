@@ -30,6 +30,7 @@ from cli.exposure import keyless
 from swarmplane.addresses import Address
 from swarmplane.hardware.gpus import Accelerators, GpuReading
 from swarmplane.hardware.memory import Memory as Room
+from swarmplane.interpreter import Interpreter
 from swarmplane.inventory import Gpu
 
 CHECKS: dict[str, AnyCheck] = {check.id: check for check in ALL}
@@ -376,6 +377,21 @@ CASES = (
     _case("machine.disk", Disk("d", GIB // 2), Disk("d", 2 * GIB), "0.5 GiB", "make room"),
     _case("machine.disk", Disk("d", 1 << 20), Disk("d", 1 << 30), "1 MiB", "--data-dir DIR", "error"),
     _case("machine.files", Files(1_024, 10_512), Files(sys.maxsize, 10_512), "1,024", "ulimit -Hn"),
+    *(
+        _case(
+            "machine.python",
+            Interpreter("3.13.0", broken),
+            Interpreter("3.13.0", "distribution"),
+            detail,
+            "make clean demo PYTHON=/usr/bin/python3",
+            "info",
+        )
+        for broken, detail in (
+            ("plain", "3.13.0, built without optimisations: a sidecar's own work takes 1.4 times"),
+            ("debug", "3.13.0, a debug build"),
+            ("free-threaded", "3.13.0, a free-threaded build"),
+        )
+    ),
     _case(
         "control.names",
         {"m.local": "unknown", "127.0.0.1": ""},
@@ -586,6 +602,7 @@ def test_every_check_has_a_case_and_an_id_of_its_own() -> None:
         ("store.file", _etcd()),
         ("store.space", {**_etcd(), "members": [{**_etcd()["members"][0], "answers": False}]}),
         ("models.engine", Engines("auto", (), needed=False)),
+        ("machine.python", Interpreter("3.11.7", "unknown")),
         ("backends.here", []),
         ("network.mtu", Trips((Trip("b", "x:1", reason="timed out"),))),
     ],
