@@ -433,3 +433,22 @@ async def test_a_node_that_hangs_costs_its_deadline_once_and_fails_nothing() -> 
         # The deadline, its usual time, and what a busy machine adds; the hard limit is a minute and more.
         assert max(took_s) < 20 * deadline_s, sorted(took_s)[-5:]
         assert len(ill.asked) - asked <= 10, "few found out for all"
+
+
+async def test_who_may_take_longer_than_the_least_limit_is_waited_for() -> None:
+    """Kills: an attempt given up at the least limit, whoever is asked; a limit that is never asked for."""
+    slow = Behaviour(delay_s=0.5)
+    for unknown_s, asked in ((30.0, 1), (0.1, 2)):
+        async with (
+            running_backend(default=slow) as one,
+            running_backend(default=slow) as other,
+            running_node(
+                served={"one": Served(one), "other": Served(other)},
+                draw=seeded(),
+                first_byte=FirstBytePolicy(floor_s=0.1, unknown_s=unknown_s),
+            ) as node,
+            client(node) as user,
+        ):
+            # Its limit where nothing was measured yet; it fires once, then the other is waited for.
+            assert (await user.ask(CHAT)).status == 200
+            assert len(one.asked) + len(other.asked) == asked
