@@ -23,6 +23,7 @@ from sidecar.core.prefix_index import PrefixIndex
 from sidecar.core.session import Sessions, session_key
 from sidecar.routing.current import CurrentRoutes
 from swarmplane.ids import BackendName, EndpointId, ModelName, NodeId, SwarmId
+from swarmplane.interpreter import interpreter_here
 from swarmplane.routes import Endpoint, ModelRoute, NodeEntry, RouteTable, Version
 
 SIZES = (2, 4, 8, 16, 17, 32, 64, 100, 300, 1000)
@@ -142,9 +143,15 @@ def main() -> int:
         for row in rows
         if (limit := LIMITS_US.get(int(str(row["candidates"])))) and float(str(row["least_cost"])) > limit
     ]
+    python = str(interpreter_here())
     if arguments.json:
-        print(json.dumps({"schema": "swarmplane.bench.choosing/v1", "items": rows, "parts_us": costs}))
+        print(
+            json.dumps(
+                {"schema": "swarmplane.bench.choosing/v1", "python": python, "items": rows, "parts_us": costs}
+            )
+        )
     else:
+        print(python)
         columns = ("table and pick", *STRATEGIES)
         print("µs".rjust(10), *(name.rjust(15) for name in columns))
         for row in rows:

@@ -25,6 +25,7 @@ import psutil
 import report
 from targets import free_port
 
+from swarmplane.interpreter import interpreter_here
 from tests.store.etcd_server import etcd_binary
 
 HERE = Path(__file__).parent
@@ -298,6 +299,7 @@ def main() -> int:
     if given.json:
         print(json.dumps({"schema": "swarmplane.bench.control/v1", "machine": report.machine(), **document}))
     else:
+        print(interpreter_here())
         _print(rows)
     if given.write:
         report.write_rows("control-etcd" if given.etcd else "control", document, "sidecars")

@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sidecar.dialects.translate import Outgoing, translate
+from swarmplane.interpreter import interpreter_here
 
 CHUNKS = 20_000
 ROUNDS = 5
@@ -120,9 +121,11 @@ def main() -> None:
         for path, backend in (("/v1/chat/completions", "ollama"), ("/v1/messages", "openai"))
         for kb in (2, 16, 128, 1024)
     ]
+    python = str(interpreter_here())
     if chosen.json:
-        print(json.dumps({"goal_us": GOAL_US, "chunks": rows, "requests": sizes}, indent=2))
+        print(json.dumps({"python": python, "goal_us": GOAL_US, "chunks": rows, "requests": sizes}, indent=2))
     else:
+        print(python)
         for row in rows:
             print(f"{row['path']:24} {row['backend']:8} {row['chunk_us']:6.2f} us a chunk (goal {GOAL_US:g})")
         for row in sizes:

@@ -19,6 +19,8 @@ import report
 from run import measure
 from targets import HERE, Started, UnavailableError, nginx, sidecar, started
 
+from swarmplane.interpreter import interpreter_here
+
 CANDIDATES = (1, 2, 4, 8, 16, 17, 32, 64, 100)
 BODIES_KB = (1, 4, 16, 64, 256, 1024)
 CONNECTIONS = 8
@@ -107,6 +109,7 @@ def main() -> int:
     if options.json:
         print(json.dumps({"schema": "swarmplane.bench.growth/v1", "machine": report.machine(), **document}))
     else:
+        print(interpreter_here())
         show(candidates, bodies)
     if options.write:
         report.write("growth", document)

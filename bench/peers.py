@@ -34,6 +34,8 @@ from targets import (
     started,
 )
 
+from swarmplane.interpreter import interpreter_here
+
 PEERS_VENV = ROOT / ".venv-peers"
 PINNED = {"sglang-router": "0.3.2", "vllm-router": "0.1.17"}
 BESIDE = ("aiohttp", "fastapi", "orjson", "requests", "setproctitle", "uvicorn")
@@ -214,6 +216,7 @@ def main() -> int:
     if options.json:
         print(json.dumps({"schema": "swarmplane.bench.peers/v1", "machine": report.machine(), **document}))
     else:
+        print(interpreter_here())
         show(rows, goals)
     if options.write:
         report.write(f"peers-{options.backends}", document)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -20,9 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import psutil
+import report
 from features import choice, collector, crossing, full, warm
 from load import Load, drive, has_wrk
 from targets import Started, Target, UnavailableError, haproxy, mock, nginx, sidecar, started
+
+from swarmplane.interpreter import interpreter_here
 
 WORKLOADS = (("chat", 1), ("chat", 32), ("stream", 1), ("stream", 32))
 NAMES = {"chat": "plain", "stream": "50 events"}
@@ -204,14 +206,11 @@ def main() -> int:
             rows += [measure(target, workload, connections, seconds) for target in targets]
     found = summary(rows)
     if options.json:
-        machine = {
-            "cpus": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        }
+        machine = {**report.machine(), "platform": platform.platform()}
         document = {"schema": "swarmplane.bench/v1", "machine": machine, "seconds": seconds}
         print(json.dumps({**document, "items": [asdict(row) for row in rows], **found}))
     else:
+        print(interpreter_here())
         show(rows, found)
     goals = found["goals"]
     return int(options.check and isinstance(goals, dict) and False in goals.values())

@@ -21,6 +21,7 @@ import psutil
 import report
 from targets import HERE, Started, Target, UnavailableError, sidecar, started
 
+from swarmplane.interpreter import interpreter_here
 from swarmplane.open_files import raise_open_files
 
 GOAL_KB = 40.0
@@ -202,6 +203,7 @@ def main() -> int:
     if options.json:
         print(json.dumps({"schema": "swarmplane.bench.streams/v1", "machine": report.machine(), **document}))
     else:
+        print(interpreter_here())
         show(rows, idle, goals)
     if options.write:
         report.write("streams", document)
