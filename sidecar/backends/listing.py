@@ -24,6 +24,11 @@ class ListingError(ValueError):
     """The answer is no list of models; the message is for people."""
 
 
+def loaded_first(models: tuple[BackendModel, ...], most: int) -> tuple[BackendModel, ...]:
+    """At most so many of ``models``: those that are loaded first, else as they are listed."""
+    return tuple(sorted(models, key=lambda model: model.state is ModelState.COLD)[:most])
+
+
 def read_json(body: bytes) -> Mapping[str, Any]:
     """The JSON object in ``body``.
 

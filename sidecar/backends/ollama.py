@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -21,8 +21,8 @@ _NEVER_S: Final = 4_102_444_800
 """The year 2100: what is unloaded later than that is never unloaded."""
 
 
-def read_tags(body: bytes) -> tuple[BackendModel, ...]:
-    """The models of ``GET /api/tags``, as cold ones. Entries that make no sense are left out.
+def read_tags(body: bytes, loaded: Container[str] = ()) -> tuple[BackendModel, ...]:
+    """The models of ``GET /api/tags``, cold but for ``loaded`` ones; entries without sense are left out.
 
     Raises:
         ListingError: It is no such answer.
@@ -31,7 +31,8 @@ def read_tags(body: bytes) -> tuple[BackendModel, ...]:
     for entry in _entries(body, "/api/tags"):
         name = _name(entry)
         if name:
-            models.setdefault(name, _model(name, entry))
+            state = ModelState.LOADED if name in loaded else ModelState.COLD
+            models.setdefault(name, _model(name, entry, state))
     return tuple(models.values())
 
 
@@ -82,14 +83,11 @@ def _facts(told: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
             yield name, value
 
 
-def completed(
-    models: tuple[BackendModel, ...], residents: Mapping[str, Resident], shown: Mapping[str, Shown]
-) -> tuple[BackendModel, ...]:
-    """``models`` with their state, and with what was ``shown`` by :func:`shown_key`."""
+def completed(models: tuple[BackendModel, ...], shown: Mapping[str, Shown]) -> tuple[BackendModel, ...]:
+    """``models`` with what was ``shown`` of them, by :func:`shown_key`."""
     return tuple(
         replace(
             model,
-            state=ModelState.LOADED if model.name in residents else ModelState.COLD,
             context_length=told.trained_context,
             trained_context=told.trained_context,
             capabilities=told.capabilities,
@@ -121,13 +119,13 @@ def _name(entry: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and 0 < len(name) <= MOST_NAME and name.isprintable() else ""
 
 
-def _model(name: str, entry: Mapping[str, Any]) -> BackendModel:
+def _model(name: str, entry: Mapping[str, Any], state: ModelState) -> BackendModel:
     details = entry.get("details")
     told = details if isinstance(details, dict) else {}
     digest = _text(entry, "digest", MOST_DIGEST - len("sha256:"))
     return BackendModel(
         name=name,
-        state=ModelState.COLD,
+        state=state,
         size_bytes=_figure(entry, "size", _MOST_BYTES),
         digest=digest if ":" in digest or not digest else f"sha256:{digest}",
         quantization=_text(told, "quantization_level"),

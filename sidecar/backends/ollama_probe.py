@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import aiohttp
 
-from sidecar.backends.listing import ListingError
+from sidecar.backends.listing import ListingError, loaded_first
 from sidecar.backends.ollama import (
     completed,
     read_residents,
@@ -78,19 +78,19 @@ async def look(ask: Ask, shelf: Shelf) -> Look | int:
         ListingError: It answered something else.
         aiohttp.ClientError, OSError: It can't be asked.
     """
-    status, body = await ask("/api/tags")
+    status, tags = await ask("/api/tags")
     if status != _OK:
         return status
-    listed = read_tags(body)
     status, body = await ask("/api/ps")
     residents = read_residents(body) if status == _OK else {}
-    # As they are offered where they are too many: loaded ones first.
-    await _show(ask, shelf, tuple(sorted(listed, key=lambda model: model.name not in residents)))
-    return Look(completed(listed, residents, shelf.shown), residents)
+    listed = read_tags(tags, residents)
+    # As they are offered where they are too many.
+    await _show(ask, shelf, loaded_first(listed, shelf.most))
+    return Look(completed(listed, shelf.shown), residents)
 
 
-async def _show(ask: Ask, shelf: Shelf, listed: tuple[BackendModel, ...]) -> None:
-    wanted = {shown_key(model): model.name for model in listed[: shelf.most]}
+async def _show(ask: Ask, shelf: Shelf, offered: tuple[BackendModel, ...]) -> None:
+    wanted = {shown_key(model): model.name for model in offered}
     for gone in shelf.shown.keys() - wanted.keys():
         del shelf.shown[gone]
     new = [(key, name) for key, name in wanted.items() if key not in shelf.shown]

@@ -11,6 +11,7 @@ import structlog
 
 from sidecar.backends.figures import Figures
 from sidecar.backends.finding import NO_FIGURES, Finding, Health
+from sidecar.backends.listing import loaded_first
 from sidecar.backends.ollama import shown_key
 from sidecar.backends.ollama_probe import MOST_MODELS, Shelf
 from sidecar.backends.probe import Prober
@@ -18,7 +19,7 @@ from sidecar.backends.target import OPENAI_ONLY, BackendSpec, Target
 from sidecar.core.identify import GENERIC
 from sidecar.core.residents import Resident
 from sidecar.core.shown import Shown
-from swarmplane.inventory import Backend, BackendModel, ModelState
+from swarmplane.inventory import Backend, BackendModel
 
 HEALTHY_S: Final = 3.0
 UNHEALTHY_S: Final = 2.0
@@ -207,5 +208,4 @@ def _within(models: tuple[BackendModel, ...], most: int) -> tuple[tuple[BackendM
     """At most so many of ``models``, loaded ones first, else as they are listed, and why not all."""
     if len(models) <= most:
         return models, ""
-    loaded = sorted(models, key=lambda model: model.state is ModelState.COLD)
-    return tuple(loaded[:most]), f"{most} of its {len(models)} models are offered: upstream.max_models"
+    return loaded_first(models, most), f"{most} of its {len(models)} models are offered: upstream.max_models"

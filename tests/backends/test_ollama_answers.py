@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.backends.listing import ListingError
+from sidecar.backends.listing import ListingError, loaded_first
 from sidecar.backends.ollama import (
     completed,
     read_residents,
@@ -146,9 +146,11 @@ def test_what_is_shown() -> None:
 
 
 def test_facts_come_together() -> None:
-    models = read_tags(listed(TAG, {"name": "other"}))
+    models = read_tags(listed(TAG, {"name": "other"}), {"other"})
+    assert loaded_first(models, 1) == models[1:]
+    assert loaded_first(models, 3) == (models[1], models[0])
     shown = {"sha256:a80c4f17acd5": Shown(("chat", "completion"), 4096)}
-    first, second = completed(models, {"other": Resident(1)}, shown)
+    first, second = completed(models, shown)
     assert (first.state, first.capabilities, first.context_length, first.trained_context) == (
         ModelState.COLD,
         ("chat", "completion"),
