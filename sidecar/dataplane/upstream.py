@@ -17,10 +17,24 @@ if TYPE_CHECKING:
 _MOST_HEADERS_BYTES: Final = 256 * 1024
 _OK: Final = b"HTTP/1.1 200 "
 _LOAD: Final = varying(b"x-swarm-load")
-_LONGEST_SIZE: Final = 10
 _MOST_USUAL: Final = 1024
-_SIZE_LINES: Final = tuple(b"%x\r\n" % size for size in range(_MOST_USUAL))
-"""What stands before a chunk, by its bytes: made once, because nearly all events are as short."""
+
+
+def _size_line(length: int) -> bytes:
+    """What one chunk of ``length`` bytes in all, written as we write them, begins with.
+
+    Empty where none is as long as that: each further digit of its size leaves one length out.
+    """
+    size = length - 4 - len(b"%x" % length)
+    for found in (size, size + 1):
+        line = b"%x\r\n" % found
+        if found > 0 and len(line) + found + 2 == length:
+            return line
+    return b""
+
+
+_SIZE_LINES: Final = tuple(_size_line(length) for length in range(_MOST_USUAL))
+"""Made once for what nearly all events are as short as."""
 _JOINED_BYTES: Final = 64 * 1024
 """Heads and bodies up to this are written as one piece."""
 
@@ -177,11 +191,10 @@ class Upstream(asyncio.Protocol):
             return
         if self._chunked:
             # One chunk, written as we write them: most pieces of a stream are.
-            starts = data.find(b"\r\n", 1, _LONGEST_SIZE) + 2
-            size = len(data) - starts - 2
-            line = _SIZE_LINES[size] if 0 < size < _MOST_USUAL else b"%x\r\n" % size
-            if size > 0 and data.startswith(line) and data.endswith(b"\r\n"):
-                sink.upstream_data(data[starts:-2], data)
+            length = len(data)
+            line = _SIZE_LINES[length] if length < _MOST_USUAL else _size_line(length)
+            if line and data.startswith(line) and data[-2:] == b"\r\n":
+                sink.upstream_data(data[len(line) : -2], data)
                 return
             self._chunked = False
         begins = not self.answered

@@ -102,6 +102,24 @@ def test_a_chunk_a_read_passes_without_the_parser() -> None:
     assert reader.ends == ["end"]
 
 
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 255, 256, 257, 1015, 1016, 1017, 1018, 4095, 4096, 65536])
+def test_a_chunk_of_any_size_passes_without_the_parser(size: int) -> None:
+    """Kills: a digit of the size missed, a short one taken for a long one."""
+    reader, _ = read([HEAD, chunk(b"a"), chunk(b"x" * size), chunk(b"y" * size), b"0\r\n\r\n"])
+    assert reader.body == b"a" + b"x" * size + b"y" * size
+    assert reader.framed == 2
+    assert reader.ends == ["end"]
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 255, 256, 257])
+def test_a_piece_as_long_as_a_chunk_of_another_size_is_parsed(size: int) -> None:
+    two = chunk(b"x" * size) + chunk(b"y" * 3)
+    reader, _ = read([HEAD, chunk(b"a"), two, two[:-1], two[-1:], b"0\r\n\r\n"])
+    assert reader.body == b"a" + (b"x" * size + b"yyy") * 2
+    assert reader.framed == 0
+    assert reader.ends == ["end"]
+
+
 @pytest.mark.parametrize("odd", [b"0x5\r\nhello\r\n", b"+5\r\nhello\r\n", b"5\r\nhello\r\r", b"5\r\nhelloX"])
 def test_what_is_no_chunk_ends_the_answer(odd: bytes) -> None:
     reader, wire = read([HEAD, chunk(b"a"), odd])
