@@ -101,12 +101,10 @@ class PeerTls:
         Raises:
             SwarmError: It was removed, or its certificate ended without excuse.
         """
-        admit(
-            peer,
-            denied=self._denied(),
-            now_s=self._wall_s(),
-            instance_reachable=self._renewable(),
-        )
+        now_s = self._wall_s()
+        # Who needs no excuse, is not asked for one: that is every hop but in an outage.
+        reachable = now_s > peer.not_after_s and self._renewable()
+        admit(peer, denied=self._denied(), now_s=now_s, instance_reachable=reachable)
 
     def called(self, connection: ssl.SSLObject, expected: NodeId) -> None:
         """That it is ``expected`` who answers.
