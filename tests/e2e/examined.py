@@ -48,8 +48,8 @@ def _by_check(status: int, text: str) -> dict[str, Any]:
 
 
 def failing(found: Mapping[str, Any]) -> set[str]:
-    """Checks that fail; each says how to mend it."""
-    ill = {name: row for name, row in found.items() if row["ok"] is False}
+    """Checks that fail, but for that of the Python that runs the tests; each says how to mend it."""
+    ill = {name: row for name, row in found.items() if row["ok"] is False and name != "machine.python"}
     assert all(row["fix"] for row in ill.values())
     return set(ill)
 
