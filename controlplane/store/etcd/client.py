@@ -66,6 +66,11 @@ class EtcdClient:
         self._password = access.password
         self._logging_in = asyncio.Lock()
 
+    @property
+    def has_user(self) -> bool:
+        """Whether there is somebody to log in as; while that is done, there is no token."""
+        return bool(self._user)
+
     def metadata(self) -> Metadata:
         """What calls and streams carry: a member without a leader must say so instead of waiting."""
         return (_LEADER, ("token", self.token)) if self.token else (_LEADER,)

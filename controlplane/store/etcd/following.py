@@ -63,10 +63,11 @@ class Follower:
             tries = 1 if self._following else tries + 1
             denials = 0 if self._following else denials
             if failure.verdict is Verdict.FINAL and failure.error is not None:
-                # Old servers take a token that ran out for one that may not, and a member that has just begun
-                # may refuse a new one, too: only repetition tells.
+                # Old servers take a token that ran out for one that may not, a member that has just begun may
+                # refuse a new one, too, and while another call logs in there is none: only repetition tells.
                 denials += 1
-                if not isinstance(failure.error, ForbiddenError) or denials > _MOST_DENIALS or not token:
+                again = isinstance(failure.error, ForbiddenError) and client.has_user
+                if not again or denials > _MOST_DENIALS:
                     raise failure.error
             if denials or failure.verdict is Verdict.LOGIN:
                 await self._login(token)
