@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.telemetry.access_log import LineFile, Lines, text_of
@@ -126,8 +126,10 @@ TWO: dict[str, tuple[Any, Any]] = {
 }
 
 
-@given(st.data(), st.sampled_from(sorted(TWO)))
-def test_what_is_kept_never_shows_in_another_line(data: st.DataObject, other: str) -> None:
+@pytest.mark.parametrize("other", TWO)
+@settings(max_examples=8)
+@given(st.data())
+def test_what_is_kept_never_shows_in_another_line(other: str, data: st.DataObject) -> None:
     """Two requests that differ in one thing. Kills: any member of the key left out."""
     values = {name: data.draw(st.sampled_from(two)) for name, two in TWO.items()}
     changed = {**values, other: TWO[other][values[other] == TWO[other][0]]}

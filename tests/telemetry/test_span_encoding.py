@@ -28,12 +28,12 @@ from tests.fakes.records import fill
 
 OFFSET_S = 1_700_000_000.0
 PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-TWO = {
+OF_A_REQUEST: dict[str, tuple[Any, ...]] = {
     "path": (b"/v1/embeddings", b"/v1/messages"),
     "method": (b"POST", b"GET"),
-    "status": (200, 0),
+    "status": (200, 503, 0),
     "code": ("no_replica", "saturated"),
-    "outcome": ("completed", "rejected"),
+    "outcome": ("completed", "broken", "rejected"),
     "failure": ("truncated", "stalled"),
     "model": ("tiny", "big"),
     "node": ("desk", ""),
@@ -47,7 +47,7 @@ TWO = {
     "queue_s": (0.0, 0.5),
     "request_id": (b"one", b"two"),
 }
-TWO_OF_AN_ATTEMPT = {
+OF_AN_ATTEMPT: dict[str, tuple[Any, ...]] = {
     "endpoint": ("desk/srv/tiny", "bee/srv/tiny"),
     "node": ("desk", "bee"),
     "local": (True, False),
@@ -57,13 +57,13 @@ TWO_OF_AN_ATTEMPT = {
 Told = tuple[dict[str, Any], list[dict[str, Any]], str, Usage, tuple[bytes, bytes]]
 
 
-def either(values: dict[str, tuple[Any, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def either(values: dict[str, tuple[Any, ...]]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({name: st.sampled_from(two) for name, two in values.items()})
 
 
 TOLD: st.SearchStrategy[Told] = st.tuples(
-    either(TWO),
-    st.lists(either(TWO_OF_AN_ATTEMPT), max_size=2),
+    either(OF_A_REQUEST),
+    st.lists(either(OF_AN_ATTEMPT), max_size=2),
     st.sampled_from(["", "stop"]),
     st.sampled_from([Usage(), Usage(1, 2, 3), Usage(0, None, None)]),
     st.sampled_from([(b"", b""), (PARENT, b""), (PARENT, b"vendor=1,other=2")]),
@@ -91,20 +91,28 @@ def wire(data: bytes) -> list[Any]:
     return [resource.resource, scope.scope, *scope.spans]
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.data(), TOLD, st.sampled_from([*TWO, *(("attempt", name) for name in TWO_OF_AN_ATTEMPT), "finish"]))
-def test_what_is_kept_never_shows_in_another_request(data: st.DataObject, one: Told, change: Any) -> None:
+@pytest.mark.parametrize(
+    "change", [*OF_A_REQUEST, *(("attempt", name) for name in OF_AN_ATTEMPT), "finish", "context", "more"]
+)
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_what_is_kept_never_shows_in_another_request(change: Any, data: st.DataObject) -> None:
     """Two requests that differ in one thing, both ways."""
+    one = data.draw(TOLD.filter(lambda told: isinstance(change, str) or bool(told[1])))
     changes, attempts, finish, usage, context = one
     if change == "finish":
         finish = "length"
-    elif change in TWO:
-        changes = {**changes, change: _other(TWO[change], changes[change])}
-    elif attempts:
+    elif change == "context":
+        context = (b"", b"") if context[0] else (PARENT, b"")
+    elif change == "more":
+        attempts = [*attempts, *attempts[:1]]
+    elif change in OF_A_REQUEST:
+        changes = {**changes, change: data.draw(_other(OF_A_REQUEST[change], changes[change]))}
+    else:
         name = change[1]
-        last = {**attempts[-1], name: _other(TWO_OF_AN_ATTEMPT[name], attempts[-1][name])}
+        last = {**attempts[-1], name: data.draw(_other(OF_AN_ATTEMPT[name], attempts[-1][name]))}
         attempts = [*attempts[:-1], last]
-    other = (changes, attempts, finish, usage, data.draw(st.sampled_from([context, (PARENT, b"")])))
+    other = (changes, attempts, finish, usage, context)
     made = Spans()
     for told in (one, other, one):
         assert [as_values(span) for span in spans(made, told)] == [
@@ -112,8 +120,8 @@ def test_what_is_kept_never_shows_in_another_request(data: st.DataObject, one: T
         ]
 
 
-def _other(two: tuple[Any, Any], value: Any) -> Any:
-    return two[1] if value == two[0] else two[0]
+def _other(values: tuple[Any, ...], value: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from([one for one in values if one != value])
 
 
 def as_values(span: Span) -> tuple[Any, ...]:
@@ -136,9 +144,20 @@ def test_it_is_what_the_sdk_writes(told: list[Told]) -> None:
     assert wire(encoder.encode(batch)) == expected
 
 
+def test_attempts_are_numbered_and_their_errors_are_those_of_their_request() -> None:
+    made, lost = Spans(), {**_first(OF_AN_ATTEMPT), "failure": "status"}
+    attempts = spans(made, ({}, [lost, lost], "", Usage(), (b"", b"")))[1:]
+    assert [span.alike.attributes["swarm.attempt"] for span in attempts] == [1, 2]
+    errors = []
+    for code in ("no_replica", "saturated"):
+        refused = {"status": 503, "code": code}
+        errors.append(spans(made, (refused, [_first(OF_AN_ATTEMPT)], "", Usage(), (b"", b"")))[1].alike.error)
+    assert errors == ["no_replica", "saturated"]
+
+
 def test_requests_that_are_alike_share_what_is_encoded() -> None:
     made = Spans()
-    told: Told = ({"request_id": b"one"}, [_first(TWO_OF_AN_ATTEMPT)], "stop", Usage(1, 2), (b"", b""))
+    told: Told = ({"request_id": b"one"}, [_first(OF_AN_ATTEMPT)], "stop", Usage(1, 2), (b"", b""))
     first = spans(made, told)
     second = spans(made, ({"request_id": b"two"}, *told[1:3], Usage(3, 4), told[4]))
     assert [one.alike is two.alike for one, two in zip(first, second, strict=True)] == [True, True]
@@ -180,7 +199,7 @@ class Public:
 @pytest.mark.parametrize("result", SpanExportResult)
 def test_without_the_private_way_the_sdk_encodes(result: SpanExportResult) -> None:
     encoder, exporter = SpanEncoder(resource_of({}), "1.2"), Public(result)
-    batch = spans(Spans(), ({}, [_first(TWO_OF_AN_ATTEMPT)], "stop", Usage(1, 2), (PARENT, b"")))
+    batch = spans(Spans(), ({}, [_first(OF_AN_ATTEMPT)], "stop", Usage(1, 2), (PARENT, b"")))
     assert sent(cast("OTLPSpanExporter", exporter), encoder, batch) is (result is SpanExportResult.SUCCESS)
     assert wire(exporter.data[0]) == wire(encoder.encode(batch))
 
@@ -195,5 +214,5 @@ def test_what_is_closed_takes_no_more() -> None:
         closed.deliver(spans(Spans(), ({}, [], "", Usage(), (b"", b""))))
 
 
-def _first(values: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+def _first(values: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     return {name: two[0] for name, two in values.items()}
