@@ -107,14 +107,14 @@ MUTANTS: Final = (
     Mutant(
         "the past shows the revision after it",
         QUERIES,
-        "h.revision <= ?4 AND NOT h.deleted",
-        "h.revision <= ?4 + 1 AND NOT h.deleted",
+        "h.revision <= ? AND NOT h.deleted",
+        "h.revision <= ? + 1 AND NOT h.deleted",
     ),
     Mutant(
         "the past shows what was deleted",
         QUERIES,
-        "h.revision <= ?4 AND NOT h.deleted AND",
-        "h.revision <= ?4 AND",
+        "h.revision <= ? AND NOT h.deleted AND",
+        "h.revision <= ? AND",
     ),
     Mutant(
         "a page of the past bears the newest revision",

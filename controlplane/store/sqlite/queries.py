@@ -31,10 +31,10 @@ _PRESENT: Final = f"""
 """  # noqa: S608
 _PAST: Final = f"""
     SELECT {KEY_VALUE} FROM history h INDEXED BY history_by_key
-    WHERE h.key >= ?1 AND h.key < ?2 AND h.revision <= ?4 AND NOT h.deleted AND NOT EXISTS (
-        SELECT 1 FROM history n WHERE n.key = h.key AND n.revision > h.revision AND n.revision <= ?4
+    WHERE h.key >= ? AND h.key < ? AND h.revision <= ? AND NOT h.deleted AND NOT EXISTS (
+        SELECT 1 FROM history n WHERE n.key = h.key AND n.revision > h.revision AND n.revision <= ?
     )
-    ORDER BY h.key LIMIT ?3
+    ORDER BY h.key LIMIT ?
 """  # noqa: S608
 _EVENTS: Final = f"""
     SELECT {KEY_VALUE}, h.deleted, p.key, p.value, p.create_revision, p.revision, p.lease
@@ -77,7 +77,7 @@ def list_range(
         if revision and revision < (compacted := meta(connection, "compacted")):
             raise CompactedError(compacted)
         if revision:
-            rows = connection.execute(_PAST, (low, high, wanted, revision)).fetchall()
+            rows = connection.execute(_PAST, (low, high, revision, revision, wanted)).fetchall()
         else:
             rows = connection.execute(_PRESENT, (low, high, wanted)).fetchall()
     more = bool(limit) and len(rows) > limit
