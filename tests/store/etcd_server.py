@@ -134,9 +134,12 @@ class Member:
             self._process = None
 
     def freeze(self) -> None:
-        """Stop it where it stands; its connections stay."""
+        """Stop it where it stands; its connections stay. Its last thread has stopped when this returns."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        # The signal is one thread's to take, which a busy machine lets wait while the others still answer.
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
 
     def thaw(self) -> None:
         """Let it go on."""
