@@ -61,6 +61,15 @@ def test_alone_it_is_refused(tools: list[Any]) -> None:
     assert refused.value.details["param"] == "tools[0].type"
 
 
+def test_names_and_descriptions_fit_a_backend() -> None:
+    long = {"type": "namespace", "name": "n" * 60, "tools": [FUNCTION, FUNCTION | {"name": "list"}]}
+    body, _ = sent([long, FREE | {"description": "Changes files."}])
+    names = [tool["function"]["name"] for tool in body["tools"]]
+    assert all(len(name) <= 64 for name in names)
+    assert len(set(names)) == 3, "what is cut is not what tells them apart"
+    assert body["tools"][2]["function"]["description"].startswith("Changes files.\n\nThe input")
+
+
 def test_a_tool_must_have_a_name() -> None:
     with pytest.raises(InvalidRequestError) as refused:
         sent([FUNCTION, {"type": "namespace", "name": "n", "tools": [{"type": "function"}]}])
