@@ -125,10 +125,11 @@ clean: ## Remove .venv and everything that was built.
 
 BUILD := from swarmplane.interpreter import interpreter_here; print(interpreter_here().build)
 
-# The first suitable Python; ensurepip is what Debian leaves out of its python3 package.
+# The first suitable Python; 3.14 after the others, as it has no wheel of the generator that make proto and make check
+# use. ensurepip is what Debian leaves out of its python3 package.
 $(BIN)/python:
 	@set -eu; \
-	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
 	  found="$$python"; \
 	  "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || continue; \
