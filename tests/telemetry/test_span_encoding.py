@@ -149,10 +149,14 @@ def test_attempts_are_numbered_and_their_errors_are_those_of_their_request() -> 
     attempts = spans(made, ({}, [lost, lost], "", Usage(), (b"", b"")))[1:]
     assert [span.alike.attributes["swarm.attempt"] for span in attempts] == [1, 2]
     errors = []
-    for code in ("no_replica", "saturated"):
-        refused = {"status": 503, "code": code}
-        errors.append(spans(made, (refused, [_first(OF_AN_ATTEMPT)], "", Usage(), (b"", b"")))[1].alike.error)
-    assert errors == ["no_replica", "saturated"]
+    for code, outcome in (
+        ("no_replica", "completed"),
+        ("saturated", "completed"),
+        ("saturated", "cancelled"),
+    ):
+        ended = {"status": 503, "code": code, "outcome": outcome}
+        errors.append(spans(made, (ended, [_first(OF_AN_ATTEMPT)], "", Usage(), (b"", b"")))[1].alike.error)
+    assert errors == ["no_replica", "saturated", "cancelled"]
 
 
 def test_requests_that_are_alike_share_what_is_encoded() -> None:
