@@ -9,8 +9,10 @@ LEAST: Final = (3, 4, 23)
 """Older servers lack what the client relies on."""
 RECOMMENDED: Final = (3, 5, 16)
 """Older ones can lose deletions on a compaction, and some of 3.5 lose data when they are killed."""
-LARGE_BYTES: Final = int(2 * 1024**3 * 0.8)
-"""Four fifths of the quota that a member has unless it is told another."""
+DEFAULT_QUOTA_BYTES: Final = 2 * 1024**3
+"""What a member's file may take unless the member is told otherwise."""
+LARGE_SHARE: Final = 0.8
+"""Of the quota: who holds more than that should be tidied up soon."""
 
 
 def version_of(text: str) -> tuple[int, ...] | None:
@@ -27,6 +29,19 @@ def advice(text: str) -> str:
     if version is not None and version < RECOMMENDED:
         return f"use {_dotted(RECOMMENDED)} or newer: older ones can lose deletions or data"
     return ""
+
+
+def nearly_full(holds_bytes: int, quota_bytes: int) -> str:
+    """Of which quota a member holds so much that something should be done; empty: it does not.
+
+    Args:
+        holds_bytes: Of its file.
+        quota_bytes: As it says itself; 0: it does not, as none before 3.6.
+    """
+    if holds_bytes <= (quota_bytes or DEFAULT_QUOTA_BYTES) * LARGE_SHARE:
+        return ""
+    whose = "its quota" if quota_bytes else "the default quota"
+    return f"{whose} of {(quota_bytes or DEFAULT_QUOTA_BYTES) / 2**20:.0f} MiB"
 
 
 def too_old(text: str) -> bool:

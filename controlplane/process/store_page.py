@@ -51,5 +51,6 @@ def _member(one: MemberHealth) -> dict[str, Any]:
         "latency_ms": round(one.latency_s * 1000, 2),
         "bytes": one.bytes,
         "bytes_in_use": one.bytes_in_use,
+        "bytes_quota": one.bytes_quota,
         "alarms": list(one.alarms),
     }

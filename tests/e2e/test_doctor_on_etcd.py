@@ -141,13 +141,23 @@ def test_doctor_finds_a_member_that_is_slow_large_or_old(host: Host) -> None:
         host.up("--etcd", front.endpoint)
         eventually("all is well", lambda: not failed(host), every_s=0.5)
         front.late_s = 0.2
-        front.told = {"version": "3.4.22", "dbSize": 1_800 << 20, "dbSizeInUse": 1_700 << 20}
+        front.told = {
+            "version": "3.4.22",
+            "dbSize": 1_800 << 20,
+            "dbSizeInUse": 1_700 << 20,
+            "dbSizeQuota": 2 << 30,
+        }
         status, rows = examined(host)
         assert status == 1
         name = front.endpoint.rpartition("/")[2]
         for check, severity, detail, fix in (
             ("store.latency", "warning", f"{name} answers in ", "give etcd a disk of its own"),
-            ("store.space", "warning", f"{name} holds 1800 MiB (1700 in use)", "compact and defrag"),
+            (
+                "store.space",
+                "warning",
+                f"{name} holds 1800 MiB (1700 in use) of its quota",
+                "compact and defrag",
+            ),
             ("store.version", "error", f"{name} runs 3.4.22", "upgrade etcd: 3.4.23 is the oldest"),
         ):
             row = rows[check]

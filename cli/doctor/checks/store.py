@@ -7,7 +7,7 @@ from typing import Any, Final
 from cli.doctor.asking import STORE, Facts
 from cli.doctor.check import AnyCheck, Check, SkippedError, Verdict, bad, good
 from cli.output import ago
-from swarmplane.etcd import LARGE_BYTES, advice, too_old
+from swarmplane.etcd import advice, nearly_full, too_old
 
 OLD_BACKUP_S: Final = 2 * 86_400.0
 SLOW_MS: Final = 100.0
@@ -63,9 +63,10 @@ def judge_space(store: Facts) -> Verdict:
     """At its quota etcd raises an alarm."""
     found = _answering(store)
     large = [
-        f"{one['endpoint']} holds {one['bytes'] / 2**20:.0f} MiB ({one['bytes_in_use'] / 2**20:.0f} in use)"
+        f"{one['endpoint']} holds {one['bytes'] / 2**20:.0f} MiB ({one['bytes_in_use'] / 2**20:.0f} in use) "
+        f"of {quota}"
         for one in found
-        if one["bytes"] > LARGE_BYTES
+        if (quota := nearly_full(one["bytes"], one.get("bytes_quota", 0)))
     ]
     if large:
         return bad("; ".join(large), "etcdctl compact and defrag, or a larger --quota-backend-bytes")

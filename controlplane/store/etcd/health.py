@@ -14,7 +14,7 @@ from controlplane.store.etcd.client import EtcdClient
 from controlplane.store.etcd.endpoint import Endpoint
 from controlplane.store.etcd.failures import NotConnectedError, judge
 from swarmplane.errors import SwarmError
-from swarmplane.etcd import LARGE_BYTES, advice
+from swarmplane.etcd import advice, nearly_full
 
 ASK_S: Final = 1.0
 _ALARM: Final = re.compile(r"memberID:(\d+) alarm:(\w+)")
@@ -36,6 +36,8 @@ class MemberHealth:
     bytes: int = 0
     """Of its file."""
     bytes_in_use: int = 0
+    bytes_quota: int = 0
+    """0: it does not tell."""
     alarms: tuple[str, ...] = ()
     """``NOSPACE``, ``CORRUPT``."""
 
@@ -60,10 +62,10 @@ class ClusterHealth:
             found += [f"{one.endpoint}: {alarm}" for alarm in one.alarms]
             if words := advice(one.version):
                 found.append(f"{one.endpoint} runs etcd {one.version}: {words}")
-            if one.bytes > LARGE_BYTES:
+            if quota := nearly_full(one.bytes, one.bytes_quota):
                 found.append(
                     f"{one.endpoint} holds {one.bytes / 2**20:.0f} MiB ({one.bytes_in_use / 2**20:.0f} in "
-                    "use): compact and defragment it before its quota is used up"
+                    f"use) of {quota}: compact and defragment it before that is used up"
                 )
         return tuple(found)
 
@@ -147,5 +149,6 @@ async def _member(client: EtcdClient, endpoint: Endpoint) -> Answer:
         latency_s=loop.time() - asked_s,
         bytes=status.dbSize,
         bytes_in_use=status.dbSizeInUse,
+        bytes_quota=status.dbSizeQuota,
     )
     return Answer(member, status.header.member_id, tuple(status.errors))
