@@ -266,6 +266,7 @@ def test_probabilities_of_a_streamed_text() -> None:
     [
         (OLLAMA, CHAT, [b'{"error":"","done":true}\n']),
         (OLLAMA, CHAT, [b'{"model":"x"}\n']),
+        (OLLAMA, CHAT, [line("half")]),
         (OPENAI, MESSAGES, [b'data: {"error":{},"choices":[]}\n\n']),
         (OPENAI, MESSAGES, [event({"content": "x"}), event({}, "abort")]),
         (OPENAI, MESSAGES, [event({"content": "x"}), event({}, "timeout")]),
@@ -308,3 +309,36 @@ def test_a_fault_comes_after_what_stood_before_it_and_stays() -> None:
     for _ in range(2):
         with pytest.raises(BackendAnswerError):
             out.push(line("y"))
+
+
+def test_what_comes_in_pieces_is_one_item() -> None:
+    frames = [
+        event({"reasoning": "h"}),
+        event({"reasoning": "m"}),
+        event({"content": "a"}),
+        event({"content": "b"}),
+    ]
+    stream = told(RESPONSES, OPENAI, *frames, event({}, "stop"), DONE)
+    heard = STREAMS[RESPONSES](stream)
+    assert (heard.thinking, heard.text) == ("hm", "ab")
+    last = json.loads(stream.rstrip().rpartition(b"data: ")[2])
+    assert [one["type"] for one in last["response"]["output"]] == ["reasoning", "message"]
+    assert b"msg_abc_1" in stream, "the second item"
+
+
+def test_a_limit_after_a_call_is_a_limit() -> None:
+    message = {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    body = {"message": message, "done": True, "done_reason": "length"}
+    assert whole(CHAT, OLLAMA, body)["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_fault_after_the_end_of_the_text_is_a_fault() -> None:
+    out = asking(MESSAGES, OPENAI, stream=True).answer
+    assert b"x" in out.push(event({"content": "x"}, "stop") + b'data: {"error":{}}\n\n')
+    assert not out.ended
+
+
+def test_a_raw_text_of_generate_is_a_response() -> None:
+    body = {"choices": [{"text": "x", "finish_reason": "stop"}]}
+    out = outgoing(GENERATE, {"prompt": "p", "raw": True, "stream": False}, OPENAI).answer
+    assert json.loads(out.whole(json.dumps(body).encode()))["response"] == "x"

@@ -54,7 +54,12 @@ def test_of_openai_for_ollama() -> None:
         {"role": "assistant", "content": None, "refusal": "I won't"},
     ]
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
-    body = {"messages": messages, "response_format": form, "keep_alive": "1h", "reasoning_effort": "low"}
+    body: dict[str, Any] = {
+        "messages": messages,
+        "response_format": form,
+        "keep_alive": "1h",
+        "reasoning_effort": "low",
+    }
     body |= {
         "temperature": None,
         "made_up": False,
@@ -181,7 +186,7 @@ def test_of_responses_for_openai() -> None:
         {"role": "user", "content": "go on"},
     ]
     form = {"type": "json_schema", "name": "x", "schema": SCHEMA, "strict": True}
-    body = {"input": items, "instructions": "Be brief", "text": {"format": form}}
+    body: dict[str, Any] = {"input": items, "instructions": "Be brief", "text": {"format": form}}
     body |= {"parallel_tool_calls": True, "tools": [{"type": "function", "name": "f", "parameters": SCHEMA}]}
     functions = [{"name": "n__f", "arguments": "{}"}, {"name": "patch", "arguments": '{"input": "+1"}'}]
     calls = [{"id": f"c{n}", "type": "function", "function": one} for n, one in enumerate(functions, 1)]

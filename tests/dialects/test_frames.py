@@ -93,3 +93,16 @@ def test_one_event_has_a_limit(piece: bytes, monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(BackendAnswerError):
         held()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([b"data: a\n", b"data: b\n\n"], [b"a b"]),
+        ([b"data: x ", b"data: y\n\n"], [b"x data: y"]),
+        ([b"data: {}\r\n\n"], [b"{}"]),
+    ],
+)
+def test_what_looks_like_one_whole_event(pieces: list[bytes], said: list[bytes]) -> None:
+    frames = Events()
+    assert [one for piece in pieces for one in frames.push(piece)] == said

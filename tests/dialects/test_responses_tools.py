@@ -62,7 +62,7 @@ def test_alone_it_is_refused(tools: list[Any]) -> None:
 
 
 def test_names_and_descriptions_fit_a_backend() -> None:
-    long = {"type": "namespace", "name": "n" * 60, "tools": [FUNCTION, FUNCTION | {"name": "list"}]}
+    long = {"type": "namespace", "name": "n" * 64, "tools": [FUNCTION, FUNCTION | {"name": "list"}]}
     body, _ = sent([long, FREE | {"description": "Changes files."}])
     names = [tool["function"]["name"] for tool in body["tools"]]
     assert all(len(name) <= 64 for name in names)

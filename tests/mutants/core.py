@@ -35,10 +35,14 @@ class CoreMutant:
 
 
 class Core:
-    """A core, its tests (names below ``tests/core_…``), and its mutants as (name, old text, new text)."""
+    """A core, its tests (names below ``tests/core_…``, or ``tests/dialects``), and its mutants.
+
+    A mutant is (name, old text, new text).
+    """
 
     def __init__(self, file: str, tests: tuple[str, ...], *mutants: tuple[str, str, str]) -> None:
-        folder = f"tests/core_{file.partition('/')[0]}"
+        side, area, _ = file.split("/")
+        folder = f"tests/core_{side}" if area == "core" else f"tests/{area}"
         paths = tuple(f"{folder}/{name}.py" for name in tests)
         self.file = file
         self.mutants = tuple(CoreMutant(name, file, old, new, paths) for name, old, new in mutants)

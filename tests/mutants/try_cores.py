@@ -21,9 +21,11 @@ from typing import Final
 from tests.mutants.controlplane_cores import CONTROLPLANE
 from tests.mutants.copies import copy_sources
 from tests.mutants.core import CoreMutant
+from tests.mutants.dialect_answers import DIALECT_ANSWERS
+from tests.mutants.dialect_requests import DIALECT_REQUESTS
 from tests.mutants.sidecar_cores import SIDECAR
 
-CORES: Final = (*SIDECAR, *CONTROLPLANE)
+CORES: Final = (*SIDECAR, *DIALECT_REQUESTS, *DIALECT_ANSWERS, *CONTROLPLANE)
 MUTANTS: Final = tuple(mutant for core in CORES for mutant in core.mutants)
 COPIED: Final = (
     "controlplane",
@@ -31,6 +33,7 @@ COPIED: Final = (
     "swarmplane",
     "tests/core_controlplane",
     "tests/core_sidecar",
+    "tests/dialects",
     "tests/fakes",
     "tests/conftest.py",
     "pyproject.toml",
