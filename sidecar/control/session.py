@@ -20,6 +20,7 @@ from swarmplane.codec.inventory import inventory_to_pb
 from swarmplane.codec.version import version_to_pb
 from swarmplane.errors import Code, SwarmError, UnauthenticatedError, UnavailableError
 from swarmplane.ids import NodeId
+from swarmplane.surviving import survive
 from swarmplane.v1 import node_pb2, node_pb2_grpc, sidecar_pb2_grpc
 from swarmplane.v1 import sidecar_pb2 as pb
 
@@ -120,6 +121,7 @@ class Session:
             with swarm_errors():
                 await self._converse(call)
         except BaseExceptionGroup as failures:
+            survive()
             raise await self._reason(_first(failures)) from failures
         except UnavailableError as error:
             raise await self._reason(error) from error
