@@ -120,8 +120,8 @@ def _reasons() -> Iterator[str]:
     yield ""
     yield from _pairs("To Anthropic's clients", "heard as", "`stop_reason`", anthropic_writing.REASONS)
     yield "A stop sequence that the backend names (vLLM does) is `stop_sequence`. To OpenAI's clients it is"
-    yield "said as heard, to Ollama's as `length` or `stop`; responses are `incomplete` for `length` and"
-    yield "`content_filter`."
+    yield "said as heard, to Ollama's as `length` or `stop`; responses, and the last item in them, are"
+    yield "`incomplete` for `length` and `content_filter`."
     yield ""
 
 

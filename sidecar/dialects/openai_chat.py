@@ -65,6 +65,7 @@ CHAT: Final = Surface(
         "safety_identifier": Ignored("names the caller"),
     },
     (OLLAMA,),
+    {"image": "messages"},
 )
 
 

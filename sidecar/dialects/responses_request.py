@@ -130,6 +130,7 @@ class _FreeCall(msgspec.Struct):
     call_id: str
     name: str
     input: str
+    namespace: str | None = None
 
 
 class _Output(msgspec.Struct):
@@ -243,7 +244,7 @@ def _turns(raw: msgspec.Raw) -> list[Message]:
 def _made(item: msgspec.Raw, kind: str, where: str) -> ToolCall:
     if kind == "custom_tool_call":
         free = decoded(item, _FREE_CALL, where)
-        return ToolCall(free.call_id, free.name, as_arguments(free.input))
+        return ToolCall(free.call_id, in_space(free.namespace or "", free.name), as_arguments(free.input))
     call = decoded(item, _CALL, where)
     return ToolCall(call.call_id, in_space(call.namespace or "", call.name), call.arguments)
 

@@ -36,11 +36,11 @@ class _Item:
         """The item as it stands in ``output``; without content while it is in progress."""
         text = "".join(self.pieces)
         found: dict[str, object] = {"id": self.id, "type": self.kind, "status": status}
+        within = {"namespace": self.space} if self.space else {}
         if self.kind == "custom_tool_call":
             given = "" if status == "in_progress" else as_text(text)
-            return found | {"call_id": self.call_id, "name": self.name, "input": given}
+            return found | {"call_id": self.call_id, "name": self.name, "input": given} | within
         if self.kind == "function_call":
-            within = {"namespace": self.space} if self.space else {}
             return found | {"call_id": self.call_id, "name": self.name, "arguments": text} | within
         content = [] if status == "in_progress" else [self.part(text)]
         if self.kind == "reasoning":
@@ -88,7 +88,8 @@ class ResponsesWriter:
 
     def end(self, ending: Ending) -> bytes:
         """See :class:`sidecar.dialects.answer.ClientWriter`."""
-        out = (b"" if self._number else self._begin()) + self._close()
+        status, _ = _status(ending)
+        out = (b"" if self._number else self._begin()) + self._close(status)
         for item in self._calls.values():
             arguments = "".join(item.pieces)
             where: dict[str, object] = {"item_id": item.id, "output_index": item.index}
@@ -99,10 +100,7 @@ class ResponsesWriter:
             else:
                 done = where | {"name": item.name, "arguments": arguments}
                 out += self._event("response.function_call_arguments.done", done)
-            out += self._event(
-                "response.output_item.done", {"output_index": item.index, "item": item.document("completed")}
-            )
-        status, _ = _status(ending)
+            out += self._done(item, status)
         return out + self._event(f"response.{status}", {"response": self._response(ending)})
 
     def whole(self, answer: Whole) -> bytes:
@@ -143,7 +141,7 @@ class ResponsesWriter:
             "max_output_tokens": None,
             "metadata": {},
             "model": self._model,
-            "output": [] if ending is None else [item.document("completed") for item in self._items],
+            "output": [] if ending is None else [self._shown(item, status) for item in self._items],
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "reasoning": {"effort": None, "summary": None},
@@ -196,7 +194,8 @@ class ResponsesWriter:
         self._number += 1
         return line
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
+        """End the open item, if any; ``status`` is the answer's, where it ends too."""
         item, self._open = self._open, None
         if item is None:
             return b""
@@ -207,9 +206,15 @@ class ResponsesWriter:
             done["logprobs"] = []
         out = self._event(kind, done)
         out += self._event("response.content_part.done", self._at(item) | {"part": item.part(text)})
-        return out + self._event(
-            "response.output_item.done", {"output_index": item.index, "item": item.document("completed")}
-        )
+        return out + self._done(item, status)
+
+    def _done(self, item: _Item, status: str) -> bytes:
+        members = {"output_index": item.index, "item": self._shown(item, status)}
+        return self._event("response.output_item.done", members)
+
+    def _shown(self, item: _Item, status: str) -> dict[str, object]:
+        """An item that ended: what cut the answer off cut off its last one."""
+        return item.document(status if item is self._items[-1] else "completed")
 
     def _tool(self, tool: ToolDelta) -> bytes:
         out = b""

@@ -18,9 +18,11 @@ from tests.dialects.scripts import (
     OPENAI,
     RESPONSES,
     STREAMS,
+    WAYS,
     WHOLES,
     Script,
     asking,
+    events_of,
     outgoing,
     sent_by_ollama,
     sent_by_openai,
@@ -29,8 +31,10 @@ from tests.dialects.scripts import (
 )
 
 HI = [{"role": "user", "content": "hi"}]
+ANTHROPIC = frozenset({"anthropic"})
 DONE = b"data: [DONE]\n\n"
 TWO = Script((), (), (("c0", "f", {"a": "line\nend"}), ("c1", "g", {"b": 2})))
+THREE = Script((), ("I look",), (*TWO.calls, ("c2", "f", {})))
 OPENAI_CLIENTS = pytest.mark.parametrize("path", [MESSAGES, RESPONSES, OLLAMA_CHAT], ids=bytes.decode)
 
 
@@ -342,3 +346,91 @@ def test_a_raw_text_of_generate_is_a_response() -> None:
     body = {"choices": [{"text": "x", "finish_reason": "stop"}]}
     out = outgoing(GENERATE, {"prompt": "p", "raw": True, "stream": False}, OPENAI).answer
     assert json.loads(out.whole(json.dumps(body).encode()))["response"] == "x"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "spoken"), [*WAYS, (CHAT, ANTHROPIC), (RESPONSES, ANTHROPIC), (OLLAMA_CHAT, ANTHROPIC)]
+)
+def test_who_asks_for_a_stream_gets_one(path: bytes, spoken: frozenset[str], *, stream: bool) -> None:
+    out = asking(path, spoken, stream=stream)
+    assert out.answer.streams is stream
+    assert (out.answer.content_type == b"application/json") is not stream
+    assert json.loads(out.body)["stream"] is stream
+
+
+def test_three_calls_in_lines_of_their_own_have_three_numbers() -> None:
+    for path in (CHAT, MESSAGES, RESPONSES):
+        assert STREAMS[path](told(path, OLLAMA, *sent_by_ollama(THREE))).calls == [*THREE.calls]
+
+
+def test_the_end_mark_alone_says_that_it_is_whole() -> None:
+    """Some servers give no reason."""
+    out = asking(MESSAGES, OPENAI, stream=True).answer
+    said = out.push(event({"content": "x"}))
+    assert not out.ended
+    assert STREAMS[MESSAGES](said + out.push(DONE)).finish == "stop"
+    assert out.ended
+
+
+def test_one_item_ends_before_the_next_begins() -> None:
+    stream = told(RESPONSES, OPENAI, *sent_by_openai(Script(("hm",), ("x",), TWO.calls[:1])))
+    order = [
+        (name.rpartition(".")[2], data["item"]["type"])
+        for name, data in events_of(stream)
+        if name.startswith("response.output_item.")
+    ]
+    kinds = ("reasoning", "message", "function_call")
+    assert order == [(step, kind) for kind in kinds for step in ("added", "done")]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "items"),
+    [
+        ([{"content": "x"}], [("message", "incomplete")]),
+        ([{"reasoning": "hm"}], [("reasoning", "incomplete")]),
+        ([{"reasoning": "hm"}, {"content": "x"}], [("reasoning", "completed"), ("message", "incomplete")]),
+        (
+            [{"content": "x"}, {"tool_calls": [begun(0, "f", "{}")]}, {"tool_calls": [begun(1, "g", "{")]}],
+            [("message", "completed"), ("function_call", "completed"), ("function_call", "incomplete")],
+        ),
+        (
+            [{"tool_calls": [begun(0, "f", "{}")]}, {"content": "x"}],
+            [("function_call", "completed"), ("message", "incomplete")],
+        ),
+        ([{"tool_calls": [begun(0, "patch", '{"in')]}], [("custom_tool_call", "incomplete")]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("finish", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
+)
+def test_what_was_cut_off_is_the_last_item(
+    deltas: list[Any], items: list[tuple[str, str]], finish: str, why: str
+) -> None:
+    body = {"input": "hi", "tools": [{"type": "custom", "name": "patch"}], "stream": True}
+    out = outgoing(RESPONSES, body, OPENAI).answer
+    events = events_of(b"".join(map(out.push, [*map(event, deltas), event({}, finish), DONE])))
+    name, last = events[-1]
+    assert (name, last["response"]["status"]) == ("response.incomplete", "incomplete")
+    assert last["response"]["incomplete_details"] == {"reason": why}
+    assert [(one["type"], one["status"]) for one in last["response"]["output"]] == items
+    done = [data for name, data in events if name == "response.output_item.done"]
+    assert [one["item"] for one in sorted(done, key=lambda one: one["output_index"])] == last["response"][
+        "output"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "items"),
+    [
+        ({"content": "x"}, ["incomplete"]),
+        ({"content": "x", "tool_calls": [begun(0, "f", "{}"), begun(1, "g", "{")]},
+         ["completed", "completed", "incomplete"]),
+    ],
+)  # fmt: skip
+def test_what_was_cut_off_is_the_last_item_of_a_whole_answer(message: Any, items: list[str]) -> None:
+    found = whole(RESPONSES, OPENAI, {"choices": [{"message": message, "finish_reason": "length"}]})
+    assert (found["status"], found["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert [one["status"] for one in found["output"]] == items
+    ended = whole(RESPONSES, OPENAI, {"choices": [{"message": message, "finish_reason": "stop"}]})
+    assert {one["status"] for one in ended["output"]} == {"completed"}

@@ -56,6 +56,7 @@ def _chat(**more: Any) -> dict[str, Any]:
         (b"/v1/chat/completions", {ANTHROPIC, OPENAI}, False),
         (b"/v1/messages", {ANTHROPIC}, False),
         (b"/v1/messages/count_tokens", {ANTHROPIC, COUNTS}, False),
+        (b"/v1/messages/count_tokens", {ANTHROPIC}, True),
         (b"/v1/responses", {ANTHROPIC}, True),
         (b"/v1/responses", {RESPONSES, OPENAI}, False),
         (b"/api/chat", {ANTHROPIC}, True),
@@ -264,6 +265,7 @@ def test_a_stream_with_thoughts_and_calls_comes_back() -> None:
     calls = [call for one in deltas for call in one.get("tool_calls") or ()]
     assert (calls[0]["id"], calls[0]["function"]["name"]) == ("t1", "weather")
     assert {call["index"] for call in calls} == {0}, "the first call, though the third block"
+    assert not any({"id", "type"} & call.keys() for call in calls[1:]), "SDKs join what comes in pieces"
     assert "".join(call["function"].get("arguments") or "" for call in calls) == '{"a":1}'
     assert [one["choices"][0]["finish_reason"] for one in chunks if one["choices"]][-1] == "tool_calls"
     usage = chunks[-1]["usage"]

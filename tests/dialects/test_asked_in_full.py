@@ -178,6 +178,7 @@ def test_of_responses_for_openai() -> None:
         thought,
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}", "namespace": "n"},
         {"type": "custom_tool_call", "call_id": "c2", "name": "patch", "input": "+1"},
+        {"type": "custom_tool_call", "call_id": "c3", "name": "patch", "input": "", "namespace": "n"},
         {"type": "function_call_output", "call_id": "c1", "output": "1"},
         {"type": "custom_tool_call_output", "call_id": "c2", "output": "2"},
         thought,
@@ -188,7 +189,11 @@ def test_of_responses_for_openai() -> None:
     form = {"type": "json_schema", "name": "x", "schema": SCHEMA, "strict": True}
     body: dict[str, Any] = {"input": items, "instructions": "Be brief", "text": {"format": form}}
     body |= {"parallel_tool_calls": True, "tools": [{"type": "function", "name": "f", "parameters": SCHEMA}]}
-    functions = [{"name": "n__f", "arguments": "{}"}, {"name": "patch", "arguments": '{"input": "+1"}'}]
+    functions = [
+        {"name": "n__f", "arguments": "{}"},
+        {"name": "patch", "arguments": '{"input": "+1"}'},
+        {"name": "n__patch", "arguments": '{"input": ""}'},
+    ]
     calls = [{"id": f"c{n}", "type": "function", "function": one} for n, one in enumerate(functions, 1)]
     assert sent(RESPONSES, body, OPENAI) == {
         "model": "m:latest",

@@ -77,8 +77,14 @@ def test_a_tool_must_have_a_name() -> None:
 
 
 def test_a_whole_answer_has_them_in_their_own_kind() -> None:
-    _, answer = sent([FREE, space("a__"), FUNCTION])
-    calls = [("patch", '{"input":"+1"}'), ("patch", "+2"), ("a__look", "{}"), ("look", "{}")]
+    _, answer = sent([FREE, space("a__"), FUNCTION, {"type": "namespace", "name": "b", "tools": [FREE]}])
+    calls = [
+        ("patch", '{"input":"+1"}'),
+        ("patch", "+2"),
+        ("a__look", "{}"),
+        ("look", "{}"),
+        ("b__patch", '{"input":"+3"}'),
+    ]
     tool_calls = [
         {"id": f"c{n}", "type": "function", "function": {"name": name, "arguments": given}}
         for n, (name, given) in enumerate(calls)
@@ -95,6 +101,7 @@ def test_a_whole_answer_has_them_in_their_own_kind() -> None:
         ("custom_tool_call", None, "patch", "+2"),
         ("function_call", "a__", "look", "{}"),
         ("function_call", None, "look", "{}"),
+        ("custom_tool_call", "b", "patch", "+3"),
     ]
 
 

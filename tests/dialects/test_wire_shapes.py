@@ -234,19 +234,21 @@ WEB = "http://example.org/x.png"
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "param"),
     [
-        (CHAT, {"messages": saying({"type": "image_url", "image_url": {"url": WEB}})}),
+        (CHAT, {"messages": saying({"type": "image_url", "image_url": {"url": WEB}})}, "messages"),
         (
             MESSAGES,
             {"max_tokens": 9, "messages": saying({"type": "image", "source": {"type": "url", "url": WEB}})},
+            "messages",
         ),
-        (RESPONSES, {"input": saying({"type": "input_image", "image_url": WEB})}),
+        (RESPONSES, {"input": saying({"type": "input_image", "image_url": WEB})}, "input"),
     ],
 )
-def test_nobody_fetches_a_picture(path: bytes, body: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequestError, match="fetches no pictures"):
+def test_nobody_fetches_a_picture(path: bytes, body: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError, match="fetches no pictures") as error:
         outgoing(path, body, OLLAMA)
+    assert error.value.details["param"] == param, "a member of what this client sent"
 
 
 def test_results_of_tools_without_ids_answer_the_oldest_open_call() -> None:

@@ -244,6 +244,7 @@ DIALECT_ANSWERS: Final = (
         ("one id for all calls", 'f"call_{self._answer_id}_{self._calls}"', 'f"call_{self._answer_id}"'),
         ("ids of the backend are lost", "call.id or f", "f"),
         ("several calls at a time", "if self._one_call and self._calls:", "if False:"),
+        ("one number for all calls but the first", "self._calls += 1", "self._calls = 1"),
         (
             "counts changed for each other",
             "Usage(line.prompt_eval_count, line.eval_count)",
@@ -367,6 +368,7 @@ DIALECT_ANSWERS: Final = (
             "if True:\n        return None",
         ),
         ("an error is an answer", "if answer.error is not None:", "if False:"),
+        ("the end mark is no end", "self.finished = self.closed = True", "self.closed = True"),
     ),
     Core(
         "sidecar/dialects/openai_writing.py",
@@ -397,6 +399,7 @@ DIALECT_ANSWERS: Final = (
             "if delta.tools is None:",
         ),
         ("what a cache gave is lost", "if usage.cached:", "if False:"),
+        ("an id in every piece", "if tool.index in self._known:", "if False:"),
         (
             "counts of nothing in every piece",
             "b',\"usage\":null}\\n\\n' if with_usage else",
@@ -413,7 +416,7 @@ DIALECT_ANSWERS: Final = (
         ("an item for every piece", "if self._open is not None and self._open.kind == kind:", "if False:"),
         (
             "an item that is not closed",
-            '(b"" if self._number else self._begin()) + self._close()',
+            '(b"" if self._number else self._begin()) + self._close(status)',
             '(b"" if self._number else self._begin())',
         ),
         ("calls are not closed", "for item in self._calls.values():", "for item in ():"),
@@ -433,6 +436,27 @@ DIALECT_ANSWERS: Final = (
         ("what a cache gave is lost", '{"cached_tokens": usage.cached}', '{"cached_tokens": 0}'),
         ("the total is what was read", "usage.input_tokens + usage.output_tokens", "usage.input_tokens"),
         ("nothing is repeated", "return document | dict(self._echoed)", "return document"),
+        (
+            "a text is left open before a call",
+            "out = self._close()\n            item = self._calls",
+            "item = self._calls",
+        ),
+        (
+            "what was cut off is whole",
+            "item.document(status if item is self._items[-1]",
+            'item.document("completed" if item is self._items[-1]',
+        ),
+        ("all before was cut off too", 'status if item is self._items[-1] else "completed"', "status"),
+        (
+            "a text that was cut off is whole",
+            "self._begin()) + self._close(status)",
+            "self._begin()) + self._close()",
+        ),
+        (
+            "a free one's namespace is not told",
+            '"input": given} | within',
+            '"input": given}',
+        ),
         (
             "a namespace is not told",
             'within = {"namespace": self.space} if self.space else {}',
@@ -511,5 +535,22 @@ DIALECT_ANSWERS: Final = (
             "pass",
         ),
         ("counts always", "with_usage=asked.with_usage", "with_usage=True"),
+        ("who talks to Ollama gets a stream", "Lines(), streams=chat.stream", "Lines(), streams=True"),
+        (
+            "who talks to Anthropic gets none",
+            "AnthropicAnswer(), writer, Events(), streams=chat.stream",
+            "AnthropicAnswer(), writer, Events(), streams=False",
+        ),
+        (
+            "who talks to OpenAI gets a stream",
+            "OpenAIAnswer(), writer, Events(), streams=chat.stream",
+            "OpenAIAnswer(), writer, Events(), streams=True",
+        ),
+        (
+            "whose text Ollama goes on with gets none",
+            "Lines(), streams=asked.stream",
+            "Lines(), streams=False",
+        ),
+        ("to talk is to count", "COUNT_TOKENS: COUNTS", "COUNT_TOKENS: ANTHROPIC"),
     ),
 )

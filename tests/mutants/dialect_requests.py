@@ -82,6 +82,7 @@ DIALECT_REQUESTS: Final = (
     Core(
         "sidecar/dialects/openai_chat.py",
         ("test_anthropic_backends", *_ASKED),
+        ("a picture is no member", '{"image": "messages"}', "{}"),
         ("who develops is who uses", '"developer": "system"', '"developer": "user"'),
         ("an older tool is a user", '"function": "tool"', '"function": "user"'),
         (
@@ -275,6 +276,7 @@ DIALECT_REQUESTS: Final = (
         ),
         ("tools of Anthropic's own are told", 'if tool.type not in {None, "custom"}:', "if False:"),
         ("what is allowed is demanded", "Thinking(on=True, insists=False)", "Thinking(on=True)"),
+        ("a picture is no member", '{"image": "messages"}', "{}"),
         ("a file is a picture at no address", 'if source.type == "url":', 'if source.type != "base64":'),
         ("the older name of a form is dropped", 'if "output_format" in coded:', "if False:"),
         (
@@ -363,6 +365,8 @@ DIALECT_REQUESTS: Final = (
             '"user" if message.role == "developer"',
         ),
         ("calls lose their namespace", 'in_space(call.namespace or "", call.name)', "call.name"),
+        ("free ones lose their namespace", 'in_space(free.namespace or "", free.name)', "free.name"),
+        ("a picture is no member", '{"image": "input"}', "{}"),
         ("a free text is arguments", "as_arguments(free.input)", "free.input"),
         (
             "what was said before is forgotten",
