@@ -36,8 +36,10 @@ def nearly_full(holds_bytes: int, quota_bytes: int) -> str:
 
     Args:
         holds_bytes: Of its file.
-        quota_bytes: As it says itself; 0: it does not, as none before 3.6.
+        quota_bytes: As it says itself; 0: it does not, as none before 3.6; below 0: it has none.
     """
+    if quota_bytes < 0:
+        return ""
     if holds_bytes <= (quota_bytes or DEFAULT_QUOTA_BYTES) * LARGE_SHARE:
         return ""
     whose = "its quota" if quota_bytes else "the default quota"

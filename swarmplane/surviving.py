@@ -22,5 +22,6 @@ def survive(version: tuple[int, ...] = sys.version_info[:3]) -> None:
     task = asyncio.current_task()
     if task is None or version >= _REPAIRED:
         return
-    while task.cancelling():
+    if task.cancelling():
+        # Once, as the group did: who else wants it cancelled still does.
         task.uncancel()

@@ -17,5 +17,6 @@ def trust(ca_file: Path | None = None) -> ssl.SSLContext:
         context.load_verify_locations(cafile=ca_file)
         # Python 3.13 began to refuse certificates for their form, such as one without its authority's key
         # identifier. Those of inspecting proxies and of homes often have none; who names a file trusts it.
+        # It is the form alone, of all authorities of this context; names, times and signatures still count.
         context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
     return context

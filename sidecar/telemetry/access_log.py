@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -217,16 +218,23 @@ class LineFile:
         """Append ``texts``, each of one or more lines.
 
         Raises:
-            OSError: They are not all written; a part may be.
+            OSError: They can't be written. None of them is in the file then, if it can be cut.
         """
         size = sum(map(len, texts))
         file = self._ready(size)
-        self._size += size
-        # Not joined before: that would copy them while the event loop can not run.
-        for text in texts:
-            rest = memoryview(text)
-            while rest:
-                rest = rest[file.write(rest) :]
+        before = os.fstat(file.fileno()).st_size
+        try:
+            # Not joined before: that would copy them while the event loop can not run.
+            for text in texts:
+                rest = memoryview(text)
+                while rest:
+                    rest = rest[file.write(rest) :]
+        except OSError:
+            # The next line would stand behind half of one.
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+        self._size = before + size
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

@@ -32,6 +32,8 @@ MOST_NODES: Final = 1000
 MOST_ROWS: Final = 5000
 """Combinations of labels per family; more are counted with ``other`` for model and node."""
 
+_LONGEST_PATH: Final = 256
+"""Of longer ones, which nobody serves, none is kept: they would take hundreds of megabytes."""
 _DIALECTS: Final = ((b"/v1/messages", "anthropic"), (b"/api/", "ollama"))
 
 
@@ -148,9 +150,10 @@ class Figures:
         if kind is None:
             timings = self._timings.setdefault((dialect, labels[1]), Timings())
             kind = self._kinds[labels] = Kind(timings)
-        if len(self._seen) >= MOST_ROWS:
-            self._seen.clear()
-        self._seen[key] = kind
+        if len(path) <= _LONGEST_PATH:
+            if len(self._seen) >= MOST_ROWS:
+                self._seen.clear()
+            self._seen[key] = kind
         return kind
 
     def _add_attempts(self, record: Record) -> None:

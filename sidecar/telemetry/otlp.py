@@ -8,6 +8,7 @@ the SDK's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -99,11 +100,13 @@ def sent(exporter: OTLPSpanExporter, encoder: SpanEncoder, spans: Sequence[Span]
     from opentelemetry.sdk.trace.export import SpanExportResult
 
     send = getattr(getattr(exporter, "_client", None), "export", None)
-    if send is None:
-        readable = [encoder.readable(span, {**span.alike.attributes, **span.attributes}) for span in spans]
-        return exporter.export(readable) is SpanExportResult.SUCCESS
-    taken: bool = send(encoder.encode(spans)).success
-    return taken
+    if send is not None:
+        encoded = encoder.encode(spans)
+        with contextlib.suppress(AttributeError, TypeError):  # It has come to mean something else.
+            taken: bool = send(encoded).success
+            return taken
+    readable = [encoder.readable(span, {**span.alike.attributes, **span.attributes}) for span in spans]
+    return exporter.export(readable) is SpanExportResult.SUCCESS
 
 
 class SpanEncoder:

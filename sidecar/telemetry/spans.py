@@ -114,8 +114,9 @@ class Spans:
         )
 
     def _own(self, record: Record, trace: Trace) -> Alike:
+        path = record.path[:LONGEST_TEXT]
         same = (
-            record.path,
+            path,
             record.method,
             record.status,
             record.code,
@@ -133,9 +134,9 @@ class Spans:
         )
         found = self._kept.get(same)
         if found is None:
-            name = f"{record.method.decode('latin-1')} {record.path.decode('latin-1')}"
-            found = Alike(name, "server", bool(trace.parent_id), _own(record), _error(record))
-            self._keep(record, same, found)
+            name = f"{record.method.decode('latin-1')} {path.decode('latin-1')}"
+            found = Alike(name, "server", bool(trace.parent_id), _own(record, path), _error(record))
+            self._keep(same, found)
         return found
 
     def _attempt(
@@ -151,8 +152,9 @@ class Spans:
     ) -> Span:
         answered = last and not attempt.failure and record.outcome != records.REJECTED
         inferred = answered and attempt.local
+        path = record.path[:LONGEST_TEXT]
         same = (
-            record.path,
+            path,
             attempt.endpoint,
             attempt.node,
             attempt.local,
@@ -171,8 +173,8 @@ class Spans:
         )
         alike = self._kept.get(same)
         if alike is None:
-            alike = _attempted(record, attempt, number, finish, answered=answered)
-            self._keep(record, same, alike)
+            alike = _attempted(record, path, attempt, number, finish, answered=answered)
+            self._keep(same, alike)
         context = trace.context
         return Span(
             alike,
@@ -186,15 +188,16 @@ class Spans:
             _answer_figures(record, attempt, usage) if inferred else _NONE,
         )
 
-    def _keep(self, record: Record, same: tuple[object, ...], alike: Alike) -> None:
-        if len(record.path) <= LONGEST_TEXT:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            self._kept[same] = alike
+    def _keep(self, same: tuple[object, ...], alike: Alike) -> None:
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[same] = alike
 
 
-def _attempted(record: Record, attempt: Attempt, number: int, finish: str, *, answered: bool) -> Alike:
-    operation = operation_of(record.path)
+def _attempted(
+    record: Record, path: bytes, attempt: Attempt, number: int, finish: str, *, answered: bool
+) -> Alike:
+    operation = operation_of(path)
     attributes: dict[str, Value] = {
         "swarm.node": attempt.node,
         "swarm.endpoint": attempt.endpoint,
@@ -219,10 +222,10 @@ def _attempted(record: Record, attempt: Attempt, number: int, finish: str, *, an
     return Alike(name, "client", remote_parent=False, attributes=attributes, error=error)
 
 
-def _own(record: Record) -> Mapping[str, Value]:
+def _own(record: Record, path: bytes) -> Mapping[str, Value]:
     attributes: dict[str, Value] = {
         "http.request.method": record.method.decode("latin-1"),
-        "url.path": record.path.decode("latin-1"),
+        "url.path": path.decode("latin-1"),
         "url.scheme": "https" if record.origin else "http",
         "swarm.dialect": dialect_of(record.path),
         "swarm.outcome": record.outcome,

@@ -28,4 +28,5 @@ def test_how_full_a_member_is(holds: int, quota: dict[str, int], words: str) -> 
 
 def test_four_fifths_are_not_yet_too_much() -> None:
     assert nearly_full(800, 1000) == ""
+    assert nearly_full(1 << 50, -1) == "", "it has none"
     assert nearly_full(801, 1000)

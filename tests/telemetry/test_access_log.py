@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,33 @@ def test_a_file_that_logrotate_moved_is_made_anew_and_private(tmp_path: Path) ->
     assert (tmp_path / "moved").read_bytes() == b"1\n"
     assert path.read_bytes() == b"3\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@contextlib.contextmanager
+def room_in_files(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size``, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="a limit of files needs a Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_that_a_full_disk_takes_in_part_leave_nothing_behind(tmp_path: Path) -> None:
+    """Kills: a good line glued to half of one; old files turned over for lines that were never written."""
+    path = tmp_path / "a"
+    file = LineFile(path, max_bytes=40, files=2)
+    file.write([b"first\n"])
+    for _ in range(10):
+        with room_in_files(15), pytest.raises(OSError, match="large"):
+            file.write([b"second\n", b"third\n"])
+        assert path.read_bytes() == b"first\n"
+    file.write([b"fourth\n"])
+    file.close()
+    assert path.read_bytes() == b"first\nfourth\n"
+    assert not (tmp_path / "a.1").exists()
 
 
 def test_a_place_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:

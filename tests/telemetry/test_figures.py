@@ -105,3 +105,12 @@ def test_paths_that_clients_make_up_do_not_grow_anything(monkeypatch: pytest.Mon
 
 def test_the_tail_of_the_fake_states_its_usage() -> None:
     assert read(fill(Record()).tail) == USED
+
+
+def test_a_path_that_nobody_serves_is_counted_and_not_kept() -> None:
+    """Kills: five thousand paths of 60 KB each held for as long as nobody asks for others."""
+    figures = Figures()
+    for path in (b"/v1/" + b"x" * 252, b"/v1/" + b"x" * 253):
+        figures.add(fill(Record(), path=path, **rejected("not_found", 404, model="", attempts=0)), NOTHING)
+    assert 'dialect="openai",model="",node="",outcome="rejected"} 2' in text(figures)
+    assert [len(path) for path, *_ in figures._seen] == [256]

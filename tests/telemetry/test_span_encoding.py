@@ -176,9 +176,14 @@ def test_nothing_that_clients_make_up_is_kept_without_end() -> None:
     made = Spans()
     for number in range(3000):
         spans(made, ({"path": b"/v1/%d" % number}, [], "", Usage(), (b"", b"")))
-    spans(made, ({"path": b"/" * 10_000}, [], "", Usage(), (b"", b"")))
+    told: Told = ({"path": b"/" * 10_000}, [_first(OF_AN_ATTEMPT)], "", Usage(), (b"", b""))
+    own, attempt = spans(made, told)
     assert 0 < len(made._kept) <= 1024
     assert max(len(str(key[0])) for key in made._kept) < 300
+    # Whoever encodes them keeps these: the client's words in them are no longer than in the access log.
+    assert own.alike.name == f"POST {'/' * 256}"
+    assert own.alike.attributes["url.path"] == "/" * 256
+    assert len(attempt.alike.name) < 300
 
 
 def test_the_library_still_takes_what_is_encoded_already() -> None:
@@ -206,6 +211,22 @@ def test_without_the_private_way_the_sdk_encodes(result: SpanExportResult) -> No
     batch = spans(Spans(), ({}, [_first(OF_AN_ATTEMPT)], "stop", Usage(1, 2), (PARENT, b"")))
     assert sent(cast("OTLPSpanExporter", exporter), encoder, batch) is (result is SpanExportResult.SUCCESS)
     assert wire(exporter.data[0]) == wire(encoder.encode(batch))
+
+
+class Renamed(Public):
+    """An exporter whose private way has come to mean something else."""
+
+    class _client:  # noqa: N801 - the library's name
+        @staticmethod
+        def export(*_: object) -> object:
+            return object()
+
+
+def test_a_private_way_of_another_meaning_is_not_taken() -> None:
+    exporter = Renamed(SpanExportResult.SUCCESS)
+    batch = spans(Spans(), ({}, [_first(OF_AN_ATTEMPT)], "stop", Usage(1, 2), (PARENT, b"")))
+    assert sent(cast("OTLPSpanExporter", exporter), SpanEncoder(resource_of({}), "1.2"), batch)
+    assert len(exporter.data) == 1
 
 
 def test_what_is_closed_takes_no_more() -> None:
