@@ -68,13 +68,15 @@ class ForcedCall:
     A call that the backend made by itself is passed on as it is.
     """
 
-    __slots__ = ("_id", "_inner", "_name", "_pieces", "_spoken")
+    __slots__ = ("_begun", "_id", "_inner", "_name", "_pieces", "_spoken")
 
     def __init__(self, inner: BackendReader, tools: tuple[Tool, ...], answer_id: str) -> None:
         self._inner = inner
         self._name = tools[0].name if len(tools) == 1 else ""
         self._id = f"call_{answer_id}_0"
         self._pieces: list[str] = []
+        self._begun = False
+        """Whether some of the text went out as arguments."""
         self._spoken = False
         """Whether the backend made a call by itself."""
 
@@ -98,15 +100,18 @@ class ForcedCall:
         delta = self._inner.read(frame)
         tools: list[ToolDelta] = []
         if delta is not None and delta.tools:
-            if self._name and "".join(self._pieces).strip():
-                raise broken()  # its beginning went out as this call's arguments
+            if self._begun:
+                raise broken()  # the client would join its arguments to those that went out
             self._spoken = True
             tools = delta.tools
         elif delta is not None and delta.text and not self._spoken:
-            if self._name:
-                first = not self._pieces
-                tools.append(ToolDelta(0, self._id if first else "", self._name if first else "", delta.text))
             self._pieces.append(delta.text)
+            if self._begun:
+                tools.append(ToolDelta(0, "", "", delta.text))
+            elif self._name and delta.text.strip():
+                # Blanks alone may stand before a call of the backend's own.
+                self._begun = True
+                tools.append(ToolDelta(0, self._id, self._name, "".join(self._pieces)))
         if self._inner.closed:
             tools += self._last()
         thinking = delta.thinking if delta is not None else ""

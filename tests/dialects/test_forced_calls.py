@@ -134,6 +134,24 @@ def test_a_call_after_a_text_that_was_passed_on_as_one_is_a_fault() -> None:
         out.answer.end()
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_blanks_before_a_call_do_not_begin_one(own: bool) -> None:
+    """Kills: a call of blanks to which a client joins the one that the backend made by itself."""
+    lines: list[dict[str, Any]] = [
+        {"message": {"content": "\n"}, "done": False},
+        {"message": {"content": " "}, "done": False},
+        {"message": {"content": "", "tool_calls": [{"id": "c", "function": CALLED}]}, "done": False}
+        if own
+        else {"message": {"content": '{"city":"Oslo"}'}, "done": False},
+        {"message": {"content": ""}, "done": True, "done_reason": "stop"},
+    ]
+    out = outgoing(CHAT, ONE[CHAT] | {"stream": True}, OLLAMA)
+    said = b"".join(out.answer.push(json.dumps(one).encode() + b"\n") for one in lines)
+    assert STREAMS[CHAT](said).calls == [("c", *CALL[1:]) if own else CALL]
+    assert said.count(b'"name":"look"') == 1
+    assert (rb'"arguments":"\n {' in said) is not own, "nothing that the model said is dropped"
+
+
 def test_tools_whose_schemas_refer_to_themselves() -> None:
     """In a branch of another schema, "#" would be another place."""
     schema = {"type": "object", "properties": {"in": {"$ref": "#"}}}

@@ -415,6 +415,8 @@ DIALECT_REQUESTS: Final = (
         ("a tool that is not there", "if not found:\n        raise", "if False:\n        raise"),
         ("references into another schema", "if len(found) > 1 and any(", "if False and any("),
         ("a branch for one", "if len(tools) == 1:\n        return", "if False:\n        return"),
+        ("blanks begin a call", "elif self._name and delta.text.strip():", "elif self._name:"),
+        ("blanks are dropped", 'self._name, "".join(self._pieces)))', "self._name, delta.text))"),
         ("arguments may be left out", '"required": ["name", "arguments"]', '"required": ["name"]'),
         ("a call ends as a text", 'if self._inner.ending.finish == "stop":', "if False:"),
         ("a limit is a call", 'if self._inner.ending.finish == "stop":', "if True:"),
