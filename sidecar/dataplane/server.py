@@ -234,7 +234,6 @@ class DataPlane:
 
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new and wait for what runs, at most ``timeout_s``. Returns what was cut off."""
-        self.routes.set_draining(draining=True)
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -244,7 +243,7 @@ class DataPlane:
             connection.retire()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await served(self._connections, self.active)
+                await served(self._connections, self.active, lambda: self.routes.set_draining(draining=True))
         left = len(self.active)
         self._cut_short()
         # Answers stand in socket buffers until the loop has run once more.

@@ -140,6 +140,22 @@ async def test_draining_finishes_what_runs_and_takes_nothing_new(node: Node, bac
     assert len(backend.asked) == 2
 
 
+async def test_who_was_let_in_before_a_drain_is_served_once(node: Node) -> None:
+    """Kills: a 503 to a client whose connection this process took and no other will."""
+    async with client(node) as early, client(node) as late, asyncio.TaskGroup() as group:
+        await eventually(lambda: len(node.plane.connections) == 2)
+        drained = group.create_task(node.plane.drain(10))
+        first = await early.ask(CHAT)
+        await eventually(lambda: node.plane.draining)
+        second = await late.ask(CHAT)
+        assert [(one.status, one.headers.get("connection")) for one in (first, second)] == [
+            (200, None),
+            (200, "close"),
+        ]
+        await early.closed()
+        assert await drained == 0
+
+
 async def test_draining_has_an_end(node: Node, backend: FakeBackend) -> None:
     async with client(node) as http:
         http.post(STREAM, x_fake="chunks=100000;interval_s=0.05")
