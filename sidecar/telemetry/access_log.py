@@ -15,11 +15,11 @@ import msgspec
 
 from sidecar.telemetry.figures import dialect_of
 from sidecar.telemetry.flags import response_flags
+from sidecar.telemetry.limits import LONGEST_TEXT
 from sidecar.telemetry.record import Record
 from sidecar.telemetry.usage import Usage
 
 STDOUT: Final = "-"
-LONGEST_TEXT: Final = 256
 _PRIVATE: Final = 0o600
 _MOST_KEPT: Final = 1024
 _USUAL_PRIORITY: Final = "default"

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final
 
 from sidecar.telemetry import record as records
-from sidecar.telemetry.limits import OTHER, Capped
+from sidecar.telemetry.limits import LONGEST_TEXT, OTHER, Capped
 from sidecar.telemetry.record import Record
 from sidecar.telemetry.usage import Usage
 from swarmplane.exposition import Family, family, histogram
@@ -32,8 +32,6 @@ MOST_NODES: Final = 1000
 MOST_ROWS: Final = 5000
 """Combinations of labels per family; more are counted with ``other`` for model and node."""
 
-_LONGEST_PATH: Final = 256
-"""Of longer ones, which nobody serves, none is kept: they would take hundreds of megabytes."""
 _DIALECTS: Final = ((b"/v1/messages", "anthropic"), (b"/api/", "ollama"))
 
 
@@ -150,7 +148,7 @@ class Figures:
         if kind is None:
             timings = self._timings.setdefault((dialect, labels[1]), Timings())
             kind = self._kinds[labels] = Kind(timings)
-        if len(path) <= _LONGEST_PATH:
+        if len(path) <= LONGEST_TEXT:  # Five thousand of those that nobody serves would take 300 MB.
             if len(self._seen) >= MOST_ROWS:
                 self._seen.clear()
             self._seen[key] = kind

@@ -1,10 +1,12 @@
-"""Label values that may not grow without end. Pure but for what it remembers."""
+"""Bounds of what clients make up: of labels, and of texts that are kept. Pure but for what it remembers."""
 
 from __future__ import annotations
 
 from typing import Final
 
 OTHER: Final = "other"
+LONGEST_TEXT: Final = 256
+"""Of a path or a name that a client sent: logs and spans have no more of it, and nothing longer is kept."""
 
 
 class Capped:

@@ -9,7 +9,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sidecar.telemetry.access_log import LONGEST_TEXT, Lines, text_of
+from sidecar.telemetry.access_log import Lines, text_of
+from sidecar.telemetry.limits import LONGEST_TEXT
 from sidecar.telemetry.record import COMPLETED, Record
 from sidecar.telemetry.trace import Attempt
 from sidecar.telemetry.usage import Usage

@@ -13,9 +13,9 @@ from typing import Final, Literal
 import msgspec
 
 from sidecar.telemetry import record as records
-from sidecar.telemetry.access_log import LONGEST_TEXT
 from sidecar.telemetry.figures import dialect_of
 from sidecar.telemetry.flags import NONE, response_flags
+from sidecar.telemetry.limits import LONGEST_TEXT
 from sidecar.telemetry.record import Record
 from sidecar.telemetry.trace import Attempt, Trace
 from sidecar.telemetry.usage import Usage
